@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays out its own.
+
+    fork/assemble.py --caffe DIR --project DIR --output DIR
+
+All anchors are looked up before anything is written. A file is written only where its content changes, so a second run
+costs a second, and a build after it compiles what really changed. The file ``.assembled`` in the output names the tree
+it came from; it is there only when the fork is whole.
+"""
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from edits import EDITS, AnchorError  # noqa: E402
+
+STAMP = ".assembled"
+LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
+OUR_FOLDERS = ("include", "src")
+# What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
+SKIPPED_AT_TOP = {"build", ".build_release", ".build_debug", "distribute", "debian", ".pc", "data", "models"}
+SKIPPED_ANYWHERE = {".git", "__pycache__"}
+SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".h5", ".mdb", ".o", ".so"}
+MADE_BY_BUILD = "python/caffe/proto"
+
+
+class ForkError(Exception):
+    """The fork cannot be made; the message says why and what to do."""
+
+
+def files_below(root):
+    """Yields the paths of all files below ``root``, relative to it, without what a build leaves behind."""
+    for folder, folders, names in os.walk(root):
+        relative = Path(folder).relative_to(root)
+        skipped = SKIPPED_ANYWHERE | (SKIPPED_AT_TOP if folder == str(root) else set())
+        folders[:] = sorted(name for name in folders if name not in skipped and str(relative / name) != MADE_BY_BUILD)
+        for name in sorted(names):
+            path = root / relative / name
+            if path.suffix not in SKIPPED_SUFFIXES and name != STAMP and path.is_file():
+                yield relative / name
+
+
+def planned_files(caffe, project):
+    """Returns {relative path: (source path, edited bytes or None)} of the whole fork; raises before anything is written."""
+    for landmark in LANDMARKS:
+        if not (caffe / landmark).is_file():
+            raise ForkError(f"{caffe} is not a Caffe source tree: it has no {landmark}")
+    plan = {path: (caffe / path, None) for path in files_below(caffe)}
+    for name in sorted({edit.file for edit in EDITS}):
+        path = Path(name)
+        if path in plan:
+            plan[path] = (caffe / path, edited(caffe / path, name))
+    for folder in OUR_FOLDERS:
+        for path in files_below(project / folder):
+            plan[Path(folder) / path] = (project / folder / path, None)
+    return plan
+
+
+def edited(path, name):
+    """Returns the bytes of Caffe's file ``name`` after all edits of it."""
+    text = path.read_text(encoding="utf-8")
+    for edit in EDITS:
+        if edit.file == name:
+            text = edit.apply(text)
+    return text.encode("utf-8")
+
+
+def write_if_changed(target, source, content):
+    """Brings ``target`` to ``content`` (or the bytes of ``source``); an unchanged file keeps its time stamp."""
+    content = source.read_bytes() if content is None else content
+    if target.is_file() and target.read_bytes() == content:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    shutil.copymode(source, target)
+    return True
+
+
+def assemble(caffe, project, output):
+    """Brings ``output`` to the fork of ``caffe`` with the files of ``project``; returns the number of files written."""
+    plan = planned_files(caffe, project)
+    stamp = output / STAMP
+    stamp.unlink(missing_ok=True)
+    written = sum(write_if_changed(output / path, source, content) for path, (source, content) in plan.items())
+    for path in files_below(output):
+        if path not in plan:
+            (output / path).unlink()
+            written += 1
+    stamp.write_text(f"{caffe}\n", encoding="utf-8")
+    return written
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, text in (("caffe", "Caffe's source tree (read only)"), ("project", "our own tree"), ("output", "the fork")):
+        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=True, metavar="DIR", help=text)
+    arguments = parser.parse_args()
+    try:
+        written = assemble(arguments.caffe, arguments.project, arguments.output)
+    except (ForkError, AnchorError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot assemble {arguments.output}: {error}")
+    print(f"Fork of {arguments.caffe}: {written} files brought up to date")
+
+
+if __name__ == "__main__":
+    main()

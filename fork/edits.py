@@ -1,0 +1,117 @@
+"""Every change that the fork makes to Caffe's own files, at named anchors.
+
+An anchor is a regular expression that must match exactly once. Where ``done`` already matches, the tree has the change
+(a fork that was assembled before, or a newer Caffe) and is left as it is. ``required=False`` is for what only some trees
+need: a tree without the anchor needs no mending.
+"""
+import re
+from dataclasses import dataclass
+
+MESSAGES = '''
+// Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
+message ActiveConvolutionParameter {
+  // A synapse's place relative to the base pixel, in pixels; x to the right, y downwards.
+  message Position {
+    optional float x = 1 [default = 0];
+    optional float y = 2 [default = 0];
+  }
+  optional uint32 warmup_iter = 1 [default = 0];  // solver iterations with frozen positions
+  optional bool normalize_gradient = 2 [default = true];  // unit length per synapse (eq. 15 and 16)
+  optional float position_lr_mult = 3 [default = 0.01];  // lr_mult of both position blobs
+  optional uint32 position_group = 4 [default = 1];  // sets of positions
+  optional bool fix_origin = 5 [default = true];  // a synapse that starts at (0, 0) never moves
+  repeated Position position = 6;  // an explicit starting shape; default: the kernel's grid
+}
+'''
+
+# The arXiv number of the paper: far above the layer-specific IDs of known forks.
+FIELDS = '''
+  optional ActiveConvolutionParameter active_convolution_param = 170309076;
+'''
+
+LAYER_HOOK = '''
+  /**
+   * @brief Lets the layer adjust its finished parameter gradients; the solver
+   *        calls it once per iteration, right before it applies the update.
+   *
+   * By then the gradients of all iter_size passes are summed, and reduced over
+   * the GPUs. ApplyUpdate still divides them by iter_size.
+   */
+  virtual void BeforeUpdate(int iter, int iter_size) {}
+'''
+
+SOLVER_CALL = '''
+    for (int i = 0; i < net_->layers().size(); ++i) {
+      net_->layers()[i]->BeforeUpdate(iter_, param_.iter_size());
+    }
+'''
+
+
+class AnchorError(Exception):
+    """An anchor is missing or ambiguous: this Caffe differs from every one that the fork knows."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement. ``name`` is what an error calls it; ``new`` may refer to groups of ``anchor``."""
+    name: str
+    file: str
+    anchor: str
+    new: str
+    done: str
+    required: bool = True
+    everywhere: bool = False
+
+    def apply(self, text):
+        """Returns the edited text of ``file``, or raises AnchorError."""
+        if self.done and re.search(self.done, text):
+            return text
+        found = len(re.findall(self.anchor, text, re.MULTILINE))
+        if found == 0 and not self.required:
+            return text
+        if found != 1 and not self.everywhere:
+            raise AnchorError(f"{self.file}: the anchor of '{self.name}' matches {found} times, not once: /{self.anchor}/")
+        return re.sub(self.anchor, self.new, text, flags=re.MULTILINE)
+
+
+def _literal(text):
+    return text.replace("\\", r"\\")
+
+
+OURS = [
+    Edit("messages of the layer", "src/caffe/proto/caffe.proto",
+         anchor=r"\Z", new=_literal(MESSAGES), done=r"message ActiveConvolutionParameter"),
+    Edit("fields of LayerParameter", "src/caffe/proto/caffe.proto",
+         anchor=r"(?<=^message LayerParameter \{$)", new=_literal(FIELDS.rstrip("\n")), done=r"active_convolution_param ="),
+    Edit("hook in Layer", "include/caffe/layer.hpp",
+         anchor=r"(?<=^  const LayerParameter& layer_param\(\) const \{ return layer_param_; \}$)\n",
+         new=_literal("\n" + LAYER_HOOK), done=r"virtual void BeforeUpdate\("),
+    Edit("call of the hook in Solver::Step", "src/caffe/solver.cpp",
+         anchor=r"(callbacks_\[i\]->on_gradients_ready\(\);\n    \})\n(?=    ApplyUpdate\(\);)",
+         new=r"\1" + _literal(SOLVER_CALL), done=r"->BeforeUpdate\("),
+]
+
+TOOLCHAIN = [
+    Edit("protobuf >= 3.11: SetTotalBytesLimit lost its second argument", "src/caffe/util/io.cpp",
+         anchor=r"SetTotalBytesLimit\((\w+), *\w+\)", new=r"SetTotalBytesLimit(\1)", done="", required=False),
+    Edit("CUDA 13: clockRate is gone", "src/caffe/common.cpp",
+         anchor=r"^( *LOG\(INFO\) << \"Clock rate: +\" << prop\.clockRate;\n)",
+         new="#if CUDART_VERSION < 13000\n\\1#endif\n", done=r"CUDART_VERSION < 13000\n.*Clock", required=False),
+    Edit("CUDA 13: deviceOverlap is gone", "src/caffe/common.cpp",
+         anchor=r"prop\.deviceOverlap", new="prop.asyncEngineCount > 0", done="", required=False),
+    Edit("CUDA 13: kernelExecTimeoutEnabled is gone", "src/caffe/common.cpp",
+         anchor=r"^( *LOG\(INFO\) << \"Kernel execution timeout: [^;]*;\n)",
+         new="#if CUDART_VERSION < 13000\n\\1#endif\n", done=r"CUDART_VERSION < 13000\n.*Kernel", required=False),
+    Edit("Boost >= 1.67: names of the Python component", "cmake/Dependencies.cmake",
+         anchor=r"python-py\$\{boost_py_version\}", new="python${boost_py_version}", done="",
+         required=False, everywhere=True),
+    Edit("Boost >= 1.67: result of the Python component", "cmake/Dependencies.cmake",
+         anchor=r"Boost_PYTHON-PY\$\{boost_py_version\}_FOUND", new="Boost_PYTHON${boost_py_version}_FOUND", done="",
+         required=False, everywhere=True),
+] + [
+    Edit("OpenCV 4: CV_LOAD_IMAGE_* became cv::IMREAD_*", file,
+         anchor=r"\bCV_LOAD_IMAGE_(COLOR|GRAYSCALE)\b", new=r"cv::IMREAD_\1", done="", required=False, everywhere=True)
+    for file in ("src/caffe/util/io.cpp", "src/caffe/layers/window_data_layer.cpp", "src/caffe/test/test_io.cpp")
+]
+
+EDITS = OURS + TOOLCHAIN

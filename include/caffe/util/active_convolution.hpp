@@ -1,0 +1,63 @@
+#ifndef CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_
+#define CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_
+
+#include <vector>
+
+#include "caffe/util/active_sampling.hpp"
+
+/**
+ * Forward and backward pass of an active convolution on the CPU, over a batch. Images are cut into tiles of output
+ * pixels; the interpolated columns of a tile stay in cache and feed a BLAS product from there, so that the workspace
+ * depends on the layer and the number of threads, not on the batch. With one number of threads, two runs give the same
+ * bits.
+ */
+namespace caffe {
+
+/// The four blobs: weight num_output x channels/group x K, bias num_output (or NULL), x and y position_group x K.
+template <typename Dtype>
+struct ActiveParameters {
+  const Dtype* weight;
+  const Dtype* bias;
+  const Dtype* x;
+  const Dtype* y;
+};
+
+/// Where gradients go; NULL where none is wanted. bottom is overwritten, the others are added to. x and y go together.
+template <typename Dtype>
+struct ActiveGradients {
+  Dtype* weight;
+  Dtype* bias;
+  Dtype* x;
+  Dtype* y;
+  Dtype* bottom;
+};
+
+/// Buffers kept between calls; one set per thread.
+template <typename Dtype>
+struct ActiveWorkspace {
+  struct PerThread {
+    std::vector<Dtype> columns, column_diff, weight_diff;
+    std::vector<double> x_diff, y_diff;
+  };
+  std::vector<ActiveTap<Dtype> > taps;  // position_group x K
+  std::vector<Dtype> zeros;             // a row of the input
+  std::vector<PerThread> threads;
+
+  /// Bytes held at present.
+  size_t bytes() const;
+};
+
+/// top (num x num_output x out_height x out_width) = the active convolution of bottom (num x channels x height x width).
+template <typename Dtype>
+void active_convolution_forward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                    const Dtype* bottom, Dtype* top, ActiveWorkspace<Dtype>* workspace);
+
+/// The gradients that `gradients` asks for, from top_diff (eq. 10-13, and their sum over channels and pixels).
+template <typename Dtype>
+void active_convolution_backward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                     const Dtype* bottom, const Dtype* top_diff,
+                                     const ActiveGradients<Dtype>& gradients, ActiveWorkspace<Dtype>* workspace);
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_

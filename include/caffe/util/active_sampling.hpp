@@ -1,0 +1,101 @@
+#ifndef CAFFE_UTIL_ACTIVE_SAMPLING_HPP_
+#define CAFFE_UTIL_ACTIVE_SAMPLING_HPP_
+
+#include <cmath>
+
+/**
+ * The mathematics of one sample of an active convolution (Jeon and Kim, CVPR 2017, eq. 6-13), written once for CPU and
+ * GPU. A synapse at p = (alpha, beta) pixels from the base pixel reads the four pixels around that point:
+ *
+ *   x~ = (1-dx)(1-dy) x00 + dx(1-dy) x01 + (1-dx)dy x10 + dx dy x11,   (dx, dy) = p - floor(p)
+ *
+ * where xij is the pixel i rows below and j columns right of floor(p), zero where *it* lies outside the image.
+ */
+#ifdef __CUDACC__
+#define ACTIVE_HOST_DEVICE __host__ __device__
+#else
+#define ACTIVE_HOST_DEVICE
+#endif
+
+namespace caffe {
+
+/// The shape of an active convolution over one image; pixels throughout, x = horizontal.
+struct ActiveGeometry {
+  int channels, height, width;            // the input image
+  int num_output, out_height, out_width;  // the output image
+  int kernel_h, kernel_w;                 // K = kernel_h * kernel_w synapses, in row-major order
+  int stride_h, stride_w;
+  int base_h, base_w;                     // the base pixel of output pixel (0, 0), in the input
+  int group;                              // sets of channels: outputs of one set read the inputs of the same set
+  int position_group;                     // sets of positions, each for num_output / position_group outputs
+
+  ACTIVE_HOST_DEVICE int synapses() const { return kernel_h * kernel_w; }
+  ACTIVE_HOST_DEVICE int image_size() const { return height * width; }
+  ACTIVE_HOST_DEVICE int out_size() const { return out_height * out_width; }
+  ACTIVE_HOST_DEVICE int group_channels() const { return channels / group; }
+};
+
+/// A position, split into the pixel up and left of it and the fraction of a pixel beyond that.
+template <typename Dtype>
+struct ActiveTap {
+  int x, y;
+  Dtype dx, dy;
+
+  ACTIVE_HOST_DEVICE bool on_lattice() const { return dx == 0 && dy == 0; }
+};
+
+/// The bilinear weights of the four pixels around a point (eq. 6-9).
+template <typename Dtype>
+struct ActiveWeights {
+  Dtype w00, w01, w10, w11;
+
+  ACTIVE_HOST_DEVICE explicit ActiveWeights(const ActiveTap<Dtype>& tap)
+      : w00((1 - tap.dx) * (1 - tap.dy)), w01(tap.dx * (1 - tap.dy)), w10((1 - tap.dx) * tap.dy), w11(tap.dx * tap.dy) {}
+
+  ACTIVE_HOST_DEVICE Dtype Sample(Dtype x00, Dtype x01, Dtype x10, Dtype x11) const {
+    return w00 * x00 + w01 * x01 + w10 * x10 + w11 * x11;
+  }
+};
+
+/// d x~ / d alpha (eq. 12): at a lattice point the one-sided difference towards +1.
+template <typename Dtype>
+ACTIVE_HOST_DEVICE inline Dtype ActiveSlopeX(const ActiveTap<Dtype>& tap, Dtype x00, Dtype x01, Dtype x10, Dtype x11) {
+  return (1 - tap.dy) * (x01 - x00) + tap.dy * (x11 - x10);
+}
+
+/// d x~ / d beta (eq. 13).
+template <typename Dtype>
+ACTIVE_HOST_DEVICE inline Dtype ActiveSlopeY(const ActiveTap<Dtype>& tap, Dtype x00, Dtype x01, Dtype x10, Dtype x11) {
+  return (1 - tap.dx) * (x10 - x00) + tap.dx * (x11 - x01);
+}
+
+/**
+ * Splits one coordinate into its floor (returned) and *fraction. Any value is safe: beyond 2^24 pixels, infinities
+ * included, it is pinned there with fraction 0, outside every image and far from overflow; NaN stays in the fraction.
+ */
+template <typename Dtype>
+ACTIVE_HOST_DEVICE inline int ActiveFloor(Dtype coordinate, Dtype* fraction) {
+  const int kFar = 1 << 24;
+  *fraction = 0;
+  if (coordinate >= kFar) { return kFar; }
+  if (coordinate <= -kFar) { return -kFar; }
+  if (coordinate != coordinate) {
+    *fraction = coordinate;
+    return 0;
+  }
+  const Dtype floor = std::floor(coordinate);
+  *fraction = coordinate - floor;
+  return static_cast<int>(floor);
+}
+
+template <typename Dtype>
+ACTIVE_HOST_DEVICE inline ActiveTap<Dtype> MakeActiveTap(Dtype alpha, Dtype beta) {
+  ActiveTap<Dtype> tap;
+  tap.x = ActiveFloor(alpha, &tap.dx);
+  tap.y = ActiveFloor(beta, &tap.dy);
+  return tap;
+}
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_ACTIVE_SAMPLING_HPP_

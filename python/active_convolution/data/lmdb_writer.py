@@ -1,0 +1,73 @@
+"""Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it."""
+import hashlib
+import math
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..files import whole_folder
+from ..fork import caffe_pb2
+
+_TRANSACTION = 500  # images
+_PAGE = 4096  # bytes
+_FLOAT_BYTES = 5  # a number in Datum.float_data: a tag and four bytes
+_OVERHEAD_BYTES = 64  # of a record: key, label and shape, and what LMDB adds
+
+
+def space_needed(count, shape):
+    """An upper bound in bytes for an LMDB of ``count`` float32 images of ``shape`` (C, H, W)."""
+    pages = math.ceil((_FLOAT_BYTES * math.prod(shape) + _OVERHEAD_BYTES) / _PAGE)
+    return int(1.1 * count * pages * _PAGE) + 2 ** 20  # a tenth and a mebibyte for the tree above the records
+
+
+def write(path, images, labels, seed=0):
+    """Writes ``images`` (N, C, H, W), float32 or uint8, and ``labels`` (N,) to the new LMDB folder ``path``.
+
+    Keys are 00000000, 00000001, ... in an order shuffled by ``seed``. The folder appears whole and on the disk, or not
+    at all. Raises UserError where it exists already and where the disk is full or fails.
+    """
+    # RandomState's stream is frozen by NumPy's compatibility policy: a seed gives one order, for good.
+    order = np.random.RandomState(seed).permutation(len(images))
+    path = Path(path)
+    room = space_needed(len(images), images.shape[1:])
+    try:
+        with whole_folder(path) as folder, lmdb.open(str(folder), map_size=room, sync=False, mode=0o666) as database:
+            with tqdm(desc=f"writing {path.name}", total=len(order), unit="image") as bar:
+                for start in range(0, len(order), _TRANSACTION):
+                    part = order[start:start + _TRANSACTION]
+                    _put(database, start, images[part], labels[part])
+                    bar.update(len(part))
+            database.sync(True)
+    except lmdb.Error as error:
+        raise UserError(f"cannot write {path.name} ({error}): free some space or name another --output") from error
+
+
+def checksum(path):
+    """The SHA-256, in hexadecimal, of all keys and values of the LMDB folder ``path`` in order."""
+    digest = hashlib.sha256()
+    with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin(buffers=True) as transaction:
+        for key, value in transaction.cursor():
+            digest.update(key)
+            digest.update(value)
+    return digest.hexdigest()
+
+
+def _put(database, first_key, images, labels):
+    with database.begin(write=True) as transaction:
+        for key, (image, label) in enumerate(zip(images, labels), first_key):
+            transaction.put(b"%08d" % key, _datum(image, label).SerializeToString(), append=True)
+
+
+def _datum(image, label):
+    channels, height, width = image.shape
+    datum = caffe_pb2().Datum(channels=channels, height=height, width=width, label=int(label))
+    if image.dtype == np.uint8:
+        datum.data = image.tobytes()
+    elif image.dtype == np.float32:
+        datum.float_data.extend(image.ravel().tolist())
+    else:
+        raise TypeError(f"a Datum holds float32 or uint8, not {image.dtype}")
+    return datum

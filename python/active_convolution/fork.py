@@ -1,0 +1,37 @@
+"""Finds the pycaffe of the fork, wherever the caller started from."""
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from .errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
+
+
+def _import(module):
+    pycaffe = BUILD / "fork" / "python"
+    if pycaffe.is_dir() and str(pycaffe) not in sys.path:
+        sys.path.append(str(pycaffe))
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
+                        "and run with Debian's own /usr/bin/python3") from error
+
+
+def caffe_pb2():
+    """Caffe's protocol buffers with our messages in them (``caffe.proto.caffe_pb2``)."""
+    caffe()
+    return _import("caffe.proto.caffe_pb2")
+
+
+def caffe():
+    """The fork's pycaffe. Its log keeps to warnings unless GLOG_minloglevel says otherwise."""
+    os.environ.setdefault("GLOG_minloglevel", "1")
+    module = _import("caffe")
+    if "ActiveConvolution" not in module.layer_type_list():
+        raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
+                        "run `. build/env.sh`, or take it off PYTHONPATH")
+    return module

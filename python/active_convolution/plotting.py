@@ -1,0 +1,227 @@
+"""Pictures of learned positions, after the paper's Fig. 5 (where synapses end) and Fig. 6 (how they move there).
+
+Axes are in pixels, x to the right and y downwards as in an image, and one scale serves all panels of a picture. Figures
+are plain matplotlib ``Figure`` objects: nothing needs a display, nor touches pyplot's state.
+"""
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from .errors import UserError
+from .files import whole_file
+from .positions import grid
+
+FORMATS = ("png", "pdf", "svg")
+GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")    # Okabe and Ito's
+TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))       # early is light, late is dark
+INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
+PANEL = 2.1             # inches
+RECORDS_DRAWN = 120     # a path through more records looks the same, and makes a vector file heavy
+
+
+# ---- Files
+
+def output_format(path):
+    """The format that the suffix of ``path`` asks for, one of FORMATS; UserError where it is another."""
+    suffix = Path(path).suffix.lower().lstrip(".")
+    if suffix not in FORMATS:
+        raise UserError(f"cannot tell the picture's format from {path}: end its name in ."
+                        + ", .".join(FORMATS[:-1]) + f" or .{FORMATS[-1]}")
+    return suffix
+
+
+def save(figure, path):
+    """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
+    kind = output_format(path)
+    with whole_file(path, "wb") as file:
+        figure.savefig(file, format=kind, dpi=200, facecolor="white")
+
+
+# ---- Fig. 5: where the synapses are
+
+def drawable(layers):
+    """Those of ``layers`` (LayerPositions) that have a shape: more than one synapse.
+
+    Raises UserError where there is none, or where a position is no number.
+    """
+    for layer in layers:
+        if not np.isfinite(layer.xy).all():
+            raise UserError(f"layer {layer.name} has positions that are not numbers, so its training diverged: "
+                            "take an earlier snapshot, or train with a lower learning rate")
+    chosen = [layer for layer in layers if layer.xy.shape[1] > 1]
+    if not chosen:
+        raise UserError("no active convolution here has more than one synapse, so there is no shape to draw: "
+                        "name a network or a run that has one")
+    return chosen
+
+
+def draw_positions(layers):
+    """A Figure with a panel per layer of more than one synapse: filled dots are learned positions.
+
+    ``layers`` is a list of LayerPositions. Hollow markers are the starting positions, with a line from each to where it
+    went; where no start is known they are the kernel's grid, without lines. Colours tell position groups apart.
+    """
+    layers = drawable(layers)
+    reach = _reach(points for layer in layers for points in (layer.xy, _start(layer)))
+    rows, columns = _arrange(len(layers))
+    figure = _figure(columns * PANEL, rows * (PANEL + 0.15))
+    for index, layer in enumerate(layers):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _draw_plane(axes, layer, reach)
+        for group, (start, xy) in enumerate(zip(_start(layer), layer.xy)):
+            if layer.start is not None:
+                axes.add_collection(LineCollection(np.stack([start, xy], axis=1), linewidths=1.3, alpha=0.7,
+                                                   colors=_colour(group)))
+        _draw_dots(axes, layer, _dot(reach))
+        _name_axes(axes, "x (pixels)" if index + columns >= len(layers) else "",
+                   "y (pixels)" if index % columns == 0 else "")
+    _legend(figure)
+    return figure
+
+
+def _start(layer):
+    return np.broadcast_to(grid(layer.kernel), layer.xy.shape) if layer.start is None else layer.start
+
+
+def _draw_plane(axes, layer, reach):
+    """The pixels around the base pixel, each a square around its centre, and the layer's starting positions."""
+    axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", facecolor=PIXEL)
+    for edge in np.arange(-np.ceil(reach), reach) + 0.5:
+        axes.axvline(edge, color="white", linewidth=1.6, zorder=0)
+        axes.axhline(edge, color="white", linewidth=1.6, zorder=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    _style(axes, layer.name)
+    size = _dot(reach)
+    axes.plot(*_start(layer).reshape(-1, 2).T, "o", markersize=1.5 * size, markerfacecolor="none",
+              markeredgecolor=FAINT, markeredgewidth=0.8, label="kernel grid" if layer.start is None else "start")
+    axes.plot(0, 0, "+", markersize=1.9 * size, color=INK, markeredgewidth=0.9, label="base pixel", zorder=4)
+
+
+def _draw_dots(axes, layer, size):
+    """The learned positions, as dots of ``size`` points that fit into the hollow markers of the start."""
+    for group, xy in enumerate(layer.xy):
+        axes.plot(*xy.T, "o", markersize=size, color=_colour(group), markeredgewidth=0, zorder=3,
+                  label="learned" if group == 0 else f"learned, group {group + 1}")
+
+
+# ---- Fig. 6: how they move
+
+def draw_movement(history):
+    """A Figure with, per layer of more than one synapse, the paths of its synapses and how far they are from home.
+
+    ``history`` is a positions.History of at least two records. Above, each synapse's path in the plane, from light
+    (early) to dark (late); below, in the same colours, its distance in pixels from its first recorded position, over
+    the iterations, with the end of the warm-up (§2.6).
+    """
+    layers = drawable(history.layers())
+    iterations = history.iterations
+    if len(iterations) < 2:
+        raise UserError("positions were recorded only once so far: there is no movement to draw yet")
+    keep = np.unique(np.linspace(0, len(iterations) - 1, RECORDS_DRAWN).astype(int))
+    paths = [history.positions(layer.name)[keep] for layer in layers]
+    moved = [np.linalg.norm(path - path[0], axis=-1) for path in paths]
+    reach, height = _reach(paths), max(1.08 * max(map(np.max, moved)), 0.05)
+    rows, columns = _arrange(len(layers))
+    figure = _figure(columns * PANEL, rows * (1.5 * PANEL + 0.5))
+    cells = figure.add_gridspec(3 * rows - 1, columns, height_ratios=[2, 1, 0.05] * (rows - 1) + [2, 1])
+    for index, layer in enumerate(layers):
+        row, column = divmod(index, columns)
+        plane, curves = (figure.add_subplot(cells[3 * row + part, column]) for part in (0, 1))
+        _draw_paths(plane, layer, reach, iterations[keep], paths[index])
+        _draw_curves(curves, history, height, iterations[keep], moved[index])
+        _name_axes(plane, "x (pixels)", "y (pixels)" if column == 0 else "")
+        _name_axes(curves, "iterations", "moved (pixels)" if column == 0 else "")
+    _legend(figure)
+    return figure
+
+
+def _draw_paths(axes, layer, reach, iterations, path):
+    _draw_plane(axes, layer, reach)
+    _add_timed_lines(axes, iterations, np.moveaxis(path, 0, -2).reshape(-1, len(iterations), 2), 1.6)
+    _draw_dots(axes, layer, 0.6 * _dot(reach))
+
+
+def _draw_curves(axes, history, height, iterations, moved):
+    axes.set(xlim=iterations[[0, -1]], ylim=(0, height))
+    axes.grid(axis="y", color=PIXEL)
+    if iterations[0] < history.warmup_iter <= iterations[-1]:
+        axes.axvline(history.warmup_iter, color=FAINT, linestyle="--", linewidth=1, label="end of warm-up")
+    curves = moved.reshape(len(iterations), -1).T
+    _add_timed_lines(axes, iterations, np.stack([np.broadcast_to(iterations, curves.shape), curves], axis=-1), 1.2)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    _style(axes)
+
+
+def _add_timed_lines(axes, iterations, lines, width):
+    """Draws ``lines``, (N, T, 2), each coloured along its way by ``iterations``, (T,)."""
+    segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2).reshape(-1, 2, 2)
+    collection = LineCollection(segments, cmap=TIME_COLOURS, norm=Normalize(iterations[0], iterations[-1]),
+                                linewidths=width, capstyle="round", zorder=2)
+    collection.set_array(np.tile(iterations[1:], len(lines)))
+    axes.add_collection(collection, autolim=False)
+
+
+# ---- What both share
+
+def _reach(arrays):
+    """How far the panels show, in pixels from the base pixel: past every point of ``arrays``, each (..., 2)."""
+    return max(1.5, 0.4 + max(float(np.abs(points).max()) for points in arrays))
+
+
+def _arrange(count):
+    """(rows, columns) for ``count`` panels, four or three to a row, whichever leaves fewer places empty."""
+    columns = min(count, min((4, 3), key=lambda width: -count % width))
+    return -(-count // columns), columns
+
+
+def _figure(width, height):
+    """A Figure of the inches that its panels need, and those that labels and legend take."""
+    figure = Figure(figsize=(max(width, 1.7 * PANEL) + 0.5, height + 0.75), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def _style(axes, title=""):
+    axes.set_title(title, fontsize=9, color=INK, pad=4)
+    axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set(color=FAINT, linewidth=0.6, visible=side in ("left", "bottom"))
+
+
+def _name_axes(axes, x, y):
+    """Names the axes; an empty name says that a neighbour's axis, of the same scale, serves here too."""
+    axes.set_xlabel(x, fontsize=8, color=INK)
+    axes.set_ylabel(y, fontsize=8, color=INK)
+    axes.tick_params(labelbottom=bool(x), labelleft=bool(y))
+
+
+def _dot(reach):
+    """Marker size in points, for panels that show ``reach`` pixels each way: a dot must leave room in its pixel."""
+    return np.clip(0.17 * 72 * PANEL / (2 * reach), 2.5, 6.5)
+
+
+def _colour(group):
+    return GROUP_COLOURS[group % len(GROUP_COLOURS)]
+
+
+def _legend(figure):
+    """One legend under all panels, naming each kind of mark once."""
+    marks = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            marks.setdefault(label, handle)
+    columns = max(1, min(len(marks), int(figure.get_figwidth())))
+    rows = -(-len(marks) // columns)
+    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=8, frameon=False,
+                  labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    bottom = (0.1 + 0.2 * rows) / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 0.99 - bottom))

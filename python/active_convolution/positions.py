@@ -1,0 +1,268 @@
+"""Where the synapses of active convolutions sit: read from snapshots and live nets, and kept over a training run.
+
+A position is a pair (x, y) in pixels, relative to the base pixel: x = horizontal to the right, y = vertical downwards
+(α and β in §2 of the paper). Neither the network's data nor the layer's code is needed to read them.
+"""
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from . import fork
+from .errors import UserError
+from .files import whole_file
+
+TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
+RUN_FILE = "positions.npz"                     # the History in the folder that train.py fills
+_RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerPositions:
+    """The synapses of one layer, at one moment.
+
+    ``kernel`` is (kh, kw), and K = kh·kw the number of synapses. ``xy`` is float32 (position_group, K, 2) in pixels.
+    ``start`` has the same shape and says where each synapse began; None where that is not known.
+    """
+    name: str
+    type: str
+    kernel: tuple
+    xy: np.ndarray
+    start: np.ndarray = None
+
+    def farthest(self):
+        """The (x, y) that lies farthest from the base pixel."""
+        points = self.xy.reshape(-1, 2)
+        return points[np.hypot(*points.T).argmax()]
+
+    def displacement(self):
+        """How far each synapse is from its start, in pixels: (position_group, K); None where no start is known."""
+        return None if self.start is None else np.hypot(*np.moveaxis(self.xy - self.start, -1, 0))
+
+
+def grid(kernel, dilation=1):
+    """The positions of an ordinary convolution's taps: (kh·kw, 2) float32, row by row.
+
+    ``kernel`` is (kh, kw); ``dilation`` one number or (h, w). Tap (i, j) lies at x = j − ⌊(kw−1)/2⌋ and
+    y = i − ⌊(kh−1)/2⌋, times the dilation.
+    """
+    (kh, kw), (dilation_h, dilation_w) = kernel, np.broadcast_to(dilation, 2)
+    y, x = np.meshgrid((np.arange(kh) - (kh - 1) // 2) * dilation_h,
+                       (np.arange(kw) - (kw - 1) // 2) * dilation_w, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+# ---- A snapshot
+
+def from_caffemodel(path):
+    """The active convolutions of a binary .caffemodel, in network order: a list of LayerPositions.
+
+    Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
+    """
+    layers = [_from_message(layer, path) for layer in _parse(path).layer if layer.type in TYPES]
+    if not layers:
+        raise UserError(f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one")
+    return layers
+
+
+def _parse(path):
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if content.startswith(_HDF5_MAGIC):
+        raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
+    net = fork.caffe_pb2().NetParameter()
+    try:
+        net.ParseFromString(content)
+    except DecodeError as error:
+        raise UserError(f"{path} is damaged or no binary .caffemodel: name another snapshot") from error
+    return net
+
+
+def _from_message(layer, path):
+    shapes = [_shape(blob) for blob in layer.blobs]
+    counts = [len(blob.data) or len(blob.double_data) for blob in layer.blobs]
+    kernel = _kernel(shapes, f"layer {layer.name} of {path}")
+    if [counts[2], counts[3]] != [np.prod(shapes[2])] * 2:
+        raise UserError(f"layer {layer.name} of {path} has fewer or more positions than its shape says: "
+                        "the file is damaged, name another snapshot")
+    xy = _pair(*(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]), shapes[2][0])
+    return LayerPositions(layer.name, layer.type, kernel, xy, _start(layer, kernel, xy.shape))
+
+
+def _shape(blob):
+    """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
+    old = ("num", "channels", "height", "width")
+    return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
+
+
+def _kernel(shapes, where):
+    """(kh, kw), from the shapes of a layer's blobs: weight, bias, x, y."""
+    right = len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
+    if not right or not all(shapes[2]):
+        seen = ", ".join("×".join(map(str, shape)) or "scalar" for shape in shapes) or "none"
+        raise UserError(f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
+                        "x and y, both position_group×1×kernel_h×kernel_w")
+    return shapes[2][2:]
+
+
+def _pair(x, y, position_group):
+    return np.stack([np.reshape(x, (position_group, -1)), np.reshape(y, (position_group, -1))], axis=-1)
+
+
+# ---- Where the synapses of a snapshot began
+
+def _start(layer, kernel, shape):
+    """The starting positions that the parameters of ``layer`` give, as ``shape``: None where they leave it open."""
+    if layer.type == "AConvFast":
+        start = _ring(shape[1]) if _starts_on_lattice(layer) else None
+    elif layer.active_convolution_param.position:
+        start = np.array([(p.x, p.y) for p in layer.active_convolution_param.position], np.float32)
+    else:
+        start = grid(kernel, list(layer.convolution_param.dilation) or 1)
+    if start is None or start.size not in (shape[1] * 2, np.prod(shape)):
+        return None
+    return np.broadcast_to(start.reshape(-1, *shape[1:]), shape)
+
+
+def _starts_on_lattice(layer):
+    """Whether an AConvFast layer is known to have begun at ``_ring``: with pos_filler_std < 0 and no other shape set.
+
+    The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
+    fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
+    """
+    fields = {field.field_number: field.data for field in getattr(layer, "swish_param", layer).UnknownFields()}
+    return set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
+
+
+def _ring(count):
+    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel."""
+    angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False)
+    return np.vstack([np.zeros((1, 2)), np.stack([np.cos(angles), np.sin(angles)], axis=1).round()]).astype(np.float32)
+
+
+# ---- A live net
+
+def from_net(net):
+    """The active convolutions of a pycaffe Net, in network order: a list of LayerPositions (copies, no start known).
+
+    The list is empty for a network without one.
+    """
+    layers = []
+    for name, layer in zip(net._layer_names, net.layers):
+        if layer.type in TYPES:
+            blobs = [blob.data for blob in layer.blobs]
+            kernel = _kernel([blob.shape for blob in blobs], f"layer {name}")
+            xy = _pair(blobs[2], blobs[3], len(blobs[2])).astype(np.float32)
+            layers.append(LayerPositions(name, layer.type, kernel, xy))
+    return layers
+
+
+# ---- A training run
+
+class History:
+    """Positions over the iterations of one training run.
+
+    ``warmup_iter`` is the iteration until which positions are frozen (§2.6), so that a record up to it is the start.
+    The file is an .npz: ``iterations`` (T,) int64, under each layer's name (T, position_group, K, 2) float32, and
+    ``about``, a JSON text with warmup_iter and every layer's name, type and kernel in network order.
+    """
+
+    def __init__(self, warmup_iter=0):
+        self.warmup_iter = warmup_iter
+        self._layers = []      # of LayerPositions: name, type, kernel and shape of what is recorded
+        self._records = {}     # iteration → one (position_group, K, 2) array per layer; iterations ascend
+
+    @property
+    def iterations(self):
+        """The recorded iterations, ascending: (T,) int64."""
+        return np.array(list(self._records), np.int64)
+
+    @property
+    def names(self):
+        """The layers' names, in network order."""
+        return [layer.name for layer in self._layers]
+
+    def positions(self, name):
+        """The positions of layer ``name`` over time, in pixels: (T, position_group, K, 2) float32."""
+        index = self.names.index(name)
+        records = [record[index] for record in self._records.values()]
+        return np.array(records, np.float32).reshape(-1, *self._layers[index].xy.shape)
+
+    def layers(self):
+        """The newest positions: a list of LayerPositions, with their start where the first record still is it."""
+        if not self._records:
+            return []
+        records = list(self._records.values())
+        frozen = min(self._records) <= self.warmup_iter
+        return [dataclasses.replace(layer, xy=xy, start=start if frozen else None)
+                for layer, xy, start in zip(self._layers, records[-1], records[0])]
+
+    def append(self, iteration, layers):
+        """Records ``layers`` (LayerPositions, as from_net gives them) after ``iteration`` solver iterations.
+
+        Records of this iteration and later ones are dropped: training has gone back. Raises UserError where the
+        layers are not those recorded before, or one has a name that the file needs for itself.
+        """
+        self.truncate(iteration - 1)
+        if self._layers and list(map(_identity, layers)) != list(map(_identity, self._layers)):
+            raise UserError("the network's active convolutions are not those whose positions this run recorded: "
+                            "resume with the network that it began with, or train into another folder")
+        for layer in layers:
+            if layer.name in _RESERVED:
+                raise UserError(f"a layer called {layer.name} cannot be recorded in {RUN_FILE}: rename the layer")
+        self._layers = self._layers or list(layers)
+        self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
+
+    def truncate(self, after_iteration):
+        """Drops the records of iterations > ``after_iteration``, as a resumed run must."""
+        self._records = {iteration: record for iteration, record in self._records.items()
+                         if iteration <= after_iteration}
+
+    def save(self, path):
+        """Writes the .npz, whole or not at all."""
+        about = {"warmup_iter": self.warmup_iter,
+                 "layers": [{"name": layer.name, "type": layer.type, "kernel": layer.kernel}
+                            for layer in self._layers]}
+        arrays = {name: self.positions(name) for name in self.names}
+        with whole_file(path, "wb") as file:
+            np.savez(file, iterations=self.iterations, about=json.dumps(about), **arrays)
+
+    @classmethod
+    def load(cls, path):
+        """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:
+                return cls._from_arrays(arrays)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged or no record of positions: remove it, or name another run") from error
+
+    @classmethod
+    def _from_arrays(cls, arrays):
+        about = json.loads(arrays["about"].item())
+        history = cls(about["warmup_iter"])
+        over_time = [arrays[layer["name"]] for layer in about["layers"]]
+        history._layers = [LayerPositions(layer["name"], layer["type"], tuple(layer["kernel"]), np.zeros(xy.shape[1:]))
+                           for layer, xy in zip(about["layers"], over_time)]
+        history._records = {int(iteration): record
+                            for iteration, *record in zip(arrays["iterations"], *over_time, strict=True)}
+        return history
+
+
+def _identity(layer):
+    return layer.name, layer.type, layer.kernel, layer.xy.shape
+
+
+def load_run(folder):
+    """The History of a folder that train.py fills. Raises UserError where ``folder`` holds none."""
+    path = Path(folder) / RUN_FILE
+    if not path.exists():
+        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of train.py, or a .caffemodel")
+    return History.load(path)

@@ -1,0 +1,36 @@
+"""Paths for the tests: the package, and the material beside the project where it is there."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+SHARED = ROOT.parent / "shared"
+
+
+def _shared(part):
+    path = SHARED / part
+    if not path.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{path} is missing, and CI must not skip the tests that need it")
+        pytest.skip(f"needs {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_reference():
+    """The authors' published networks (Path)."""
+    return _shared("reference")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """CIFAR-10 as JPEG files and part of the original (Path)."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT

@@ -1,0 +1,292 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "caffe/filler.hpp"
+#include "caffe/layers/active_convolution_layer.hpp"
+
+namespace caffe {
+
+namespace {
+
+/// One two-dimensional field of convolution_param: once for both dimensions, once per dimension, or as *_h and *_w.
+struct Field {
+  const char* name;
+  const google::protobuf::RepeatedField<google::protobuf::uint32>& repeated;
+  bool has_h, has_w;
+  unsigned h, w;
+};
+
+/// Reads a field into *h and *w; `otherwise` where it is absent. Dies naming the field unless both reach `least`.
+void ReadField(const std::string& where, const Field& field, int otherwise, int least, int* h, int* w) {
+  const std::string name = std::string("convolution_param.") + field.name;
+  if (field.has_h || field.has_w) {
+    CHECK_EQ(field.repeated.size(), 0) << where << name << " and its _h, _w forms exclude each other; give one of them";
+    CHECK(least == 0 || (field.has_h && field.has_w)) << where << name << "_h and _w must be given together";
+    *h = field.h;
+    *w = field.w;
+  } else {
+    CHECK_LE(field.repeated.size(), 2) << where << name << " is given " << field.repeated.size()
+        << " times; allowed: once, or twice (vertical, horizontal)";
+    *h = field.repeated.size() ? field.repeated.Get(0) : otherwise;
+    *w = field.repeated.size() ? field.repeated.Get(field.repeated.size() - 1) : otherwise;
+  }
+  const int kMost = 1 << 20;
+  CHECK(*h >= least && *w >= least && *h <= kMost && *w <= kMost) << where << name << " is " << *h << " x " << *w
+      << "; allowed: " << least << " to " << kMost << " in each dimension";
+}
+
+}  // namespace
+
+template <typename Dtype>
+std::string ActiveConvolutionLayer<Dtype>::Where() const {
+  return "Layer '" + this->layer_param_.name() + "' (" + type() + "): ";
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  CHECK_EQ(bottom[0]->num_axes(), 4) << Where() << "the bottom has shape " << bottom[0]->shape_string()
+      << "; allowed: num x channels x height x width";
+  ReadGeometry(*bottom[0]);
+  CheckGeometry();
+  ReadPositions();
+  SetUpBlobs();
+  SetUpParamSpecs();
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::ReadGeometry(const Blob<Dtype>& bottom) {
+  const ConvolutionParameter& p = this->layer_param_.convolution_param();
+  const Field kernel = {"kernel_size", p.kernel_size(), p.has_kernel_h(), p.has_kernel_w(), p.kernel_h(), p.kernel_w()};
+  const Field stride = {"stride", p.stride(), p.has_stride_h(), p.has_stride_w(), p.stride_h(), p.stride_w()};
+  const Field pad = {"pad", p.pad(), p.has_pad_h(), p.has_pad_w(), p.pad_h(), p.pad_w()};
+  const Field dilation = {"dilation", p.dilation(), false, false, 1, 1};
+  ActiveGeometry& g = geometry_;
+  ReadField(Where(), kernel, 0, 1, &g.kernel_h, &g.kernel_w);
+  ReadField(Where(), stride, 1, 1, &g.stride_h, &g.stride_w);
+  ReadField(Where(), pad, 0, 0, &pad_h_, &pad_w_);
+  ReadField(Where(), dilation, 1, 1, &dilation_h_, &dilation_w_);
+  g.channels = bottom.shape(1);
+  g.num_output = p.num_output();
+  g.group = p.group();
+  g.position_group = this->layer_param_.active_convolution_param().position_group();
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::CheckGeometry() const {
+  const ConvolutionParameter& p = this->layer_param_.convolution_param();
+  const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();
+  const ActiveGeometry& g = geometry_;
+  CHECK(p.axis() == 1 || p.axis() == -3) << Where() << "convolution_param.axis is " << p.axis() << "; allowed: 1";
+  CHECK(!p.force_nd_im2col()) << Where() << "convolution_param.force_nd_im2col is true; allowed: false";
+  CHECK(p.engine() != ConvolutionParameter_Engine_CUDNN) << Where()
+      << "convolution_param.engine is CUDNN; allowed: DEFAULT, CAFFE";
+  CHECK_GE(g.num_output, 1) << Where() << "convolution_param.num_output is " << p.num_output()
+      << "; allowed: 1 and more";
+  CHECK(g.group >= 1 && g.channels % g.group == 0 && g.num_output % g.group == 0) << Where()
+      << "convolution_param.group is " << p.group() << "; allowed: divisors of both the " << g.channels
+      << " input channels and num_output " << g.num_output;
+  CHECK(g.position_group >= 1 && g.num_output % g.position_group == 0) << Where()
+      << "active_convolution_param.position_group is " << a.position_group() << "; allowed: divisors of num_output "
+      << g.num_output;
+  CHECK(a.position_lr_mult() >= 0 && std::isfinite(a.position_lr_mult())) << Where()
+      << "active_convolution_param.position_lr_mult is " << a.position_lr_mult() << "; allowed: 0 and more";
+}
+
+/// Sets the starting positions, and what follows from them: the kernel's extent at rest and the base pixel.
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::ReadPositions() {
+  const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();
+  ActiveGeometry& g = geometry_;
+  const int synapses = g.synapses(), sets = g.position_group;
+  const int centre_h = (g.kernel_h - 1) / 2, centre_w = (g.kernel_w - 1) / 2;
+  const bool grid = a.position_size() == 0;
+  CHECK(grid || a.position_size() == synapses || a.position_size() == synapses * sets) << Where()
+      << "active_convolution_param has " << a.position_size() << " positions; allowed: none, the " << synapses
+      << " synapses that kernel_h x kernel_w counts, or " << synapses * sets << " (as many for each position_group)";
+  CHECK(grid || (dilation_h_ == 1 && dilation_w_ == 1)) << Where() << "convolution_param.dilation is " << dilation_h_
+      << " x " << dilation_w_ << "; allowed with explicit positions: 1 (scale the positions instead)";
+  start_x_.resize(sets * synapses);
+  start_y_.resize(sets * synapses);
+  for (int i = 0; i < sets * synapses; ++i) {
+    const int k = i % synapses;
+    if (grid) {
+      start_x_[i] = (k % g.kernel_w - centre_w) * dilation_w_;
+      start_y_[i] = (k / g.kernel_w - centre_h) * dilation_h_;
+    } else {
+      const ActiveConvolutionParameter::Position& position = a.position(i % a.position_size());
+      CHECK(std::isfinite(position.x()) && std::isfinite(position.y())) << Where()
+          << "active_convolution_param.position " << i << " is (" << position.x() << ", " << position.y()
+          << "); allowed: finite numbers";
+      start_x_[i] = position.x();
+      start_y_[i] = position.y();
+    }
+  }
+  extent_h_ = grid ? (g.kernel_h - 1) * dilation_h_ + 1 : 1;
+  extent_w_ = grid ? (g.kernel_w - 1) * dilation_w_ + 1 : 1;
+  g.base_h = (grid ? centre_h * dilation_h_ : 0) - pad_h_;
+  g.base_w = (grid ? centre_w * dilation_w_ : 0) - pad_w_;
+}
+
+template <typename Dtype>
+vector<int> ActiveConvolutionLayer<Dtype>::BlobShape(int blob) const {
+  const ActiveGeometry& g = geometry_;
+  const bool bias = this->layer_param_.convolution_param().bias_term();
+  vector<int> shape(4, 1);
+  if (blob == kBias) { return bias ? vector<int>(1, g.num_output) : shape; }
+  shape[0] = blob == kWeight ? g.num_output : g.position_group;
+  shape[1] = blob == kWeight ? g.group_channels() : 1;
+  shape[2] = g.kernel_h;
+  shape[3] = g.kernel_w;
+  return shape;
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::SetUpBlobs() {
+  this->param_propagate_down_.resize(kBlobs, true);
+  if (this->blobs_.size() > 0) {
+    LOG(INFO) << "Skipping parameter initialization";
+    CheckBlobs();
+    return;
+  }
+  this->blobs_.resize(kBlobs);
+  for (int i = 0; i < kBlobs; ++i) {
+    this->blobs_[i].reset(new Blob<Dtype>(BlobShape(i)));
+  }
+  FillBlobs();
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::CheckBlobs() const {
+  CHECK_EQ(this->blobs_.size(), kBlobs) << Where() << "has " << this->blobs_.size()
+      << " blobs; expected: " << kBlobs << " (weight, bias, x, y)";
+  for (int i = 0; i < kBlobs; ++i) {
+    const Blob<Dtype> expected(BlobShape(i));
+    CHECK(this->blobs_[i]->shape() == expected.shape()) << Where() << "blob " << i << " has shape "
+        << this->blobs_[i]->shape_string() << "; expected: " << expected.shape_string();
+  }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::FillBlobs() {
+  const ConvolutionParameter& p = this->layer_param_.convolution_param();
+  shared_ptr<Filler<Dtype> > weight_filler(GetFiller<Dtype>(p.weight_filler()));
+  weight_filler->Fill(this->blobs_[kWeight].get());
+  if (p.bias_term()) {
+    shared_ptr<Filler<Dtype> > bias_filler(GetFiller<Dtype>(p.bias_filler()));
+    bias_filler->Fill(this->blobs_[kBias].get());
+  } else {
+    this->blobs_[kBias]->mutable_cpu_data()[0] = 0;
+  }
+  std::copy(start_x_.begin(), start_x_.end(), this->blobs_[kX]->mutable_cpu_data());
+  std::copy(start_y_.begin(), start_y_.end(), this->blobs_[kY]->mutable_cpu_data());
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::SetUpParamSpecs() {
+  while (this->layer_param_.param_size() < kBlobs) {
+    this->layer_param_.add_param();
+  }
+  for (int blob = kX; blob <= kY; ++blob) {
+    ParamSpec* spec = this->layer_param_.mutable_param(blob);
+    if (!spec->has_lr_mult()) {
+      spec->set_lr_mult(this->layer_param_.active_convolution_param().position_lr_mult());
+    }
+    if (!spec->has_decay_mult()) {
+      spec->set_decay_mult(0);
+    }
+  }
+  if (!this->layer_param_.convolution_param().bias_term()) {
+    this->layer_param_.mutable_param(kBias)->set_lr_mult(0);
+    this->layer_param_.mutable_param(kBias)->set_decay_mult(0);
+  }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  ActiveGeometry& g = geometry_;
+  for (int i = 0; i < bottom.size(); ++i) {
+    CHECK(bottom[i]->shape() == bottom[0]->shape()) << Where() << "bottom " << i << " has shape "
+        << bottom[i]->shape_string() << "; allowed: that of bottom 0, " << bottom[0]->shape_string();
+  }
+  CHECK(bottom[0]->num_axes() == 4 && bottom[0]->shape(1) == g.channels) << Where() << "the bottom has shape "
+      << bottom[0]->shape_string() << "; allowed: num x " << g.channels << " channels x height x width";
+  g.height = bottom[0]->shape(2);
+  g.width = bottom[0]->shape(3);
+  const int room_h = g.height + 2 * pad_h_ - extent_h_, room_w = g.width + 2 * pad_w_ - extent_w_;
+  CHECK(room_h >= 0 && room_w >= 0) << Where() << "the kernel covers " << extent_h_ << " x " << extent_w_
+      << " pixels; allowed: at most the padded input, " << g.height + 2 * pad_h_ << " x " << g.width + 2 * pad_w_;
+  g.out_height = room_h / g.stride_h + 1;
+  g.out_width = room_w / g.stride_w + 1;
+  vector<int> shape(4, bottom[0]->shape(0));
+  shape[1] = g.num_output;
+  shape[2] = g.out_height;
+  shape[3] = g.out_width;
+  for (int i = 0; i < top.size(); ++i) {
+    top[i]->Reshape(shape);
+  }
+}
+
+template <typename Dtype>
+ActiveParameters<Dtype> ActiveConvolutionLayer<Dtype>::Parameters() const {
+  const bool bias = this->layer_param_.convolution_param().bias_term();
+  ActiveParameters<Dtype> parameters = {this->blobs_[kWeight]->cpu_data(), bias ? this->blobs_[kBias]->cpu_data() : NULL,
+                                        this->blobs_[kX]->cpu_data(), this->blobs_[kY]->cpu_data()};
+  return parameters;
+}
+
+/// Whether anybody wants the gradient of a blob; param_propagate_down is the net's view, made before the layer set lr_mult.
+template <typename Dtype>
+bool ActiveConvolutionLayer<Dtype>::Learns(int blob) const {
+  return this->param_propagate_down_[blob] && this->layer_param_.param(blob).lr_mult() != 0;
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  for (int i = 0; i < bottom.size(); ++i) {
+    active_convolution_forward_cpu(geometry_, bottom[i]->shape(0), Parameters(), bottom[i]->cpu_data(),
+                                   top[i]->mutable_cpu_data(), &workspace_);
+  }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                                                 const vector<Blob<Dtype>*>& bottom) {
+  const bool positions = Learns(kX) || Learns(kY);
+  for (int i = 0; i < top.size(); ++i) {
+    ActiveGradients<Dtype> gradients = {
+        Learns(kWeight) ? this->blobs_[kWeight]->mutable_cpu_diff() : NULL,
+        Learns(kBias) ? this->blobs_[kBias]->mutable_cpu_diff() : NULL,
+        positions ? this->blobs_[kX]->mutable_cpu_diff() : NULL,
+        positions ? this->blobs_[kY]->mutable_cpu_diff() : NULL,
+        propagate_down[i] ? bottom[i]->mutable_cpu_diff() : NULL};
+    active_convolution_backward_cpu(geometry_, bottom[i]->shape(0), Parameters(), bottom[i]->cpu_data(),
+                                    top[i]->cpu_diff(), gradients, &workspace_);
+  }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::BeforeUpdate(int iter, int iter_size) {
+  const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();
+  const bool warming_up = iter >= 0 && static_cast<unsigned>(iter) < a.warmup_iter();
+  Dtype* x_diff = this->blobs_[kX]->mutable_cpu_diff();
+  Dtype* y_diff = this->blobs_[kY]->mutable_cpu_diff();
+  for (int i = 0; i < start_x_.size(); ++i) {
+    const bool origin = a.fix_origin() && start_x_[i] == 0 && start_y_[i] == 0;
+    if (warming_up || origin) {
+      x_diff[i] = y_diff[i] = 0;
+    } else if (a.normalize_gradient()) {
+      const Dtype length = std::hypot(x_diff[i], y_diff[i]);
+      if (length > 0) {
+        x_diff[i] = x_diff[i] / length * iter_size;
+        y_diff[i] = y_diff[i] / length * iter_size;
+      }
+    }
+  }
+}
+
+INSTANTIATE_CLASS(ActiveConvolutionLayer);
+REGISTER_LAYER_CLASS(ActiveConvolution);
+
+}  // namespace caffe
