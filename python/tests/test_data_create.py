@@ -85,7 +85,8 @@ def test_cifar_is_whitened_and_padded(cifar_folder):
     whitening = Whitening.load(cifar_folder / "whitening.npz")
     for split, (images, labels), border in zip(("train", "test"), samples.sample("cifar10"), (4, 0)):
         written, written_labels = read_back(cifar_folder, split)
-        assert list(written.shape) == [len(labels), *manifest[split]["shape"]] == [len(labels), 3, *[32 + 2 * border] * 2]
+        assert manifest[split]["shape"] == [3, 32 + 2 * border, 32 + 2 * border]
+        assert written.shape == (len(labels), *manifest[split]["shape"])
         inner = written[:, :, border:border + 32, border:border + 32]
         assert np.count_nonzero(written) == np.count_nonzero(inner)
         assert written_labels.tolist() != labels.tolist(), "not shuffled"

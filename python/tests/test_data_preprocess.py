@@ -8,7 +8,7 @@ from active_convolution.errors import UserError
 
 @pytest.fixture(scope="module")
 def correlated():
-    """(2500, 3, 2, 3) images, more than a chunk, whose pixels depend on each other; mean and scales far from 0 and 1."""
+    """(2500, 3, 2, 3) images, more than a chunk, whose pixels depend on each other, far from zero mean."""
     random = np.random.RandomState(0)
     mixing = random.randn(18, 18) * np.logspace(-2, 1, 18)
     return (random.randn(2500, 18) @ mixing.T + 5).reshape(-1, 3, 2, 3)

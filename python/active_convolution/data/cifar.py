@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from whatever people have: the python or the binary archive or a tree of images, packed or not."""
+"""CIFAR-10 and CIFAR-100 from whatever people have: the python or binary archive or a tree of images, packed or not."""
 import functools
 from typing import Callable, NamedTuple, Optional
 

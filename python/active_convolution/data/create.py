@@ -27,11 +27,12 @@ def create(dataset, output, source=None, seed=0):
 
     ``source`` is where CIFAR lies (see cifar.read); the digits come with scikit-learn. ``seed`` shuffles the images.
     Training images are padded, for Caffe's random crop and mirror to give the augmentation of section 3.1; test images
-    are not. CIFAR takes about 2 GB of memory. Returns the manifest, a dictionary: ``dataset``, ``source``, ``seed``, ``preprocessing`` (``steps`` in
-    words, and their numbers), ``train`` and ``test`` (``images``, ``images_per_class``, ``shape``, ``bytes``, and the
-    ``sha256`` of all keys and values in order) and the ``versions`` it was made with.
+    are not. CIFAR takes about 2 GB of memory.
 
-    ``output`` appears whole or not at all. Raises UserError for a bad source or seed, too little space, an unbuilt fork.
+    Returns the manifest, a dictionary: ``dataset``, ``source``, ``seed``, ``preprocessing`` (``steps`` in words, and
+    their numbers), ``train`` and ``test`` (``images``, ``images_per_class``, ``shape``, ``bytes``, and the ``sha256``
+    of all keys and values in order) and the ``versions`` it was made with. ``output`` appears whole or not at all.
+    Raises UserError for a bad source or seed, too little space and a fork that is not built.
     """
     _check_arguments(dataset, source, seed)
     with whole_folder(output) as folder:
