@@ -1,0 +1,111 @@
+"""The folder of one training run: what is resolved before it starts, and what it leaves."""
+import shutil
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from .. import fork, models
+from ..data.manifest import check_manifest, database
+from ..errors import UserError
+from ..files import whole_file
+from ..positions import RUN_FILE
+from . import schedule
+
+
+class RunFolder:
+    """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` as this run uses them, ``train.log`` (Caffe's),
+    ``metrics.csv``, ``positions.npz`` and ``snapshots/``."""
+
+    def __init__(self, path):
+        self.path = Path(path).resolve()
+        self.solver, self.train_val, self.deploy = (
+            self.path / f"{name}.prototxt" for name in ("solver", "train_val", "deploy"))
+        self.log = self.path / "train.log"
+        self.metrics = self.path / "metrics.csv"
+        self.positions = self.path / RUN_FILE
+        self.snapshots = self.path / "snapshots"
+
+
+def resolve(run, model, variant, data, max_iter=None, seed=None):
+    """The SolverParameter and the NetParameter of a run: those in ``model/variant``, with ``data`` as the databases'
+    folder, everything written below ``run``, and shortened to ``max_iter`` iterations where that is given."""
+    pb2 = fork.caffe_pb2()
+    solver = _read(Path(model) / variant / "solver.prototxt", pb2.SolverParameter())
+    net = _read(Path(model) / variant / "train_val.prototxt", pb2.NetParameter())
+    _set_databases(net, data)
+    if max_iter is not None:
+        if max_iter < 1:
+            raise UserError(f"--max-iter {max_iter} is out of range: give 1 or more")
+        schedule.shorten(solver, net, max_iter)
+    if seed is not None:
+        solver.random_seed = seed
+    solver.net = str(run.train_val)
+    solver.snapshot_prefix = str(run.snapshots / net.name)
+    return solver, net
+
+
+def _read(path, message):
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), message)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): give a folder such as models/digits/plain and one of "
+                        f"its variants ({', '.join(models.VARIANTS)})") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid {type(message).__name__}: {error}") from error
+
+
+def _set_databases(net, folder):
+    dataset, pb2 = check_manifest(folder)["dataset"], fork.caffe_pb2()
+    if not net.name.startswith(f"{dataset}_"):
+        raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
+    for layer in net.layer:
+        if layer.HasField("data_param"):
+            split = pb2.Phase.Name(layer.include[0].phase).lower() if layer.include else "train"
+            layer.data_param.source = str(database(Path(folder).resolve(), split))
+
+
+def start(run, solver, net, model, variant):
+    """Fills a new run folder. Raises UserError where there is one already."""
+    if run.solver.exists():
+        raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
+    try:
+        run.snapshots.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {run.path}: {error.strerror}") from error
+    _write(run.deploy, (Path(model) / variant / "deploy.prototxt").read_text(encoding="utf-8"))
+    _write_resolved(run, solver, net)
+
+
+def go_on(run, solver, net):
+    """Makes ``run`` ready to be resumed, wherever its folders lay before.
+
+    Raises UserError unless it was started with these very settings.
+    """
+    if not run.solver.exists():
+        raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
+    for path, now in ((run.solver, solver), (run.train_val, net)):
+        if _without_paths(_read(path, type(now)())) != _without_paths(now):
+            raise UserError(f"{path} is not what this command would train: resume with the model, --variant, --data, "
+                            "--max-iter and --seed that the run was started with, or name another --output")
+    _write_resolved(run, solver, net)
+
+
+def _write_resolved(run, solver, net):
+    _write(run.train_val, models.prototxt(net))
+    _write(run.solver, models.prototxt(solver))  # last: its presence says that the others are there
+
+
+def _write(path, text):
+    with whole_file(path, encoding="utf-8") as file:
+        file.write(text)
+
+
+def _without_paths(message):
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for layer in getattr(copy, "layer", ()):
+        layer.data_param.ClearField("source")
+    for name in ("net", "snapshot_prefix"):
+        if name in copy.DESCRIPTOR.fields_by_name:
+            copy.ClearField(name)
+    return copy

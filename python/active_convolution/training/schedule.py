@@ -1,0 +1,29 @@
+"""A shorter training with the same shape."""
+
+_LOOKS = 4       # tests and snapshots of a run, at least
+_LINES = 100     # lines of metrics.csv, at least
+
+
+def shorten(solver, net, max_iter):
+    """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter`` iterations, in place.
+
+    Learning-rate steps and the warm-up of every active convolution move in proportion. Tests, snapshots and recorded
+    lines keep their intervals, but come at least 4, 4 and 100 times.
+    """
+    scale = max_iter / solver.max_iter
+    solver.max_iter = max_iter
+    solver.stepvalue[:] = [round(step * scale) for step in solver.stepvalue]
+    if solver.HasField("stepsize"):
+        solver.stepsize = max(1, round(solver.stepsize * scale))
+    for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):
+        if solver.HasField(name):
+            setattr(solver, name, min(getattr(solver, name), max(1, max_iter // times)))
+    for layer in net.layer:
+        if layer.HasField("active_convolution_param"):
+            parameter = layer.active_convolution_param
+            parameter.warmup_iter = round(parameter.warmup_iter * scale)
+
+
+def warmup_iter(net):
+    """The longest warm-up of the active convolutions of ``net`` (NetParameter), in iterations; 0 without any."""
+    return max((layer.active_convolution_param.warmup_iter for layer in net.layer), default=0)

@@ -1,0 +1,88 @@
+"""Snapshots of a run: which are whole, and how to go on from one."""
+import dataclasses
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from .. import fork
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The two files that Caffe's solver writes after ``iteration`` iterations."""
+    iteration: int
+    state: Path
+    model: Path
+
+
+def found(prefix):
+    """All snapshots under the solver's snapshot_prefix, newest first, whole or not."""
+    prefix = Path(prefix)
+    snapshots = []
+    for state in prefix.parent.glob(f"{prefix.name}_iter_*.solverstate"):
+        match = re.fullmatch(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate", state.name)
+        if match:
+            snapshots.append(Snapshot(int(match[1]), state, state.with_suffix(".caffemodel")))
+    return sorted(snapshots, key=lambda snapshot: -snapshot.iteration)
+
+
+def newest_whole(prefix, net, warn):
+    """The newest snapshot that fits the live ``net`` (pycaffe Net) in full, or None.
+
+    A solver that is killed, or a disk that fills up, leaves files that end anywhere, even between two fields, where
+    they still parse: so every blob is counted. ``warn(text)`` hears of each snapshot passed over.
+    """
+    for snapshot in found(prefix):
+        reason = _damage(snapshot, net)
+        if reason is None:
+            return snapshot
+        warn(f"warning: passing over {snapshot.state}: {reason}")
+    return None
+
+
+def _damage(snapshot, net):
+    """What is wrong with a snapshot, in a few words; None where it is whole."""
+    pb2 = fork.caffe_pb2()
+    state, model = pb2.SolverState(), pb2.NetParameter()
+    for path, message in ((snapshot.state, state), (snapshot.model, model)):
+        try:
+            message.ParseFromString(path.read_bytes())
+        except OSError as error:
+            return f"cannot read {path.name} ({error.strerror})"
+        except DecodeError:
+            return f"{path.name} is damaged"
+    if state.iter != snapshot.iteration:
+        return f"{snapshot.state.name} is of iteration {state.iter}"
+    if sorted(map(_count, state.history)) != sorted(_parameter_counts(net)):
+        return f"{snapshot.state.name} does not hold the solver's whole history"
+    saved = {layer.name: [_count(blob) for blob in layer.blobs] for layer in model.layer}
+    for name, blobs in net.params.items():
+        if saved.get(name) != [blob.count for blob in blobs]:
+            return f"{snapshot.model.name} does not hold all of layer {name}"
+    return None
+
+
+def _count(blob):
+    """The number of values in a BlobProto, or -1 where its shape says another."""
+    values = len(blob.data) or len(blob.double_data)
+    return values if values == np.prod(blob.shape.dim, dtype=int) else -1
+
+
+def _parameter_counts(net):
+    """The sizes of the parameters that the solver knows: shared ones once."""
+    sizes = {blob.data.ctypes.data: blob.count for blobs in net.params.values() for blob in blobs}
+    return sizes.values()
+
+
+def restore(solver, snapshot):
+    """Brings ``solver`` (pycaffe) to ``snapshot``, also where the run's folder has moved since."""
+    state = fork.caffe_pb2().SolverState()
+    state.ParseFromString(snapshot.state.read_bytes())
+    state.learned_net = str(snapshot.model)
+    with tempfile.NamedTemporaryFile(suffix=".solverstate") as file:
+        file.write(state.SerializeToString())
+        file.flush()
+        solver.restore(file.name)
