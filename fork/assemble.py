@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays out its own.
 
-    fork/assemble.py --caffe DIR --project DIR --output DIR
+    fork/assemble.py --caffe DIR --project DIR [--output DIR]
 
+Without --output it only looks whether the fork can be made.
 All anchors are looked up before anything is written. A file is written only where its content changes, so a second run
 costs a second, and a build after it compiles what really changed. The file ``.assembled`` in the output names the tree
 it came from; it is there only when the fork is whole.
@@ -22,7 +23,7 @@ OUR_FOLDERS = ("include", "src")
 # What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
 SKIPPED_AT_TOP = {"build", ".build_release", ".build_debug", "distribute", "debian", ".pc", "data", "models"}
 SKIPPED_ANYWHERE = {".git", "__pycache__"}
-SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".h5", ".mdb", ".o", ".so"}
+SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".mdb", ".o", ".so"}
 MADE_BY_BUILD = "python/caffe/proto"
 
 
@@ -95,9 +96,13 @@ def assemble(caffe, project, output):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, text in (("caffe", "Caffe's source tree (read only)"), ("project", "our own tree"), ("output", "the fork")):
-        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=True, metavar="DIR", help=text)
+        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=name != "output", metavar="DIR",
+                            help=text)
     arguments = parser.parse_args()
     try:
+        if arguments.output is None:
+            planned_files(arguments.caffe, arguments.project)
+            return
         written = assemble(arguments.caffe, arguments.project, arguments.output)
     except (ForkError, AnchorError) as error:
         sys.exit(f"error: {error}")

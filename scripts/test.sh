@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Sets up, builds, and runs every test: C++ (ours, and Caffe's own of what the fork touches), then Python.
+#
+#   ./scripts/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
+
+./scripts/build.sh
+
+status=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "C++ tests"
+# Caffe's tests find their data from the root of its tree.
+(cd build/fork && ../out/test/test.testbin --gtest_color=no) > "$log" 2>&1 || status=1
+grep -v '^\[ RUN      \]\|^\[       OK \]\|^$' "$log" | grep '^\[\|^F\|Failure' || true
+[ $status = 0 ] || { echo "the C++ tests failed; their whole output:"; cat "$log"; }
+cpp_passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests\?\..*/\1/p' "$log" | tail -1)
+cpp_failed=$(grep -c '^\[  FAILED  \].*\(ms\)' "$log" || true)
+
+echo "Python tests"
+/usr/bin/python3 -m pytest -q -rs --durations=5 python/tests | tee "$log" || status=1
+count() { grep -o "[0-9]* $1" "$log" | tail -1 | cut -d' ' -f1; }
+py_passed=$(count passed) py_failed=$(count failed) py_errors=$(count error) py_skipped=$(count skipped)
+
+failed=$((cpp_failed + ${py_failed:-0} + ${py_errors:-0}))
+echo "$((${cpp_passed:-0} + ${py_passed:-0})) passed, $failed failed, ${py_skipped:-0} skipped"
+[ $status = 0 ] || { echo "error: tests failed" >&2; exit 1; }
