@@ -19,7 +19,7 @@ from edits import EDITS, AnchorError  # noqa: E402
 
 STAMP = ".assembled"
 LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
-OUR_FOLDERS = ("include", "src")
+OUR_FOLDERS = ("include", "src", "tools")
 # What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
 SKIPPED_AT_TOP = {"build", ".build_release", ".build_debug", "distribute", "debian", ".pc", "data", "models"}
 SKIPPED_ANYWHERE = {".git", "__pycache__"}

@@ -22,11 +22,30 @@ message ActiveConvolutionParameter {
   optional bool fix_origin = 5 [default = true];  // a synapse that starts at (0, 0) never moves
   repeated Position position = 6;  // an explicit starting shape; default: the kernel's grid
 }
+
+// Parameters of AConvFast, the layer type of the paper's published code; see layers/aconv_fast_layer.hpp.
+message AConvParameter {
+  enum FilterType {
+    SQUARE = 0;
+    CIRCLE = 1;
+    RANDOM = 2;
+  }
+  optional FilterType type = 1 [default = SQUARE];
+  optional int32 pad = 2 [default = 0];
+  optional int32 pad_h = 3 [default = 0];
+  optional int32 pad_w = 4 [default = 0];
+  optional float base_radius = 5 [default = 1];
+  optional float base_angle = 6 [default = 0];  // radians
+  optional float pos_filler_std = 7 [default = 0.05];  // of base_radius; negative: whole pixels, no noise
+  optional bool normalize = 8 [default = false];
+  optional uint32 position_group = 9 [default = 1];
+}
 '''
 
 # The arXiv number of the paper: far above the layer-specific IDs of known forks.
 FIELDS = '''
   optional ActiveConvolutionParameter active_convolution_param = 170309076;
+  optional AConvParameter aconv_param = 170309077;
 '''
 
 LAYER_HOOK = '''

@@ -159,8 +159,38 @@ def prototxt(message):
     return text_format.MessageToString(message, float_format=".7g")
 
 
+def published():
+    """The NetParameter of the network that the paper's authors published the weights of: plain, on CIFAR-10, in the
+    layer names, the layer type and the parameters of their code."""
+    layers, aconv = fork.caffe().layers, dict(pos_filler_std=-1, normalize=True)
+    net = fork.caffe().NetSpec()
+
+    def unit(suffix, bottom, kind=layers.AConvFast, name=None, **convolution):
+        name = name or f"conv{suffix}"
+        active = dict(aconv_param=aconv) if kind is layers.AConvFast else {}
+        net[name] = kind(bottom, convolution_param=dict(convolution, bias_term=False), **active)
+        net[f"bn{suffix}"] = layers.BatchNorm(net[name], in_place=True)
+        net[f"scale{suffix}"] = layers.Scale(net[f"bn{suffix}"], in_place=True, bias_term=True)
+        net[f"relu{suffix}"] = layers.ReLU(net[f"scale{suffix}"], in_place=True)
+        return net[f"relu{suffix}"]
+
+    net["data"] = layers.Input(shape=dict(dim=[1, 3, 32, 32]))
+    top = unit("1_1", net["data"], num_output=16, kernel_size=1)
+    for stage, outputs in enumerate((48, 96, 192), start=1):
+        for index in (1, 2):
+            stride = 2 if stage > 1 and index == 1 else 1
+            top = unit(f"{stage}_1/{index}", top, num_output=outputs, kernel_size=3, pad=1, stride=stride)
+    top = unit("_fc1", top, kind=layers.Convolution, name="fc1", num_output=1000, kernel_size=1)
+    net["prescore"] = layers.Pooling(top, pool=fork.caffe().params.Pooling.AVE, global_pooling=True)
+    net["score"] = layers.Convolution(net["prescore"], convolution_param=dict(num_output=10, kernel_size=1))
+    proto = fork.caffe_pb2().NetParameter(name="PlainC")
+    proto.layer.extend(net.to_proto().layer)
+    return proto
+
+
 def files():
     """Yields (path below ``models/``, text) of every generated file."""
+    yield "cifar10/published/deploy.prototxt", _HEADER + prototxt(published())
     for model in MODELS:
         for variant in VARIANTS:
             for kind, build in zip(KINDS, (train_val, deploy, solver)):

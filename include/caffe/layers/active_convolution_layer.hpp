@@ -66,10 +66,19 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual void Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                             const vector<Blob<Dtype>*>& bottom);
 
+  /// Sets what the layer is at rest: start_x_, start_y_, extent_h_, extent_w_, and the base pixel in geometry_.
+  virtual void ReadPositions();
+  /// How every error message of this layer begins.
+  std::string Where() const;
+
+  ActiveGeometry geometry_;
+  int pad_h_, pad_w_, dilation_h_, dilation_w_;
+  int extent_h_, extent_w_;            // of the kernel at rest, in pixels; sets the output size
+  vector<Dtype> start_x_, start_y_;    // position_group x K, in pixels
+
  private:
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
-  void ReadPositions();
   void SetUpBlobs();
   void CheckBlobs() const;
   void FillBlobs();
@@ -77,13 +86,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
   ActiveParameters<Dtype> Parameters() const;
-  /// How every error message of this layer begins.
-  std::string Where() const;
 
-  ActiveGeometry geometry_;
-  int pad_h_, pad_w_, dilation_h_, dilation_w_;
-  int extent_h_, extent_w_;            // of the kernel at rest; sets the output size
-  vector<Dtype> start_x_, start_y_;    // position_group x K, in pixels
   ActiveWorkspace<Dtype> workspace_;
 };
 

@@ -5,7 +5,7 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from ..errors import UserError
-from . import image_tree
+from . import arrays, image_tree
 from .cifar_batches import read_binary, read_python
 from .dataset import Dataset, Split
 from .source import open_source
@@ -69,13 +69,15 @@ _SETS = {
 
 
 def read(dataset, path):
-    """Reads ``dataset``, "cifar10" or "cifar100", from ``path``: a folder, one above it, or a tar archive of it.
+    """Reads ``dataset``, "cifar10" or "cifar100", from ``path``: a folder, one above it, a tar archive of it, or an .npz.
 
     Returns a Dataset with images (N, 3, 32, 32) uint8, RGB, and labels in the sets' usual order; CIFAR-100's are the
     100 fine ones. A tree of images may hold fewer images than the original. Raises UserError for anything missing,
     damaged or contradictory, and where ``path`` holds nothing of the set.
     """
     classes = _SETS[dataset].classes
+    if str(path).endswith(".npz"):
+        return Dataset(classes, "arrays in a .npz file", *arrays.read(path, classes))
     with open_source(path) as source:
         layout, folder = _find(dataset, source)
         train, test = layout.read(source, folder, classes)
@@ -86,7 +88,8 @@ def accepted(dataset):
     """What ``path`` may be for ``dataset``, in words."""
     number = dataset.removeprefix("cifar")
     return (f"cifar-{number}-python.tar.gz, cifar-{number}-binary.tar.gz, a folder unpacked from one of them, or "
-            "a folder or tar archive with train/<class>/*.png and test/<class>/*.png (or .jpg)")
+            "a folder or tar archive with train/<class>/*.png and test/<class>/*.png (or .jpg), or an .npz file with "
+            "the arrays X, Y, xt, yt")
 
 
 def _find(dataset, source):

@@ -94,7 +94,6 @@ void ActiveConvolutionLayer<Dtype>::CheckGeometry() const {
       << "active_convolution_param.position_lr_mult is " << a.position_lr_mult() << "; allowed: 0 and more";
 }
 
-/// Sets the starting positions, and what follows from them: the kernel's extent at rest and the base pixel.
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::ReadPositions() {
   const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();

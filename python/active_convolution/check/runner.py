@@ -1,0 +1,85 @@
+"""Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
+import subprocess
+
+import numpy as np
+
+from .. import fork
+from ..errors import UserError
+
+
+class LayerRunner:
+    """A running ``run_layer`` of the fork's build; a context manager. ``precision`` is "float" or "double"."""
+
+    def __init__(self, precision):
+        program = fork.BUILD / "out/tools/run_layer"
+        self._net = fork.caffe_pb2().NetParameter
+        try:
+            self._process = subprocess.Popen([program, precision], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=subprocess.PIPE)
+        except OSError as error:
+            raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.stderr.close()
+        self._process.wait()
+
+    def run(self, layer, parameters, bottom, top_diff):
+        """One pass of ``layer`` (LayerParameter) with arrays for blobs and one bottom.
+
+        Returns (top, gradient of the bottom, list of the parameters' gradients), float64. Raises UserError with
+        Caffe's own words where it refuses the layer.
+        """
+        request = self._net(layer=[layer])
+        for array in parameters:
+            _put(request.layer[0].blobs.add(), "double_data", array)
+        _put(request.layer.add(name="bottom").blobs.add(), "double_data", bottom)
+        _put(request.layer.add(name="top").blobs.add(), "double_diff", top_diff)
+        answer = self._exchange(request)
+        top, bottom, parameters = ([_array(blob) for blob in part.blobs] for part in answer.layer)
+        return top[0], bottom[0], parameters
+
+    def _exchange(self, request):
+        content = request.SerializeToString()
+        try:
+            self._process.stdin.write(_varint(len(content)) + content)
+            self._process.stdin.flush()
+            answer = self._net()
+            answer.ParseFromString(self._process.stdout.read(self._read_varint()))
+            return answer
+        except (BrokenPipeError, EOFError) as error:
+            raise UserError(f"the layer ended its process:\n{self._process.stderr.read().decode(errors='replace')}") from error
+
+    def _read_varint(self):
+        value = shift = 0
+        while True:
+            byte = self._process.stdout.read(1)
+            if not byte:
+                raise EOFError
+            value |= (byte[0] & 0x7F) << shift
+            shift += 7
+            if byte[0] < 0x80:
+                return value
+
+
+def _put(blob, field, array):
+    blob.shape.dim.extend(array.shape)
+    getattr(blob, field).extend(np.ravel(array).tolist())
+
+
+def _array(blob):
+    return np.array(blob.double_data).reshape(tuple(blob.shape.dim))
+
+
+def _varint(value):
+    """Protocol buffers' variable-length integer: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

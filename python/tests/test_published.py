@@ -1,0 +1,89 @@
+"""The network whose weights the paper's authors published, in their own prototxt syntax, on the CPU."""
+import subprocess
+
+import numpy as np
+import pytest
+
+from active_convolution import evaluation
+from active_convolution.data import cifar, preprocess
+from active_convolution.data.create import create
+
+from conftest import ROOT
+
+DEPLOY = ROOT / "models/cifar10/published/deploy.prototxt"
+ITERATIONS = (10000, 30000, 64000)
+# Errors in percent on the 500 original test images, from the README beside the weights.
+FITTED_ON_PART = {10000: 22.6, 30000: 21.8, 64000: 7.6}
+FITTED_ON_JPEG = {10000: 18.8, 30000: 20.2, 64000: 6.4}
+
+
+def weights(folder, iteration):
+    return folder / f"acu_plain_cifar10_iter_{iteration}.caffemodel"
+
+
+def load(folder, iteration, batch):
+    net = evaluation.load(DEPLOY, weights(folder, iteration))
+    net.blobs["data"].reshape(batch, 3, 32, 32)
+    net.reshape()
+    return net
+
+
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_golden_logits(iteration, shared_reference):
+    golden = np.load(shared_reference / "golden.npz")
+    net = load(shared_reference, iteration, len(golden["inputs"]))
+    net.blobs["data"].data[...] = golden["inputs"]
+    logits, expected = net.forward()["score"].reshape(-1, 10), golden[f"logits_{iteration}"]
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory, shared_data):
+    """The part of CIFAR-10 in its original pixels, as create_lmdb.py makes it."""
+    folder = tmp_path_factory.mktemp("data") / "part"
+    create("cifar10", folder, shared_data / "cifar10-lossless-part.npz")
+    return folder
+
+
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_error_rates(iteration, shared_reference, part):
+    top1, top5, count = evaluation.evaluate(DEPLOY, weights(shared_reference, iteration), part)
+    assert count == 500
+    assert abs(100 * top1 - FITTED_ON_PART[iteration]) <= 0.4 + 1e-9  # two images
+    assert top5 < top1
+
+
+def test_error_rates_with_the_whitening_of_the_jpeg_set(shared_reference, shared_data):
+    jpeg = cifar.read("cifar10", shared_data / "cifar10-jpeg.tar.xz")
+    whitening = preprocess.Whitening.fit(preprocess.global_contrast_normalise(jpeg.train.images))
+    test = cifar.read("cifar10", shared_data / "cifar10-lossless-part.npz").test
+    images = whitening(preprocess.global_contrast_normalise(test.images))
+    for iteration in ITERATIONS:
+        net = load(shared_reference, iteration, len(images))
+        net.blobs["data"].data[...] = images
+        wrong = net.forward()["score"].reshape(-1, 10).argmax(axis=1) != test.labels
+        assert abs(100 * wrong.mean() - FITTED_ON_JPEG[iteration]) <= 0.4 + 1e-9, iteration
+
+
+def test_the_command_prints_the_error(shared_reference, part):
+    done = subprocess.run([ROOT / "scripts/evaluate.py", "--model", DEPLOY, "--weights", weights(shared_reference, 64000),
+                           "--data", part], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("top-1 error 7.") and done.stdout.endswith(", 500 images\n")
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(model="missing.prototxt"), "error: cannot read missing.prototxt"),
+    (dict(model=ROOT / "README.md"), "is no valid prototxt of a network"),
+    (dict(weights="missing.caffemodel"), "error: cannot read missing.caffemodel"),
+    (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
+    (dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"), "holds none: give the weights of this network"),
+    (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "give the"),
+    (dict(data="missing"), "missing is no data set"),
+])
+def test_bad_input(options, message, shared_reference, part):
+    given = {"model": DEPLOY, "weights": weights(shared_reference, 64000), "data": part, **options}
+    arguments = [text for name, value in given.items() for text in (f"--{name}", value)]
+    done = subprocess.run([ROOT / "scripts/evaluate.py", *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -1,0 +1,103 @@
+// Runs single layers, forward and backward, in float or double: what scripts/check_layer.py talks to.
+//
+//   run_layer {float|double} < requests > answers
+//
+// Both streams are length-delimited NetParameter messages. A request holds three layers: the one to run, with its
+// parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with one blob for each top,
+// whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff) and "parameters" (diff).
+#include <glog/logging.h>
+#include <google/protobuf/io/zero_copy_stream_impl.h>
+#include <google/protobuf/util/delimited_message_util.h>
+
+#include <string>
+#include <vector>
+
+#include "caffe/caffe.hpp"
+
+using caffe::Blob;
+using caffe::BlobProto;
+using caffe::Layer;
+using caffe::LayerParameter;
+using caffe::NetParameter;
+using caffe::shared_ptr;
+using std::string;
+using std::vector;
+
+namespace {
+
+/// The blobs of one side of the layer, owned, and as Caffe passes them.
+template <typename Dtype>
+struct Side {
+  vector<shared_ptr<Blob<Dtype> > > owned;
+  vector<Blob<Dtype>*> blobs;
+
+  explicit Side(int count) {
+    for (int i = 0; i < count; ++i) {
+      owned.push_back(shared_ptr<Blob<Dtype> >(new Blob<Dtype>()));
+      blobs.push_back(owned.back().get());
+    }
+  }
+};
+
+template <typename Dtype, typename Blobs>
+void Write(const string& name, const Blobs& blobs, bool diff, NetParameter* answer) {
+  LayerParameter* layer = answer->add_layer();
+  layer->set_name(name);
+  for (int i = 0; i < blobs.size(); ++i) {
+    BlobProto* proto = layer->add_blobs();
+    for (int axis = 0; axis < blobs[i]->num_axes(); ++axis) {
+      proto->mutable_shape()->add_dim(blobs[i]->shape(axis));
+    }
+    const Dtype* values = diff ? blobs[i]->cpu_diff() : blobs[i]->cpu_data();
+    for (int j = 0; j < blobs[i]->count(); ++j) {
+      proto->add_double_data(values[j]);
+    }
+  }
+}
+
+template <typename Dtype>
+NetParameter Run(const NetParameter& request) {
+  CHECK_EQ(request.layer_size(), 3) << "a request holds the layer, bottom and top";
+  Side<Dtype> bottom(request.layer(1).blobs_size()), top(request.layer(2).blobs_size());
+  for (int i = 0; i < bottom.blobs.size(); ++i) {
+    bottom.blobs[i]->FromProto(request.layer(1).blobs(i));
+  }
+  shared_ptr<Layer<Dtype> > layer = caffe::LayerRegistry<Dtype>::CreateLayer(request.layer(0));
+  layer->SetUp(bottom.blobs, top.blobs);
+  layer->Forward(bottom.blobs, top.blobs);
+  NetParameter answer;
+  Write<Dtype>("top", top.blobs, false, &answer);
+  for (int i = 0; i < top.blobs.size(); ++i) {
+    const BlobProto& diff = request.layer(2).blobs(i);
+    CHECK_EQ(diff.double_diff_size(), top.blobs[i]->count()) << "the diff of top " << i << " has another size";
+    for (int j = 0; j < diff.double_diff_size(); ++j) {
+      top.blobs[i]->mutable_cpu_diff()[j] = diff.double_diff(j);
+    }
+  }
+  for (int i = 0; i < layer->blobs().size(); ++i) {
+    caffe::caffe_set(layer->blobs()[i]->count(), Dtype(0), layer->blobs()[i]->mutable_cpu_diff());
+  }
+  layer->Backward(top.blobs, vector<bool>(bottom.blobs.size(), true), bottom.blobs);
+  Write<Dtype>("bottom", bottom.blobs, true, &answer);
+  Write<Dtype>("parameters", layer->blobs(), true, &answer);
+  return answer;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  caffe::GlobalInit(&argc, &argv);
+  const string type = argc == 2 ? argv[1] : "";
+  CHECK(type == "float" || type == "double") << "usage: run_layer {float|double} < requests > answers";
+  google::protobuf::io::FileInputStream input(0);
+  google::protobuf::io::FileOutputStream output(1);
+  NetParameter request;
+  bool end = false;
+  while (google::protobuf::util::ParseDelimitedFromZeroCopyStream(&request, &input, &end)) {
+    const NetParameter answer = type == "float" ? Run<float>(request) : Run<double>(request);
+    google::protobuf::util::SerializeDelimitedToZeroCopyStream(answer, &output);
+    output.Flush();
+  }
+  CHECK(end) << "a damaged request";
+  return 0;
+}
