@@ -97,6 +97,7 @@ int main(int argc, char** argv) {
     const NetParameter answer = type == "float" ? Run<float>(request) : Run<double>(request);
     google::protobuf::util::SerializeDelimitedToZeroCopyStream(answer, &output);
     output.Flush();
+    request.Clear();  // parsing adds to what is there
   }
   CHECK(end) << "a damaged request";
   return 0;

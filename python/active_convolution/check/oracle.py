@@ -55,8 +55,8 @@ def forward(shape, image, weight, bias, x, y):
     return top
 
 
-def backward(shape, image, weight, x, y, top_diff):
-    """The gradients of weight, bias, x, y and image, as a dict of these names."""
+def backward(shape, image, weight, x, y, top_diff, slope=lambda matrix: matrix):
+    """The gradients of weight, bias, x, y and image, as a dict of these names. ``slope`` is applied to the matrices S."""
     rows, columns = shape.base_pixels(image.shape[2:])
     diff = {"weight": np.zeros(weight.shape), "bias": top_diff.sum(axis=(0, 2, 3)), "x": np.zeros(x.shape),
             "y": np.zeros(y.shape), "image": np.zeros(image.shape)}
@@ -67,10 +67,18 @@ def backward(shape, image, weight, x, y, top_diff):
         seen, above = image[:, channels], top_diff[:, [d]]
         weight_diff[d, :, k] = (above * (read_y @ seen @ read_x.T)).sum(axis=(0, 2, 3))            # eq. 10
         above = above * weights.reshape(-1, 1, 1)
-        diff["x"][synapse] += (above * (read_y @ seen @ slope_x.T)).sum()                          # eq. 12
-        diff["y"][synapse] += (above * (slope_y @ seen @ read_x.T)).sum()                          # eq. 13
+        diff["x"][synapse] += (above * (read_y @ seen @ slope(slope_x).T)).sum()                          # eq. 12
+        diff["y"][synapse] += (above * (slope(slope_y) @ seen @ read_x.T)).sum()                          # eq. 13
         diff["image"][:, channels] += read_y.T @ above @ read_x
     return diff
+
+
+def magnitudes(shape, image, weight, bias, x, y, top_diff):
+    """For every array that ``forward`` ("top") and ``backward`` give, the same sums over the terms' absolute values: what
+    the rounding errors of any order of summation are relative to."""
+    image, weight, bias, top_diff = (np.abs(array) for array in (image, weight, bias, top_diff))
+    sums = backward(shape, image, weight, x, y, top_diff, slope=np.abs)
+    return {"top": forward(shape, image, weight, bias, x, y), **sums}
 
 
 def _synapses(shape, image, weight):

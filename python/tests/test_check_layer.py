@@ -1,0 +1,55 @@
+"""The oracle at scale, run as a user runs it, and its ability to find fault."""
+import subprocess
+
+import numpy as np
+import pytest
+
+from active_convolution import fork
+from active_convolution.check import compare
+from active_convolution.check.runner import LayerRunner
+from active_convolution.errors import UserError
+
+from conftest import ROOT
+
+
+def run(*options):
+    return subprocess.run([ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True)
+
+
+def test_a_thousand_cases():
+    done = run("--cases", "1000", "--seed", "20000")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("2000 passed, 0 failed\n")
+    assert done.stdout.count("worst relative difference") == 12
+
+
+def test_float_differs_by_more_than_double_allows():
+    with LayerRunner("float") as runner:
+        assert max(compare.check(1, runner).values()) > compare.TOLERANCE["double"]
+
+
+@pytest.mark.parametrize("wrong", ["top", "image", "weight", "x", "y"])
+def test_a_wrong_quantity_is_found(wrong, monkeypatch):
+    """One element that is off by a thousandth of the largest."""
+    class Spoiled(LayerRunner):
+        def run(self, *arguments):
+            top, image, parameters = super().run(*arguments)
+            array = dict(zip(("weight", "bias", "x", "y"), parameters), top=top, image=image)[wrong]
+            array.flat[0] += 1e-3 * np.abs(array).max()
+            return top, image, parameters
+    with Spoiled("double") as runner:
+        differences = compare.check(2, runner)
+    assert differences.pop(wrong) > 1e-6
+    assert max(differences.values()) < compare.TOLERANCE["double"]
+
+
+def test_what_the_layer_refuses_is_said():
+    layer = fork.caffe_pb2().LayerParameter(name="acu", type="ActiveConvolution")
+    with LayerRunner("float") as runner, pytest.raises(UserError, match="convolution_param.kernel_size is 0 x 0"):
+        runner.run(layer, [], np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3)))
+
+
+@pytest.mark.parametrize("options", [("--cases", "0"), ("--seed", "-1")])
+def test_bad_options(options):
+    done = run(*options)
+    assert done.returncode == 1 and done.stderr == "error: --cases must be 1 or more, and --seed 0 or more\n"
