@@ -32,5 +32,21 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def digits_data(tmp_path_factory):
+    """The digits, as train.py takes them (Path)."""
+    from active_convolution.data.create import create
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    create("digits", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The folder of the tiny network of training_runs.py (Path)."""
+    from training_runs import write_model
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def root():
     return ROOT

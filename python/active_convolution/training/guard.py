@@ -1,72 +1,92 @@
-"""Runs Caffe in a process of its own: a failed check inside Caffe ends the process, and only a parent can say so."""
+"""Runs Caffe in a process of its own: a failed check inside Caffe ends the process, and only a parent can say so.
+
+The process is a new one, not a fork: OpenMP's threads, once in use, do not survive a fork.
+"""
+import ctypes
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 from ..errors import UserError
 
+_PACKAGES = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
-def guarded(work, log):
-    """Calls ``work(terminal)`` in a child process whose stderr, where Caffe logs, is appended to the file ``log``.
 
-    ``terminal`` is a text stream to the real stderr. Returns what ``work`` returns, an exit status. Raises UserError
-    with Caffe's own last words where Caffe ended the process. Ctrl-C and SIGTERM are the child's to handle.
+def guarded(arguments, log):
+    """Runs ``python3 -m active_convolution.training`` with ``arguments``; ``log`` is the file where it lets Caffe log.
+
+    Returns its exit status. Raises UserError with Caffe's own last words where Caffe ended the process, and
+    KeyboardInterrupt where Ctrl-C or SIGTERM did, before the process could handle them.
     """
-    sys.stdout.flush()
     written = log.stat().st_size if log.exists() else 0
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os._exit(_child(work, log))
-    terminate = signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    sys.stdout.flush()
+    child = subprocess.Popen([sys.executable, "-m", __package__, *map(str, arguments)], env=_environment())
+    handlers = {signal.SIGINT: signal.SIG_IGN,  # a terminal sends Ctrl-C to both processes
+                signal.SIGTERM: lambda *_: child.terminate()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        status = os.waitpid(child, 0)[1]
+        status = child.wait()
     finally:
-        signal.signal(signal.SIGTERM, terminate)
-        signal.signal(signal.SIGINT, interrupt)
-    if os.WIFEXITED(status):
-        return os.WEXITSTATUS(status)
-    raise UserError(f"Caffe ended the training: {_last_words(log, written, os.WTERMSIG(status))} (the log: {log})")
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if status in (-signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt
+    if status < 0:
+        raise UserError(f"Caffe ended the training: {_last_words(log, written, -status)} (the log: {log})")
+    return status
 
 
-def _child(work, log):
-    """Runs ``work`` and turns its end into an exit status."""
-    with os.fdopen(os.dup(2), "w", buffering=1) as terminal, open(log, "a") as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            return work(terminal)
-        except UserError as error:
-            print(f"error: {error}", file=terminal)
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        except Exception:
-            traceback.print_exc(file=terminal)
-        finally:
-            sys.stdout.flush()
-    return 1
+def _environment():
+    """This process's, with the package in reach, and modules that lie in the working directory out of it."""
+    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def _last_words(log, start, number):
     """Caffe's fatal line in what was logged from byte ``start`` on, without its prefix."""
-    with open(log, "rb") as file:
-        file.seek(start)
-        text = file.read().decode(errors="replace")
-    fatal = re.findall(r"^F\d+ \S+ +\d+ ([\w.]+:\d+)\] (.*)$", text, re.MULTILINE)
-    return fatal[-1][1] if fatal else signal.Signals(number).name
+    if log.exists():
+        with open(log, "rb") as file:
+            file.seek(start)
+            fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", file.read().decode(errors="replace"), re.MULTILINE)
+        if fatal:
+            return fatal[-1]
+    return signal.Signals(number).name
+
+
+def end_with_parent():
+    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go on training."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def log_to(log):
+    """Appends what goes to file descriptor 2, Caffe's log, to the file ``log``; sys.stderr stays where it was.
+
+    Raises UserError where ``log`` cannot be written, or another process has it in use in this way.
+    """
+    try:
+        with open(log, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends: descriptor 2 keeps it
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+            os.dup2(file.fileno(), 2)
+    except BlockingIOError as error:
+        raise UserError(f"another process is training into {log.parent}: wait for its end, or stop it") from error
+    except OSError as error:
+        raise UserError(f"cannot write {log}: {error.strerror}") from error
 
 
 def check_gpu(device):
-    """Raises UserError unless this build of Caffe can use GPU ``device``; asks in another process, which may die of it."""
-    probe = ("import sys; sys.path.insert(0, sys.argv[1]); from active_convolution import fork; caffe = fork.caffe(); "
-             "caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[2]))")
-    package = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", probe, package, str(device)], capture_output=True, text=True)
+    """Raises UserError unless this build of Caffe can use GPU ``device``: asks in a process that may die of it."""
+    probe = ("import sys; from active_convolution import fork; caffe = fork.caffe(); "
+             "caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))")
+    done = subprocess.run([sys.executable, "-c", probe, str(device)], env=_environment(), capture_output=True,
+                          text=True)
     if done.returncode != 0:
         fatal = re.findall(r"^F.*\] (.*)$", done.stderr, re.MULTILINE)
-        raise UserError(f"cannot use GPU {device} ({fatal[-1] if fatal else done.stderr.strip()[-200:]}): "
+        reason = fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"cannot use GPU {device} ({reason[-1]}): "
                         "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")

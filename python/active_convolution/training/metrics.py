@@ -20,12 +20,15 @@ class Metrics:
         metrics = cls()
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    values = {name: float(row[name]) if row[name] else None for name in COLUMNS}
+                reader = csv.DictReader(file)
+                if reader.fieldnames != list(COLUMNS):
+                    raise ValueError("other columns")
+                for row in reader:
+                    values = {name: None if row[name] == "" else float(row[name]) for name in COLUMNS}
                     metrics.rows.append({**values, "iteration": int(row["iteration"])})
         except FileNotFoundError:
             pass
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{path} is damaged ({error}): remove it, or name another run") from error
         return metrics
 
@@ -33,8 +36,15 @@ class Metrics:
         """Drops rows of iterations > ``after_iteration``, as a resumed run must."""
         self.rows = [row for row in self.rows if row["iteration"] <= after_iteration]
 
-    def append(self, **row):
-        self.rows.append({**dict.fromkeys(COLUMNS), **row})
+    def append(self, iteration, **values):
+        """Adds a row, or values to the newest row where that is of this ``iteration``."""
+        if not self.rows or self.rows[-1]["iteration"] != iteration:
+            self.rows.append({**dict.fromkeys(COLUMNS), "iteration": iteration})
+        self.rows[-1].update(values)
+
+    def tested(self):
+        """The iteration of the newest test, or None."""
+        return next((row["iteration"] for row in reversed(self.rows) if row["test_error"] is not None), None)
 
     def last(self, column):
         """The newest value of a column, or None."""

@@ -13,8 +13,8 @@ from . import schedule
 
 
 class RunFolder:
-    """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` as this run uses them, ``train.log`` (Caffe's),
-    ``metrics.csv``, ``positions.npz`` and ``snapshots/``."""
+    """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` as this run uses them, ``train.log``
+    (Caffe's), ``metrics.csv``, ``positions.npz`` and ``snapshots/``."""
 
     def __init__(self, path):
         self.path = Path(path).resolve()
@@ -29,19 +29,38 @@ class RunFolder:
 def resolve(run, model, variant, data, max_iter=None, seed=None):
     """The SolverParameter and the NetParameter of a run: those in ``model/variant``, with ``data`` as the databases'
     folder, everything written below ``run``, and shortened to ``max_iter`` iterations where that is given."""
-    pb2 = fork.caffe_pb2()
-    solver = _read(Path(model) / variant / "solver.prototxt", pb2.SolverParameter())
-    net = _read(Path(model) / variant / "train_val.prototxt", pb2.NetParameter())
+    _check_range("--max-iter", max_iter, 1, 2 ** 31 - 1)
+    _check_range("--seed", seed, 0, 2 ** 32 - 1)
+    folder, pb2 = Path(model) / variant, fork.caffe_pb2()
+    solver = _read(folder / "solver.prototxt", pb2.SolverParameter())
+    net = _read(folder / "train_val.prototxt", pb2.NetParameter())
+    _check_tests(folder, solver, net)
     _set_databases(net, data)
     if max_iter is not None:
-        if max_iter < 1:
-            raise UserError(f"--max-iter {max_iter} is out of range: give 1 or more")
         schedule.shorten(solver, net, max_iter)
     if seed is not None:
         solver.random_seed = seed
     solver.net = str(run.train_val)
     solver.snapshot_prefix = str(run.snapshots / net.name)
     return solver, net
+
+
+def load(run):
+    """The SolverParameter and the NetParameter in a run folder."""
+    pb2 = fork.caffe_pb2()
+    return _read(run.solver, pb2.SolverParameter()), _read(run.train_val, pb2.NetParameter())
+
+
+def _check_range(option, value, least, most):
+    if value is not None and not least <= value <= most:
+        raise UserError(f"{option} {value} is out of range: give one from {least} to {most}")
+
+
+def _check_tests(folder, solver, net):
+    accuracy = any("accuracy" in layer.top for layer in net.layer)
+    if solver.max_iter < 1 or len(solver.test_iter) != 1 or not accuracy:
+        raise UserError(f"{folder} cannot be trained and tested: give its solver.prototxt max_iter and one test_iter, "
+                        "and its train_val.prototxt a layer with the top accuracy")
 
 
 def _read(path, message):
@@ -68,11 +87,12 @@ def start(run, solver, net, model, variant):
     """Fills a new run folder. Raises UserError where there is one already."""
     if run.solver.exists():
         raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
+    deploy = _read(Path(model) / variant / "deploy.prototxt", type(net)())
     try:
         run.snapshots.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {run.path}: {error.strerror}") from error
-    _write(run.deploy, (Path(model) / variant / "deploy.prototxt").read_text(encoding="utf-8"))
+    _write(run.deploy, deploy)
     _write_resolved(run, solver, net)
 
 
@@ -83,21 +103,26 @@ def go_on(run, solver, net):
     """
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
-    for path, now in ((run.solver, solver), (run.train_val, net)):
-        if _without_paths(_read(path, type(now)())) != _without_paths(now):
+    for path, before, now in zip((run.solver, run.train_val), load(run), (solver, net)):
+        if _without_paths(before) != _without_paths(now):
             raise UserError(f"{path} is not what this command would train: resume with the model, --variant, --data, "
                             "--max-iter and --seed that the run was started with, or name another --output")
     _write_resolved(run, solver, net)
 
 
+def text(message):
+    """The text of a message with every digit of its numbers: read again, it is the same message."""
+    return text_format.MessageToString(message, as_utf8=True)
+
+
 def _write_resolved(run, solver, net):
-    _write(run.train_val, models.prototxt(net))
-    _write(run.solver, models.prototxt(solver))  # last: its presence says that the others are there
+    _write(run.train_val, net)
+    _write(run.solver, solver)  # last: its presence says that the others are there
 
 
-def _write(path, text):
+def _write(path, message):
     with whole_file(path, encoding="utf-8") as file:
-        file.write(text)
+        file.write(text(message))
 
 
 def _without_paths(message):

@@ -29,21 +29,21 @@ def found(prefix):
     return sorted(snapshots, key=lambda snapshot: -snapshot.iteration)
 
 
-def newest_whole(prefix, net, warn):
-    """The newest snapshot that fits the live ``net`` (pycaffe Net) in full, or None.
+def newest_whole(prefix, solver, warn):
+    """The newest snapshot that fits the live ``solver`` (pycaffe) in full, or None.
 
     A solver that is killed, or a disk that fills up, leaves files that end anywhere, even between two fields, where
     they still parse: so every blob is counted. ``warn(text)`` hears of each snapshot passed over.
     """
     for snapshot in found(prefix):
-        reason = _damage(snapshot, net)
+        reason = _damage(snapshot, solver)
         if reason is None:
             return snapshot
         warn(f"warning: passing over {snapshot.state}: {reason}")
     return None
 
 
-def _damage(snapshot, net):
+def _damage(snapshot, solver):
     """What is wrong with a snapshot, in a few words; None where it is whole."""
     pb2 = fork.caffe_pb2()
     state, model = pb2.SolverState(), pb2.NetParameter()
@@ -56,11 +56,12 @@ def _damage(snapshot, net):
             return f"{path.name} is damaged"
     if state.iter != snapshot.iteration:
         return f"{snapshot.state.name} is of iteration {state.iter}"
-    if sorted(map(_count, state.history)) != sorted(_parameter_counts(net)):
-        return f"{snapshot.state.name} does not hold the solver's whole history"
+    histories_fit = sorted(map(_count, state.history)) == sorted(_history_counts(solver))
+    if not (histories_fit and state.HasField("current_step")):  # the last field
+        return f"{snapshot.state.name} does not hold the whole state of the solver"
     saved = {layer.name: [_count(blob) for blob in layer.blobs] for layer in model.layer}
-    for name, blobs in net.params.items():
-        if saved.get(name) != [blob.count for blob in blobs]:
+    for name, layer in zip(solver.net._layer_names, solver.net.layers):
+        if saved.get(name) != [blob.count for blob in layer.blobs]:
             return f"{snapshot.model.name} does not hold all of layer {name}"
     return None
 
@@ -71,10 +72,10 @@ def _count(blob):
     return values if values == np.prod(blob.shape.dim, dtype=int) else -1
 
 
-def _parameter_counts(net):
-    """The sizes of the parameters that the solver knows: shared ones once."""
-    sizes = {blob.data.ctypes.data: blob.count for blobs in net.params.values() for blob in blobs}
-    return sizes.values()
+def _history_counts(solver):
+    """The sizes of what the solver remembers: one or two numbers for each of a parameter's, shared parameters once."""
+    sizes = {blob.data.ctypes.data: blob.count for blobs in solver.net.params.values() for blob in blobs}
+    return list(sizes.values()) * (2 if type(solver).__name__ in ("AdaDeltaSolver", "AdamSolver") else 1)
 
 
 def restore(solver, snapshot):

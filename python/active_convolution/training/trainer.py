@@ -1,13 +1,13 @@
 """The loop around Caffe's solver."""
-import os
 import signal
+import sys
 import tempfile
 import time
 
 import numpy as np
 from tqdm import tqdm
 
-from .. import fork, models, positions
+from .. import fork, positions
 from . import run_folder, schedule, snapshots
 from .guard import check_gpu, guarded
 from .metrics import Metrics
@@ -31,16 +31,21 @@ def train(model, variant, data, output, max_iter=None, seed=None, gpu=None, resu
         run_folder.go_on(run, solver, net)
     else:
         run_folder.start(run, solver, net, model, variant)
-    return guarded(lambda terminal: Trainer(run, solver, net, gpu, terminal).train(resume), run.log)
+    options = [*(["--resume"] if resume else []), *([] if gpu is None else ["--gpu", gpu])]
+    return guarded([run.path, *options], run.log)
 
 
 class Trainer:
-    """One process's work on a run. ``solver`` and ``net`` are the messages in the run's folder."""
+    """One process's work on a run folder that is ready. ``gpu`` as in ``train``."""
 
-    def __init__(self, run, solver, net, gpu, terminal):
-        os.environ["GLOG_minloglevel"] = "0"  # Caffe's log goes to the run's file, all of it
-        self.run, self.parameter, self.terminal = run, solver, terminal
+    def __init__(self, run, gpu):
+        self.run = run
+        self.parameter, net = run_folder.load(run)
         self.caffe = fork.caffe()
+        self.caffe.init_log(0, True)  # all of Caffe's log, to the file descriptor that is the run's log
+        self.stop = False
+        for number in (signal.SIGINT, signal.SIGTERM):  # after init_log, which handles SIGTERM in its own way
+            signal.signal(number, self._ask_to_stop)
         if gpu is None:
             self.caffe.set_mode_cpu()
         else:
@@ -50,17 +55,17 @@ class Trainer:
         self.test_net = self.caffe.Net(str(run.train_val), self.caffe.TEST)
         self.metrics = Metrics()
         self.history = positions.History(schedule.warmup_iter(net))
-        self.stop = False
         self.seconds_before = 0
 
     def _make_solver(self):
-        """Caffe's solver, without its tests: those are run here, where their progress shows and their result is read."""
+        """Caffe's solver, without its tests and snapshots: those are made here, where a test's progress shows and its
+        result is read, and where metrics and positions are on the disk before the snapshot that they lead to."""
         parameter = type(self.parameter)()
         parameter.CopyFrom(self.parameter)
-        for name in ("test_iter", "test_interval", "test_initialization"):
+        for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
             parameter.ClearField(name)
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-            file.write(models.prototxt(parameter))
+        with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
+            file.write(run_folder.text(parameter))
             file.flush()
             return self.caffe.get_solver(file.name)
 
@@ -68,21 +73,22 @@ class Trainer:
         """Runs the solver to its end or until it is told to stop; returns the exit status."""
         if resume:
             self._go_on()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask_to_stop)
         self.started = time.monotonic()
         if self.solver.iter == 0:
             self._record_positions()
         with tqdm(total=self.parameter.max_iter, initial=self.solver.iter, desc="training", unit="it",
-                  file=self.terminal, mininterval=0.5, dynamic_ncols=True) as bar:
+                  mininterval=0.5, dynamic_ncols=True) as bar:
+            self._show(bar)
             self._loop(bar)
+            if self._at_end() and self.metrics.tested() != self.solver.iter:
+                self._record(bar, **self._test())
         return self._finish()
 
     def _ask_to_stop(self, number, frame):
         self.stop = True
 
     def _go_on(self):
-        snapshot = snapshots.newest_whole(self.parameter.snapshot_prefix, self.solver.net, self._say)
+        snapshot = snapshots.newest_whole(self.parameter.snapshot_prefix, self.solver, self._say)
         if snapshot is None:
             self._say("no whole snapshot: starting at iteration 0")
             return
@@ -95,24 +101,25 @@ class Trainer:
             self.history.truncate(snapshot.iteration)
         self._say(f"going on from iteration {snapshot.iteration}")
 
+    def _at_end(self):
+        return self.solver.iter == self.parameter.max_iter
+
     def _loop(self, bar):
-        losses = []
-        while self.solver.iter < self.parameter.max_iter and not self.stop:
+        losses, stop = [], self.stop
+        while not (stop or self._at_end()):
             learning_rate = self.solver.lr
             self.solver.step(1)
             losses.append(self._loss(self.solver.net))
             bar.update()
-            iteration = self.solver.iter
-            last = iteration == self.parameter.max_iter
-            test = self._due("test_interval") or last
-            if self._due("display") or test:
-                row = dict(iteration=iteration, loss=float(np.mean(losses)), learning_rate=learning_rate,
-                           seconds=self.seconds_before + time.monotonic() - self.started)
-                losses = []
-                self.metrics.append(**row, **(self._test() if test else {}))
-                self._record_positions()
-                self._save()
-                self._show(bar)
+            stop = self.stop  # looked at once: a signal that comes after this has the next iteration to stop at
+            snapshot = stop or self._at_end() or self._due("snapshot")
+            test = not self._at_end() and self._due("test_interval")  # the last one comes after the snapshot
+            if snapshot or test or self._due("display"):
+                self._record(bar, loss=float(np.mean(losses)), learning_rate=learning_rate,
+                             **(self._test() if test else {}))
+                losses.clear()
+            if snapshot:
+                self.solver.snapshot()
 
     def _due(self, interval):
         every = getattr(self.parameter, interval)
@@ -125,16 +132,25 @@ class Trainer:
         return float(sum(weight * net.blobs[name].data.sum() for name, weight in weights if weight))
 
     def _test(self):
-        """Loss and error over the whole test set."""
+        """Loss and error over the whole test set; nothing where a stop is asked for meanwhile."""
         self.test_net.share_with(self.solver.net)
         rounds = self.parameter.test_iter[0]
         loss = accuracy = 0
-        for _ in tqdm(range(rounds), desc="testing", unit="batch", file=self.terminal, leave=False, delay=2,
-                      dynamic_ncols=True):
+        for _ in tqdm(range(rounds), desc="testing", unit="batch", leave=False, delay=2, dynamic_ncols=True):
+            if self.stop:
+                return {}
             self.test_net.forward()
             loss += self._loss(self.test_net) / rounds
             accuracy += float(self.test_net.blobs["accuracy"].data) / rounds
         return dict(test_loss=loss, test_error=1 - accuracy)
+
+    def _record(self, bar, **values):
+        """Brings metrics and positions to this iteration, on the disk and on the screen."""
+        seconds = self.seconds_before + time.monotonic() - self.started
+        self.metrics.append(self.solver.iter, seconds=seconds, **values)
+        self._record_positions()
+        self._save()
+        self._show(bar)
 
     def _record_positions(self):
         layers = positions.from_net(self.solver.net)
@@ -147,21 +163,20 @@ class Trainer:
             self.history.save(self.run.positions)
 
     def _show(self, bar):
-        error = self.metrics.last("test_error")
-        bar.set_postfix_str(f"loss {self.metrics.last('loss'):.4f}" +
-                            (f", test error {100 * error:.2f} %" if error is not None else ""))
+        loss, error = self.metrics.last("loss"), self.metrics.last("test_error")
+        shown = [] if loss is None else [f"loss {loss:.4f}"]
+        shown += [] if error is None else [f"test error {100 * error:.2f} %"]
+        bar.set_postfix_str(", ".join(shown), refresh=False)
 
     def _finish(self):
         iteration = self.solver.iter
-        if not (self.parameter.snapshot and iteration % self.parameter.snapshot == 0):
-            self.solver.snapshot()
-        self._save()
-        if iteration < self.parameter.max_iter:
-            self._say(f"stopped at iteration {iteration}, with a snapshot: go on with --resume")
+        if self.metrics.tested() != self.parameter.max_iter:
+            self._say(f"stopped at iteration {iteration}: go on with --resume")
             return INTERRUPTED
         print(f"test error {100 * self.metrics.last('test_error'):.2f} % after {iteration} iterations, "
               f"{self.metrics.last('seconds'):.0f} s, in {self.run.path}")
         return 0
 
-    def _say(self, text):
-        print(text, file=self.terminal)
+    @staticmethod
+    def _say(text):
+        print(text, file=sys.stderr)

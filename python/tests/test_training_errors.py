@@ -1,0 +1,105 @@
+"""Bad input to the training: one line that names the thing, and nothing left behind."""
+import re
+import shutil
+
+import pytest
+
+from active_convolution import fork
+from active_convolution.errors import UserError
+from active_convolution.training.trainer import train
+
+from conftest import ROOT
+from training_runs import run_script
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    """A copy of the tiny network that may be spoilt."""
+    return shutil.copytree(tiny, tmp_path / "tiny")
+
+
+def assert_refused(tmp_path, expected, *arguments, **options):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as refusal:
+        train(*arguments, **options)
+    message = str(refusal.value)
+    assert re.search(expected, message), message
+    assert "\n" not in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("options, expected", [
+    (dict(model="nowhere"), "cannot read nowhere/acu/solver.prototxt .*models/digits/plain .*baseline, acu"),
+    (dict(variant="other"), "cannot read .*/other/solver.prototxt .*baseline, acu"),
+    (dict(data="nowhere"), "nowhere is no data set.*create_lmdb.py"),
+    (dict(model=ROOT / "models/cifar10/plain"), "holds digits, and the network is cifar10_plain_acu"),
+    (dict(max_iter=0), "--max-iter 0 is out of range"),
+    (dict(max_iter=-3), "--max-iter -3 is out of range"),
+    (dict(max_iter=2 ** 31), "--max-iter 2147483648 is out of range"),
+    (dict(seed=-1), "--seed -1 is out of range"),
+    (dict(seed=2 ** 32), "--seed 4294967296 is out of range")])
+def test_bad_options(tiny, digits_data, tmp_path, options, expected):
+    arguments = dict(model=tiny, variant="acu", data=digits_data, output=tmp_path / "run", max_iter=1)
+    assert_refused(tmp_path, expected, **{**arguments, **options})
+
+
+def edit(name, old, new):
+    """A function that replaces text in one of the model's files."""
+    def spoil(folder):
+        path = folder / "acu" / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+    return spoil
+
+
+@pytest.mark.parametrize("spoil, expected", [
+    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt is no valid SolverParameter: .*base_rate"),
+    (edit("train_val.prototxt", "}", ""), "train_val.prototxt is no valid NetParameter: "),
+    (edit("deploy.prototxt", "}", ""), "deploy.prototxt is no valid NetParameter: "),
+    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt is no valid"),
+    (lambda folder: (folder / "acu/deploy.prototxt").unlink(), "cannot read .*deploy.prototxt"),
+    (edit("solver.prototxt", "max_iter: 240", ""), "cannot be trained and tested: give its solver.prototxt max_iter"),
+    (edit("solver.prototxt", "test_iter: 3", ""), "max_iter and one test_iter"),
+    (edit("train_val.prototxt", 'top: "accuracy"', 'top: "precision"'), "a layer with the top accuracy")])
+def test_bad_models(model, digits_data, tmp_path, spoil, expected):
+    spoil(model)
+    assert_refused(tmp_path, expected, model, "acu", digits_data, tmp_path / "run")
+
+
+def test_an_output_that_cannot_be_written(tiny, digits_data, tmp_path):
+    (tmp_path / "text").write_text("no folder\n")
+    for output in ("text", "text/run"):
+        assert_refused(tmp_path, f"cannot write .*/{output}: ", tiny, "acu", digits_data, tmp_path / output)
+
+
+def test_a_gpu_that_this_build_cannot_use(tiny, digits_data, tmp_path):
+    if hasattr(fork.caffe()._caffe.Blob, "_gpu_data_ptr"):
+        pytest.skip("this build can use one")
+    assert_refused(tmp_path, r"cannot use GPU 0 \(Cannot use GPU in CPU-only Caffe: check mode.\): build with "
+                   r"./scripts/build.sh --gpu.*leave --gpu out", tiny, "acu", digits_data, tmp_path / "run", gpu=0)
+
+
+@pytest.mark.parametrize("arguments, status, expected", [
+    (["--variant", "third"], 2, "--variant: invalid choice: 'third' (choose from 'baseline', 'acu')"),
+    (["--variant", "acu", "--max-iter", "0"], 1, "error: --max-iter 0 is out of range")])
+def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected):
+    result = run_script(tiny, "--data", digits_data, "--output", tmp_path / "run", *arguments)
+    assert result[:2] == (status, "")
+    assert expected in result[2].splitlines()[-1] and "Traceback" not in result[2]
+    assert not any(tmp_path.iterdir())
+
+
+def test_script_explains_itself():
+    status, stdout, _ = run_script("--help")
+    assert status == 0 and "example:" in stdout and "--resume" in stdout
+
+
+def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
+    edit("train_val.prototxt", "kernel_size: 3", "kernel_size: 3 group: 3")(model)
+    run = tmp_path / "run"
+    status, stdout, stderr = run_script(model, "--variant", "acu", "--data", digits_data, "--output", run)
+    assert (status, stdout) == (1, "")
+    assert re.fullmatch(r"error: Caffe ended the training: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
+                        rf"\(the log: {run}/train.log\)\n", stderr), stderr
+    assert "convolution_param.group is 3" in (run / "train.log").read_text()

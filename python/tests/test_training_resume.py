@@ -1,0 +1,245 @@
+"""Training that was stopped, killed or damaged goes on; what is not to be touched stays as it is."""
+import fcntl
+import os
+import re
+import shutil
+import signal
+import time
+
+import pytest
+
+from active_convolution import positions
+from active_convolution.errors import UserError
+from active_convolution.training.metrics import Metrics
+from active_convolution.training.trainer import train
+
+from training_runs import MAX_ITER, WARMUP_ITER, run_script, train_script, write_model
+
+LONG = 600      # iterations: a second or two of training
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, tiny, digits_data):
+    """A finished run of 12 iterations, snapshots after 3, 6, 9 and 12; leave it alone."""
+    folder = tmp_path_factory.mktemp("original") / "run"
+    assert train(tiny, "acu", digits_data, folder, max_iter=12) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(original, tmp_path):
+    """A copy of it, at another place."""
+    return shutil.copytree(original, tmp_path / "run")
+
+
+@pytest.fixture
+def resume(tiny, digits_data):
+    """Goes on with a run of 12 iterations; returns the exit status."""
+    def run(folder, **options):
+        return train(tiny, **{"variant": "acu", "data": digits_data, "output": folder, "max_iter": 12, "resume": True,
+                              **options})
+    return run
+
+
+def tree(folder):
+    """Every file below a folder, but for Caffe's log."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "train.log"}
+
+
+def rows(folder):
+    return Metrics.load(folder / "metrics.csv").rows
+
+
+def state(folder, iteration):
+    return folder / "snapshots" / f"digits_tiny_acu_iter_{iteration}.solverstate"
+
+
+def ascends(numbers):
+    return all(before < after for before, after in zip(numbers, numbers[1:]))
+
+
+def wait_for(pattern, folder, process):
+    """Until a file in ``folder`` matches; the process must still be running then."""
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def assert_one_history(folder, last, length, before=()):
+    """The records of a run of ``length`` iterations, at ``last``, read as if it had never stopped and begin with the
+    rows ``before``."""
+    now = rows(folder)
+    assert now[:len(before)] == list(before)
+    assert ascends([row["iteration"] for row in now]) and now[-1]["iteration"] == last
+    assert ascends([row["seconds"] for row in now])
+    history = positions.load_run(folder)
+    iterations = history.iterations.tolist()
+    assert iterations[0] == 0 and ascends(iterations) and iterations[-1] == last
+    warm = history.iterations <= length * WARMUP_ITER // MAX_ITER
+    assert (history.positions("conv")[warm, 0] == positions.grid((3, 3))).all()
+    assert (history.positions("conv")[~warm, 0, 0] != (-1, -1)).any(axis=-1).all()
+    assert state(folder, last).exists()
+
+
+@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)],
+                         ids=["Ctrl-C", "TERM"])
+def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, tmp_path, capfd, number, send):
+    """Ctrl-C reaches all processes of the terminal, `kill` only the one that the user sees."""
+    run = tmp_path / "run"
+    command = tiny, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", LONG
+    process = train_script(*command, start_new_session=True)
+    wait_for("metrics.csv", run, process)
+    send(process.pid, number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and stdout == "" and "Traceback" not in stderr
+    stopped = int(re.search(r"\nstopped at iteration (\d+): go on with --resume\n$", stderr)[1])
+    assert stopped < LONG
+    assert_one_history(run, stopped, LONG)
+    before, log = rows(run), (run / "train.log").read_bytes()
+
+    assert resume(run, max_iter=LONG) == 0
+    stdout, stderr = capfd.readouterr()
+    assert f"going on from iteration {stopped}\n" in stderr and f" {stopped}/{LONG} " in stderr
+    assert f"after {LONG} iterations" in stdout
+    assert_one_history(run, LONG, LONG, before)
+    assert (run / "train.log").read_bytes().startswith(log)
+
+
+def test_ctrl_c_while_it_loads_is_quiet(tiny, digits_data, tmp_path):
+    run = tmp_path / "run"
+    process = train_script(tiny, "--variant", "acu", "--data", digits_data, "--output", run, start_new_session=True)
+    wait_for("solver.prototxt", run, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in stderr
+    assert re.match("interrupted|stopped at iteration", stderr.splitlines()[-1])
+
+
+def test_ctrl_c_ends_a_test_too(digits_data, tmp_path):
+    """The training is kept, and counts as unfinished."""
+    run, model = tmp_path / "run", write_model(tmp_path / "tiny", test_iter=[1000000])
+    process = train_script(model, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", 1,
+                           start_new_session=True)
+    wait_for("snapshots/*.solverstate", run, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and stderr.endswith("stopped at iteration 1: go on with --resume\n")
+    assert [row["test_error"] for row in rows(run)] == [None]
+
+
+def test_a_killed_run_ends_whole_and_goes_on(tiny, digits_data, tmp_path):
+    run = tmp_path / "run"
+    command = tiny, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", LONG
+    process = train_script(*command)
+    wait_for("snapshots/*.solverstate", run, process)
+    process.kill()
+    process.communicate(timeout=30)                 # returns when no process is left that could write to the pipes
+    left = tree(run)
+    time.sleep(0.05)
+    assert tree(run) == left, "still training"
+    status, _, stderr = run_script(*command, "--resume")
+    assert status == 0, stderr
+    begun = int(re.search(r"going on from iteration (\d+)", stderr)[1])
+    assert 0 < begun < LONG
+    assert_one_history(run, LONG, LONG)
+    assert begun in [row["iteration"] for row in rows(run)]
+
+
+def test_a_damaged_snapshot_is_passed_over(finished, resume, capfd):
+    model = state(finished, 12).with_suffix(".caffemodel")
+    os.truncate(model, model.stat().st_size // 2)
+    before = rows(finished)[:9]
+    assert resume(finished) == 0
+    stderr = capfd.readouterr().err
+    assert f"warning: passing over {state(finished, 12)}: {model.name} is damaged\n" in stderr
+    assert "going on from iteration 9\n" in stderr
+    assert_one_history(finished, 12, 12, before)
+
+
+def test_without_a_whole_snapshot_it_begins_anew(original, finished, resume, capfd):
+    for path in (finished / "snapshots").glob("*.solverstate"):
+        path.write_bytes(b"")
+    assert resume(finished) == 0
+    stderr = capfd.readouterr().err
+    assert stderr.count("warning: passing over") == 4 and "no whole snapshot: starting at iteration 0\n" in stderr
+    assert [row["loss"] for row in rows(finished)] == [row["loss"] for row in rows(original)]
+
+
+def test_a_finished_run_says_its_result_again(original, finished, resume, capfd):
+    """Also at another place, where it then is at home."""
+    assert resume(finished) == 0
+    assert re.fullmatch(rf"test error .* % after 12 iterations, \d+ s, in {finished}\n", capfd.readouterr().out)
+    assert rows(finished) == rows(original)
+    assert str(finished) in (finished / "solver.prototxt").read_text()
+
+
+def test_a_last_test_that_is_missing_is_made_up_for(original, finished, resume):
+    """As after Ctrl-C, or a kill, during it."""
+    metrics = Metrics.load(finished / "metrics.csv")
+    metrics.append(12, test_loss=None, test_error=None)
+    metrics.save(finished / "metrics.csv")
+    assert resume(finished) == 0
+    last, expected = rows(finished)[-1], rows(original)[-1]
+    assert [last[name] for name in ("iteration", "loss", "test_loss", "test_error")] == pytest.approx(
+        [expected[name] for name in ("iteration", "loss", "test_loss", "test_error")], rel=1e-4)
+
+
+def test_deleted_records_are_no_obstacle(finished, resume):
+    for name in ("metrics.csv", "positions.npz", "train.log"):
+        (finished / name).unlink()
+    assert resume(finished) == 0
+    assert [row["iteration"] for row in rows(finished)] == [12]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "positions.npz"])
+def test_damaged_records_are_named(finished, resume, capfd, name):
+    (finished / name).write_bytes(b"no record")
+    before = tree(finished)
+    assert resume(finished) == 1
+    assert re.fullmatch(rf"error: .*{name} is damaged.*\n", capfd.readouterr().err)
+    assert tree(finished) == {**before, **{finished / file: (finished / file).read_bytes()
+                                           for file in ("solver.prototxt", "train_val.prototxt")}}
+
+
+@pytest.mark.parametrize("changes", [dict(max_iter=24), dict(max_iter=None), dict(seed=7), dict(variant="baseline")],
+                         ids=lambda changes: "".join(changes))
+def test_other_settings_are_refused(finished, resume, changes):
+    before = tree(finished)
+    with pytest.raises(UserError, match="is not what this command would train: resume with the model, --variant"):
+        resume(finished, **changes)
+    assert tree(finished) == before
+
+
+def test_settings_with_many_digits_are_the_same_again(tmp_path, digits_data):
+    model = write_model(tmp_path / "tiny")
+    solver = model / "acu" / "solver.prototxt"
+    solver.write_text(re.sub("base_lr: .*", "base_lr: 0.0123456789", solver.read_text()))
+    options = dict(variant="acu", data=digits_data, output=tmp_path / "run", max_iter=4)
+    assert train(model, **options) == 0 and train(model, **options, resume=True) == 0
+    assert rows(tmp_path / "run")[0]["learning_rate"] == pytest.approx(0.0123456789, rel=1e-5)
+
+
+def test_a_run_is_never_written_over(finished, resume):
+    before = tree(finished)
+    with pytest.raises(UserError, match="holds a run already: go on with --resume, or name another --output"):
+        resume(finished, resume=False)
+    assert tree(finished) == before
+
+
+def test_nothing_to_go_on_with_is_said(tmp_path, resume):
+    with pytest.raises(UserError, match="holds no run to go on with: leave --resume out"):
+        resume(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_cannot_train_into_one_folder(finished, resume, capfd):
+    with open(finished / "train.log") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        assert resume(finished) == 1
+    assert re.fullmatch("error: another process is training into .*/run: wait for its end, or stop it\n",
+                        capfd.readouterr().err)

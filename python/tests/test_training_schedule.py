@@ -1,0 +1,73 @@
+"""A shorter training keeps its shape."""
+from types import SimpleNamespace
+
+import pytest
+
+from active_convolution import fork, models
+from active_convolution.training import schedule
+
+CIFAR10 = next(model for model in models.MODELS if model.folder == "cifar10/plain")
+
+
+def shortened(model, max_iter, variant="acu", **solver):
+    """What ``shorten`` makes of a model: its SolverParameter, and the NetParameter's warm-ups."""
+    message, net = models.solver(model, variant), models.train_val(model, variant)
+    message.MergeFrom(type(message)(**solver))
+    schedule.shorten(message, net, max_iter)
+    warmups = [layer.active_convolution_param.warmup_iter for layer in net.layer if layer.type == "ActiveConvolution"]
+    return SimpleNamespace(solver=message, net=net, warmups=warmups)
+
+
+def test_everything_moves_in_proportion():
+    short = shortened(CIFAR10, 1500)
+    assert short.solver.max_iter == 1500
+    assert list(short.solver.stepvalue) == [750, 1125]
+    assert short.warmups == [234] * 6                      # 10000 · 1500 / 64000
+
+
+def test_tests_snapshots_and_lines_come_often_enough():
+    short = shortened(CIFAR10, 1500).solver
+    assert (short.test_interval, short.snapshot, short.display) == (375, 375, 15)
+
+
+def test_intervals_never_grow():
+    long = shortened(CIFAR10, 128000).solver
+    assert list(long.stepvalue) == [64000, 96000]
+    assert (long.test_interval, long.snapshot, long.display) == (1000, 4000, 100)
+
+
+@pytest.mark.parametrize("model", models.MODELS, ids=lambda model: model.folder)
+def test_the_whole_length_changes_nothing(model):
+    whole = shortened(model, model.dataset.max_iter)
+    assert whole.solver == models.solver(model, "acu")
+    assert whole.net == models.train_val(model, "acu")
+
+
+def test_one_iteration_is_a_schedule_too():
+    short = shortened(CIFAR10, 1)
+    assert short.warmups == [0] * 6
+    assert (short.solver.test_interval, short.solver.snapshot, short.solver.display) == (1, 1, 1)
+
+
+def test_what_is_switched_off_stays_off():
+    assert shortened(CIFAR10, 100, snapshot=0).solver.snapshot == 0
+
+
+def test_stepsize_moves_and_stays_positive():
+    assert shortened(CIFAR10, 6400, stepsize=50).solver.stepsize == 5
+    assert shortened(CIFAR10, 64, stepsize=50).solver.stepsize == 1
+
+
+def test_a_network_without_active_convolutions_is_shortened_alike():
+    short = shortened(CIFAR10, 1500, "baseline")
+    assert list(short.solver.stepvalue) == [750, 1125]
+    assert short.net == models.train_val(CIFAR10, "baseline")
+
+
+def test_the_longest_warm_up_counts():
+    net = fork.caffe_pb2().NetParameter()
+    assert schedule.warmup_iter(net) == 0
+    for warmup_iter in (3, 7, 5):
+        net.layer.add().active_convolution_param.warmup_iter = warmup_iter
+    net.layer.add(type="Convolution")
+    assert schedule.warmup_iter(net) == 7
