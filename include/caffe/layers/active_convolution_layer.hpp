@@ -18,7 +18,8 @@ namespace caffe {
  *     y[d,m,n] = sum_c sum_k w[d,c,k] x~[c, m + beta_k, n + alpha_k] + b[d]                         (m row, n column)
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
- * lattice point the positions see the one-sided difference towards +1. The CPU computes this layer in GPU mode too.
+ * lattice point the positions see the one-sided difference towards +1. CPU and GPU share these formulas, in
+ * active_sampling.hpp; BeforeUpdate always runs on the CPU, on two small blobs.
  *
  * convolution_param means what it means for Convolution: num_output, bias_term, pad, kernel_size, stride, dilation,
  * group, fillers. Not supported: axis other than 1, force_nd_im2col, engine CUDNN.
@@ -56,14 +57,17 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
-  /// Bytes of buffers beside the blobs; independent of the batch.
-  size_t workspace_bytes() const { return workspace_.bytes(); }
+  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
+  size_t workspace_bytes() const { return workspace_.bytes() + chunk_workspace_.bytes(); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
 
   virtual void Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+                            const vector<Blob<Dtype>*>& bottom);
+  virtual void Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
+  virtual void Backward_gpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                             const vector<Blob<Dtype>*>& bottom);
 
   /// Sets what the layer is at rest: start_x_, start_y_, extent_h_, extent_w_, and the base pixel in geometry_.
@@ -77,6 +81,10 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   vector<Dtype> start_x_, start_y_;    // position_group x K, in pixels
 
  private:
+  /// How a blob gives its data or takes its gradient: on the CPU or on the GPU.
+  typedef const Dtype* (Blob<Dtype>::*Data)() const;
+  typedef Dtype* (Blob<Dtype>::*MutableDiff)();
+
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
   void SetUpBlobs();
@@ -85,9 +93,11 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   void SetUpParamSpecs();
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
-  ActiveParameters<Dtype> Parameters() const;
+  ActiveParameters<Dtype> Parameters(Data data) const;
+  ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
 
-  ActiveWorkspace<Dtype> workspace_;
+  ActiveWorkspace<Dtype> workspace_;             // of the CPU
+  ActiveChunkWorkspace<Dtype> chunk_workspace_;  // of the GPU
 };
 
 }  // namespace caffe

@@ -3,13 +3,18 @@
 
 #include <vector>
 
+#include "caffe/blob.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 /**
- * Forward and backward pass of an active convolution on the CPU, over a batch. Images are cut into tiles of output
- * pixels; the interpolated columns of a tile stay in cache and feed a BLAS product from there, so that the workspace
- * depends on the layer and the number of threads, not on the batch. With one number of threads, two runs give the same
- * bits.
+ * Forward and backward pass of an active convolution, over a batch.
+ *
+ * On the CPU, images are cut into tiles of output pixels; the interpolated columns of a tile stay in cache and feed a
+ * BLAS product from there, so that the workspace depends on the layer and the number of threads, not on the batch. With
+ * one number of threads, two runs give the same bits.
+ *
+ * On the GPU, a batch is cut into chunks whose columns fit a workspace of limited size; see active_chunked.hpp. Two
+ * runs on GPUs of one kind give the same bits.
  */
 namespace caffe {
 
@@ -32,7 +37,7 @@ struct ActiveGradients {
   Dtype* bottom;
 };
 
-/// Buffers kept between calls; one set per thread.
+/// Buffers of the CPU, kept between calls; one set per thread.
 template <typename Dtype>
 struct ActiveWorkspace {
   struct PerThread {
@@ -47,6 +52,19 @@ struct ActiveWorkspace {
   size_t bytes() const;
 };
 
+/// Buffers of the GPU, kept between calls.
+template <typename Dtype>
+struct ActiveChunkWorkspace {
+  Blob<Dtype> columns, packed;
+  Blob<double> sums;
+  size_t limit;  // bytes of columns, and of packed outputs; large enough to fill a GPU
+
+  ActiveChunkWorkspace() : limit(64 << 20) {}
+
+  /// Bytes held at present.
+  size_t bytes() const { return (columns.count() + packed.count()) * sizeof(Dtype) + sums.count() * sizeof(double); }
+};
+
 /// top (num x num_output x out_height x out_width) = the active convolution of bottom (num x channels x height x width).
 template <typename Dtype>
 void active_convolution_forward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
@@ -57,6 +75,18 @@ template <typename Dtype>
 void active_convolution_backward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                                      const Dtype* bottom, const Dtype* top_diff,
                                      const ActiveGradients<Dtype>& gradients, ActiveWorkspace<Dtype>* workspace);
+
+#ifndef CPU_ONLY
+/// The same on the GPU: all pointers are the GPU's.
+template <typename Dtype>
+void active_convolution_forward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                    const Dtype* bottom, Dtype* top, ActiveChunkWorkspace<Dtype>* workspace);
+
+template <typename Dtype>
+void active_convolution_backward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                     const Dtype* bottom, const Dtype* top_diff,
+                                     const ActiveGradients<Dtype>& gradients, ActiveChunkWorkspace<Dtype>* workspace);
+#endif
 
 }  // namespace caffe
 

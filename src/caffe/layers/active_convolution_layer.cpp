@@ -228,11 +228,24 @@ void ActiveConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, 
 }
 
 template <typename Dtype>
-ActiveParameters<Dtype> ActiveConvolutionLayer<Dtype>::Parameters() const {
+ActiveParameters<Dtype> ActiveConvolutionLayer<Dtype>::Parameters(Data data) const {
   const bool bias = this->layer_param_.convolution_param().bias_term();
-  ActiveParameters<Dtype> parameters = {this->blobs_[kWeight]->cpu_data(), bias ? this->blobs_[kBias]->cpu_data() : NULL,
-                                        this->blobs_[kX]->cpu_data(), this->blobs_[kY]->cpu_data()};
+  ActiveParameters<Dtype> parameters = {(this->blobs_[kWeight].get()->*data)(),
+                                        bias ? (this->blobs_[kBias].get()->*data)() : NULL,
+                                        (this->blobs_[kX].get()->*data)(), (this->blobs_[kY].get()->*data)()};
   return parameters;
+}
+
+/// Where the gradients go that anybody wants; bottom is NULL where that of the input is not wanted.
+template <typename Dtype>
+ActiveGradients<Dtype> ActiveConvolutionLayer<Dtype>::Gradients(MutableDiff diff, Blob<Dtype>* bottom) const {
+  const bool positions = Learns(kX) || Learns(kY);
+  ActiveGradients<Dtype> gradients = {Learns(kWeight) ? (this->blobs_[kWeight].get()->*diff)() : NULL,
+                                      Learns(kBias) ? (this->blobs_[kBias].get()->*diff)() : NULL,
+                                      positions ? (this->blobs_[kX].get()->*diff)() : NULL,
+                                      positions ? (this->blobs_[kY].get()->*diff)() : NULL,
+                                      bottom ? (bottom->*diff)() : NULL};
+  return gradients;
 }
 
 /// Whether anybody wants the gradient of a blob; param_propagate_down is the net's view, made before the layer set lr_mult.
@@ -244,24 +257,19 @@ bool ActiveConvolutionLayer<Dtype>::Learns(int blob) const {
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   for (int i = 0; i < bottom.size(); ++i) {
-    active_convolution_forward_cpu(geometry_, bottom[i]->shape(0), Parameters(), bottom[i]->cpu_data(),
-                                   top[i]->mutable_cpu_data(), &workspace_);
+    active_convolution_forward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
+                                   bottom[i]->cpu_data(), top[i]->mutable_cpu_data(), &workspace_);
   }
 }
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                                  const vector<Blob<Dtype>*>& bottom) {
-  const bool positions = Learns(kX) || Learns(kY);
   for (int i = 0; i < top.size(); ++i) {
-    ActiveGradients<Dtype> gradients = {
-        Learns(kWeight) ? this->blobs_[kWeight]->mutable_cpu_diff() : NULL,
-        Learns(kBias) ? this->blobs_[kBias]->mutable_cpu_diff() : NULL,
-        positions ? this->blobs_[kX]->mutable_cpu_diff() : NULL,
-        positions ? this->blobs_[kY]->mutable_cpu_diff() : NULL,
-        propagate_down[i] ? bottom[i]->mutable_cpu_diff() : NULL};
-    active_convolution_backward_cpu(geometry_, bottom[i]->shape(0), Parameters(), bottom[i]->cpu_data(),
-                                    top[i]->cpu_diff(), gradients, &workspace_);
+    const ActiveGradients<Dtype> gradients =
+        Gradients(&Blob<Dtype>::mutable_cpu_diff, propagate_down[i] ? bottom[i] : NULL);
+    active_convolution_backward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
+                                    bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients, &workspace_);
   }
 }
 
@@ -284,6 +292,10 @@ void ActiveConvolutionLayer<Dtype>::BeforeUpdate(int iter, int iter_size) {
     }
   }
 }
+
+#ifdef CPU_ONLY
+STUB_GPU(ActiveConvolutionLayer);
+#endif
 
 INSTANTIATE_CLASS(ActiveConvolutionLayer);
 REGISTER_LAYER_CLASS(ActiveConvolution);

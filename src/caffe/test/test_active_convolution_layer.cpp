@@ -353,7 +353,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestTwoBottoms) {
   this->ExpectNear(this->top_.cpu_data(), other_top.cpu_data(), this->top_.count(), "second top");
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceDoesNotGrowWithTheBatch) {
+TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
   size_t bytes[2];
   for (int i = 0; i < 2; ++i) {
     this->FillBottom(i ? 64 : 8, 16, 16, 16);
@@ -364,7 +364,11 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceDoesNotGrowWithTheBatch) {
     bytes[i] = layer->workspace_bytes();
   }
   EXPECT_GT(bytes[0], 0);
-  EXPECT_EQ(bytes[0], bytes[1]);
+  if (Caffe::mode() == Caffe::CPU) {
+    EXPECT_EQ(bytes[0], bytes[1]);
+  } else {
+    EXPECT_LE(bytes[1], 130 << 20);  // columns and outputs of a chunk, 64 MiB each, and sums
+  }
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBits) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_partition.hpp"
 #include "caffe/util/active_tile.hpp"
 #include "caffe/util/strided_gemm.hpp"
 
@@ -28,27 +29,6 @@ int ThisThread() {
 #else
   return 0;
 #endif
-}
-
-int CeilDivide(int a, int b) { return (a + b - 1) / b; }
-
-/// Consecutive outputs that read the same channels at the same positions: one product.
-struct Segment {
-  int group, position_group;
-  int output, outputs;  // the first one, how many
-};
-
-/// All segments; with one set of channels or of positions there are as many as of the other.
-std::vector<Segment> Segments(const ActiveGeometry& g) {
-  const int per_group = g.num_output / g.group, per_position_group = g.num_output / g.position_group;
-  std::vector<Segment> segments;
-  for (int output = 0; output < g.num_output;) {
-    Segment s = {output / per_group, output / per_position_group, output, 0};
-    s.outputs = std::min((s.group + 1) * per_group, (s.position_group + 1) * per_position_group) - output;
-    segments.push_back(s);
-    output += s.outputs;
-  }
-  return segments;
 }
 
 /// Output pixels per tile: columns of `rows` rows that fit a core's cache, and work for every thread.
@@ -80,7 +60,7 @@ Dtype* Buffer(std::vector<Dtype>* buffer, size_t size) {
 
 /// The tile of a segment's pixels [begin, end), reading `channels` channels of its group from the `channel`-th on.
 template <typename Dtype>
-ActiveTile<Dtype> MakeTile(const ActiveGeometry& g, const ActiveWorkspace<Dtype>& workspace, const Segment& s,
+ActiveTile<Dtype> MakeTile(const ActiveGeometry& g, const ActiveWorkspace<Dtype>& workspace, const ActiveSegment& s,
                            const Dtype* image, int channel, int channels, int begin, int end) {
   ActiveTile<Dtype> tile;
   tile.geometry = &g;
@@ -101,11 +81,11 @@ Strided<Dtype> MakeStrided(Dtype* data, int stride) {
 
 /// One tile of the output of one image, all outputs.
 template <typename Dtype>
-void ForwardTile(const ActiveGeometry& g, const std::vector<Segment>& segments, const ActiveParameters<Dtype>& p,
+void ForwardTile(const ActiveGeometry& g, const std::vector<ActiveSegment>& segments, const ActiveParameters<Dtype>& p,
                  const Dtype* image, int begin, int end, const ActiveWorkspace<Dtype>& workspace, Dtype* columns,
                  Dtype* output) {
   const int rows = g.group_channels() * g.synapses();
-  for (const Segment& s : segments) {
+  for (const ActiveSegment& s : segments) {
     const ActiveTile<Dtype> tile = MakeTile(g, workspace, s, image, 0, g.group_channels(), begin, end);
     active_sample_tile(tile, columns);
     Dtype* out = output + s.output * g.out_size() + begin;
@@ -143,9 +123,10 @@ std::vector<BackwardPart> BackwardParts(const ActiveGeometry& g, int num) {
 
 /// Adds one tile of one part to the thread's gradients; bottom_diff is that of the part's channels.
 template <typename Dtype>
-void BackwardTile(const ActiveGeometry& g, const Segment& s, const BackwardPart& part, const ActiveTile<Dtype>& tile,
-                  const Dtype* weight, const Dtype* top_diff, const ActiveGradients<Dtype>& wanted,
-                  typename ActiveWorkspace<Dtype>::PerThread* thread, Dtype* weight_diff, Dtype* bottom_diff) {
+void BackwardTile(const ActiveGeometry& g, const ActiveSegment& s, const BackwardPart& part,
+                  const ActiveTile<Dtype>& tile, const Dtype* weight, const Dtype* top_diff,
+                  const ActiveGradients<Dtype>& wanted, typename ActiveWorkspace<Dtype>::PerThread* thread,
+                  Dtype* weight_diff, Dtype* bottom_diff) {
   const int rows = part.channels * g.synapses(), weight_stride = g.group_channels() * g.synapses();
   const size_t first_weight = static_cast<size_t>(s.output) * weight_stride + part.channel * g.synapses();
   const Strided<const Dtype> diff = MakeStrided(top_diff + s.output * g.out_size() + tile.begin, g.out_size());
@@ -213,7 +194,7 @@ template <typename Dtype>
 void active_convolution_forward_cpu(const ActiveGeometry& g, int num, const ActiveParameters<Dtype>& parameters,
                                     const Dtype* bottom, Dtype* top, ActiveWorkspace<Dtype>* workspace) {
   Prepare(g, parameters, workspace);
-  const std::vector<Segment> segments = Segments(g);
+  const std::vector<ActiveSegment> segments = ActiveSegments(g);
   const int rows = g.group_channels() * g.synapses();
   const int tile = TilePixels<Dtype>(g, rows, CeilDivide(MaxThreads(), std::max(num, 1)));
   const int tiles = CeilDivide(g.out_size(), tile);
@@ -234,7 +215,7 @@ void active_convolution_backward_cpu(const ActiveGeometry& g, int num, const Act
   if (gradients.bias) { BackwardBias(g, num, top_diff, gradients.bias); }
   if (num == 0 || (!gradients.weight && !gradients.x && !gradients.bottom)) { return; }
   Prepare(g, parameters, workspace);
-  const std::vector<Segment> segments = Segments(g);
+  const std::vector<ActiveSegment> segments = ActiveSegments(g);
   const std::vector<BackwardPart> parts = BackwardParts(g, num);
   const size_t weights = gradients.weight ? static_cast<size_t>(g.num_output) * g.group_channels() * g.synapses() : 0;
   for (auto& thread : workspace->threads) {
@@ -252,7 +233,7 @@ void active_convolution_backward_cpu(const ActiveGeometry& g, int num, const Act
     const int first_channel = part.image * g.channels + part.group * g.group_channels() + part.channel;
     Dtype* bottom_diff = gradients.bottom ? gradients.bottom + first_channel * g.image_size() : NULL;
     if (bottom_diff) { std::memset(bottom_diff, 0, sizeof(Dtype) * part.channels * g.image_size()); }
-    for (const Segment& s : segments) {
+    for (const ActiveSegment& s : segments) {
       if (s.group != part.group) { continue; }
       for (int begin = 0; begin < g.out_size(); begin += tile_pixels) {
         const ActiveTile<Dtype> tile = MakeTile(g, *workspace, s, image, part.channel, part.channels, begin,

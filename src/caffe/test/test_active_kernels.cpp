@@ -1,0 +1,280 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "caffe/common.hpp"
+#include "caffe/util/active_chunked.hpp"
+#include "caffe/util/math_functions.hpp"
+
+#include "caffe/test/test_caffe_main.hpp"
+
+namespace caffe {
+
+namespace {
+
+int launches = 0;
+
+/// Runs the kernels on the host: index after index, upwards or downwards. Buffers start as the worst a GPU may hold.
+template <bool kDownwards>
+struct HostDevice {
+  template <typename Element>
+  static Element* Data(Blob<Element>* blob) {
+    caffe_set(blob->count(), std::numeric_limits<Element>::quiet_NaN(), blob->mutable_cpu_data());
+    return blob->mutable_cpu_data();
+  }
+
+  template <typename Element>
+  static void Zero(size_t count, Element* data) { std::fill(data, data + count, Element(0)); }
+
+  template <typename Kernel>
+  static void Launch(const Kernel& kernel) {
+    ++launches;
+    const int count = kernel.count();
+    for (int i = 0; i < count; ++i) { kernel(kDownwards ? count - 1 - i : i); }
+  }
+
+  template <typename Dtype>
+  static void Gemm(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int m, int n, int k, const Dtype* a,
+                   const Dtype* b, Dtype beta, Dtype* c) {
+    ++launches;
+    caffe_cpu_gemm(trans_a, trans_b, m, n, k, Dtype(1), a, b, beta, c);
+  }
+};
+
+}  // namespace
+
+/// The GPU's whole passes, chunks and all, on the host against the CPU's, over random layers, batches and chunks.
+template <typename Dtype>
+class ActiveKernelsTest : public ::testing::Test {
+ protected:
+  enum { kTop, kWeight, kBias, kX, kY, kBottom, kResults };
+  typedef std::vector<Dtype> Vector;
+  typedef std::vector<Vector> Results;
+
+  ActiveKernelsTest() { Caffe::set_random_seed(1701); }
+
+  int Random(int least, int most) { return least + static_cast<int>(caffe_rng_rand() % (most - least + 1)); }
+  Dtype Uniform() { return Random(-1000, 1000) / Dtype(1000); }
+
+  Vector RandomVector(int size) {
+    Vector vector(size);
+    for (int i = 0; i < size; ++i) { vector[i] = Uniform(); }
+    return vector;
+  }
+
+  void MakeRandomCase() {
+    g_.group = Random(1, 3);
+    g_.position_group = Random(1, 3);
+    g_.num_output = g_.group * g_.position_group * Random(1, 3);
+    g_.channels = g_.group * Random(1, Random(0, 3) ? 4 : 2 * kActiveChannels + 1);
+    g_.height = Random(1, 9);
+    g_.width = Random(1, 12);
+    g_.out_height = Random(1, 9);
+    g_.out_width = Random(1, 12);
+    g_.kernel_h = Random(1, 3);
+    g_.kernel_w = Random(1, 3);
+    g_.stride_h = Random(1, 3);
+    g_.stride_w = Random(1, 3);
+    g_.base_h = Random(-3, 3);
+    g_.base_w = Random(-3, 3);
+    num_ = Random(1, 5);
+    MakeData();
+  }
+
+  /// Blobs for the geometry and the batch, and gradients that hold something already.
+  void MakeData() {
+    const int positions = g_.position_group * g_.synapses();
+    weight_ = RandomVector(g_.num_output * g_.group_channels() * g_.synapses());
+    bias_ = RandomVector(g_.num_output);
+    x_.clear();
+    y_.clear();
+    for (int i = 0; i < positions; ++i) {
+      x_.push_back(RandomPosition());
+      y_.push_back(RandomPosition());
+    }
+    bottom_ = RandomVector(num_ * g_.channels * g_.image_size());
+    top_diff_ = RandomVector(num_ * g_.num_output * g_.out_size());
+    before_.assign(kResults, Vector());
+    before_[kTop] = RandomVector(top_diff_.size());
+    before_[kWeight] = RandomVector(weight_.size());
+    before_[kBias] = RandomVector(bias_.size());
+    before_[kX] = RandomVector(positions);
+    before_[kY] = RandomVector(positions);
+    before_[kBottom] = RandomVector(bottom_.size());
+    for (int i = 0; i < kResults; ++i) { wanted_[i] = true; }
+  }
+
+  /// On the lattice, off it, and now and then far away.
+  Dtype RandomPosition() {
+    const int reach = Random(0, 9) ? 4 : Random(0, 1) ? 60 : 1 << 30;
+    return Random(0, 2) ? reach * Uniform() : Dtype(Random(-3, 3));
+  }
+
+  ActiveParameters<Dtype> Parameters() const {
+    ActiveParameters<Dtype> p = {weight_.data(), wanted_[kBias] ? bias_.data() : NULL, x_.data(), y_.data()};
+    return p;
+  }
+
+  ActiveGradients<Dtype> Gradients(Results* results) const {
+    Dtype* data[kResults];
+    for (int i = 0; i < kResults; ++i) { data[i] = wanted_[i] ? (*results)[i].data() : NULL; }
+    ActiveGradients<Dtype> gradients = {data[kWeight], data[kBias], data[kX], data[kY], data[kBottom]};
+    return gradients;
+  }
+
+  Results ByCpu() const {
+    Results results = before_;
+    ActiveWorkspace<Dtype> workspace;
+    active_convolution_forward_cpu(g_, num_, Parameters(), bottom_.data(), results[kTop].data(), &workspace);
+    active_convolution_backward_cpu(g_, num_, Parameters(), bottom_.data(), top_diff_.data(), Gradients(&results),
+                                    &workspace);
+    return results;
+  }
+
+  template <typename Device>
+  Results ByKernels(ActiveChunkWorkspace<Dtype>* workspace) const {
+    Results results = before_;
+    const ActiveParameters<Dtype> parameters = Parameters();
+    ActiveChunkedPass<Device, Dtype> pass(g_, num_, parameters, bottom_.data(), workspace);
+    pass.Forward(results[kTop].data());
+    pass.Backward(top_diff_.data(), Gradients(&results));
+    return results;
+  }
+
+  /// A limit that makes anything from one column to the whole batch a chunk.
+  size_t RandomLimit() {
+    const int columns = Random(0, 1) ? Random(1, std::max(1, num_) * g_.out_size()) : Random(1, g_.out_width + 1);
+    return sizeof(Dtype) * columns * g_.group_channels() * g_.synapses();
+  }
+
+  void ExpectKernelsLikeCpu(const std::string& what) {
+    ActiveChunkWorkspace<Dtype> workspace;
+    workspace.limit = RandomLimit();
+    const Results expected = ByCpu(), found = ByKernels<HostDevice<false> >(&workspace);
+    const char* names[kResults] = {"top", "weight", "bias", "x", "y", "bottom"};
+    for (int i = 0; i < kResults; ++i) { ExpectNear(expected[i], found[i], what + ", " + names[i]); }
+  }
+
+  void ExpectNear(const Vector& expected, const Vector& found, const std::string& what) {
+    ASSERT_EQ(expected.size(), found.size());
+    Dtype scale = 1;
+    for (int i = 0; i < expected.size(); ++i) { scale = std::max(scale, std::fabs(expected[i])); }
+    for (int i = 0; i < expected.size(); ++i) {
+      if (std::isnan(expected[i])) {
+        ASSERT_TRUE(std::isnan(found[i])) << what << ", element " << i;
+      } else {
+        ASSERT_NEAR(expected[i], found[i], 100 * std::numeric_limits<Dtype>::epsilon() * scale)
+            << what << ", element " << i;
+      }
+    }
+  }
+
+  ActiveGeometry g_;
+  int num_;
+  Vector weight_, bias_, x_, y_, bottom_, top_diff_;
+  Results before_;  // what the results hold before they are computed
+  bool wanted_[kResults];
+};
+
+TYPED_TEST_CASE(ActiveKernelsTest, TestDtypes);
+
+TYPED_TEST(ActiveKernelsTest, TestLikeCpu) {
+  for (int round = 0; round < 300; ++round) {
+    this->MakeRandomCase();
+    this->ExpectKernelsLikeCpu("round " + std::to_string(round));
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestOnlyWhatIsWanted) {
+  for (int round = 0; round < 100; ++round) {
+    this->MakeRandomCase();
+    for (int i = 0; i < this->kResults; ++i) { this->wanted_[i] = this->Random(0, 1); }
+    this->wanted_[this->kY] = this->wanted_[this->kX];
+    this->ExpectKernelsLikeCpu("round " + std::to_string(round));
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestEmptyBatch) {
+  this->MakeRandomCase();
+  this->num_ = 0;
+  this->MakeData();
+  this->ExpectKernelsLikeCpu("empty batch");
+}
+
+TYPED_TEST(ActiveKernelsTest, TestPositionsThatAreNoNumbers) {
+  const TypeParam infinity = std::numeric_limits<TypeParam>::infinity();
+  const TypeParam values[] = {infinity, -infinity, std::numeric_limits<TypeParam>::quiet_NaN(), TypeParam(1e30)};
+  for (int round = 0; round < 100; ++round) {
+    this->MakeRandomCase();
+    this->x_[this->Random(0, this->x_.size() - 1)] = values[this->Random(0, 3)];
+    this->y_[this->Random(0, this->y_.size() - 1)] = values[this->Random(0, 3)];
+    this->ExpectKernelsLikeCpu("round " + std::to_string(round));
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestInfinityDoesNotSpreadOnTheLattice) {
+  // A pixel that a synapse reads with weight 0 is not read: 0 times infinity is no number.
+  for (int round = 0; round < 100; ++round) {
+    this->MakeRandomCase();
+    for (int i = 0; i < this->x_.size(); ++i) {
+      this->x_[i] = this->Random(-3, 3);
+      this->y_[i] = this->Random(-3, 3);
+    }
+    this->bottom_[this->Random(0, this->bottom_.size() - 1)] = std::numeric_limits<TypeParam>::infinity();
+    this->top_diff_[this->Random(0, this->top_diff_.size() - 1)] = std::numeric_limits<TypeParam>::infinity();
+    ActiveChunkWorkspace<TypeParam> workspace;
+    workspace.limit = this->RandomLimit();
+    const auto expected = this->ByCpu(), found = this->template ByKernels<HostDevice<false> >(&workspace);
+    const int results[] = {this->kTop, this->kBottom};
+    for (const int result : results) {
+      for (int i = 0; i < expected[result].size(); ++i) {
+        ASSERT_EQ(std::isfinite(expected[result][i]), std::isfinite(found[result][i])) << "round " << round;
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestOrderOfIndicesDoesNotShow) {
+  // What one index writes no other reads or writes: the same bits in any order, and so with threads.
+  for (int round = 0; round < 100; ++round) {
+    this->MakeRandomCase();
+    ActiveChunkWorkspace<TypeParam> workspace;
+    workspace.limit = this->RandomLimit();
+    const auto upwards = this->template ByKernels<HostDevice<false> >(&workspace);
+    const auto downwards = this->template ByKernels<HostDevice<true> >(&workspace);
+    ASSERT_TRUE(upwards == downwards) << "round " << round;
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestWorkspaceKeepsItsLimit) {
+  for (int round = 0; round < 100; ++round) {
+    this->MakeRandomCase();
+    ActiveChunkWorkspace<TypeParam> workspace;
+    workspace.limit = this->RandomLimit();
+    this->template ByKernels<HostDevice<false> >(&workspace);
+    const int one_column = std::max(this->g_.group_channels() * this->g_.synapses(), this->g_.num_output);
+    const size_t limit = std::max(workspace.limit, one_column * sizeof(TypeParam));
+    EXPECT_LE(workspace.columns.count() * sizeof(TypeParam), limit) << "round " << round;
+    EXPECT_LE(workspace.packed.count() * sizeof(TypeParam), limit) << "round " << round;
+  }
+}
+
+TYPED_TEST(ActiveKernelsTest, TestLaunchesDoNotGrowWithTheBatch) {
+  this->MakeRandomCase();
+  int counts[2];
+  for (int i = 0; i < 2; ++i) {
+    this->num_ = i ? 40 : 1;
+    this->MakeData();
+    ActiveChunkWorkspace<TypeParam> workspace;
+    launches = 0;
+    this->template ByKernels<HostDevice<false> >(&workspace);
+    counts[i] = launches;
+  }
+  EXPECT_EQ(counts[0], counts[1]);
+}
+
+}  // namespace caffe
