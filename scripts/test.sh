@@ -13,15 +13,15 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 echo "C++ tests"
 # Caffe's tests find their data from the root of its tree.
-(cd build/fork && ../out/test/test.testbin --gtest_color=no) > "$log" 2>&1 || status=1
-grep -v '^\[ RUN      \]\|^\[       OK \]\|^$' "$log" | grep '^\[\|^F\|Failure' || true
+(cd build/fork && ../out/test/test.testbin --gtest_color=no) 2>&1 | tee "$log" |
+  { grep --line-buffered '^\[[-=]*\] [0-9].*ran\|^\[-*\].*total\|^\[  [A-Z]*  \]\|^F[0-9]' || true; } || status=1
 [ $status = 0 ] || { echo "the C++ tests failed; their whole output:"; cat "$log"; }
 cpp_passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests\?\..*/\1/p' "$log" | tail -1)
 cpp_failed=$(grep -c '^\[  FAILED  \].*\(ms\)' "$log" || true)
 
 echo "Python tests"
 /usr/bin/python3 -m pytest -q -rs --durations=5 python/tests | tee "$log" || status=1
-count() { grep -o "[0-9]* $1" "$log" | tail -1 | cut -d' ' -f1; }
+count() { grep -o "[0-9]* $1" "$log" | tail -1 | cut -d' ' -f1 || true; }
 py_passed=$(count passed) py_failed=$(count failed) py_errors=$(count error) py_skipped=$(count skipped)
 
 failed=$((cpp_failed + ${py_failed:-0} + ${py_errors:-0}))
