@@ -1,10 +1,8 @@
 """The process that trains: started by ``trainer.train``, on a run folder that is ready."""
-import signal
-
-from .guard import end_with_parent, log_to
+from .guard import end_with_parent, log_to, stop_at_once
 
 end_with_parent()
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from Ctrl-C until the Trainer handles it
+stop_at_once()  # until the Trainer handles them; before the slow imports
 
 import argparse  # noqa: E402
 

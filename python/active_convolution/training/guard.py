@@ -15,6 +15,7 @@ from ..errors import UserError
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def guarded(arguments, log):
@@ -25,16 +26,16 @@ def guarded(arguments, log):
     """
     written = log.stat().st_size if log.exists() else 0
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # in the child, too: a signal must not get lost while Python starts
     child = subprocess.Popen([sys.executable, "-m", __package__, *map(str, arguments)], env=_environment())
-    handlers = {signal.SIGINT: signal.SIG_IGN,  # a terminal sends Ctrl-C to both processes
-                signal.SIGTERM: lambda *_: child.terminate()}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _STOPS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
         status = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if status in (-signal.SIGINT, -signal.SIGTERM):
+    if -status in _STOPS:
         raise KeyboardInterrupt
     if status < 0:
         raise UserError(f"Caffe ended the training: {_last_words(log, written, -status)} (the log: {log})")
@@ -56,6 +57,14 @@ def _last_words(log, start, number):
         if fatal:
             return fatal[-1]
     return signal.Signals(number).name
+
+
+def stop_at_once():
+    """Lets SIGINT and SIGTERM, held back since the parent started this process, end it without a word until somebody
+    handles them."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
 
 def end_with_parent():
