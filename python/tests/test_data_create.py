@@ -19,13 +19,6 @@ from test_data_lmdb_writer import records
 
 
 @pytest.fixture(scope="module")
-def digits_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    create("digits", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def cifar_folder(tmp_path_factory):
     """Made from the binary batches of the made CIFAR-10 (see data_samples.py)."""
     source = tmp_path_factory.mktemp("binary")
@@ -47,32 +40,32 @@ def as_rows(images, labels):
     return sorted((label, *image.ravel()) for image, label in zip(images, labels))
 
 
-def test_digits_are_less_their_mean_and_padded(digits_folder):
+def test_digits_are_less_their_mean_and_padded(digits_data):
     original = digits.read()
-    mean = np.load(digits_folder / "mean.npy")
+    mean = np.load(digits_data / "mean.npy")
     np.testing.assert_allclose(mean, original.train.images.mean(axis=0), atol=1e-6)
-    train, labels = read_back(digits_folder, "train")
+    train, labels = read_back(digits_data, "train")
     assert train.shape == (1500, 1, 10, 10)
     inner = train[:, :, 1:9, 1:9]
     assert np.count_nonzero(train) == np.count_nonzero(inner)
     assert as_rows(inner, labels) == as_rows(original.train.images - mean, original.train.labels)
-    test, labels = read_back(digits_folder, "test")
+    test, labels = read_back(digits_data, "test")
     assert as_rows(test, labels) == as_rows(original.test.images - mean, original.test.labels)
 
 
-def test_manifest_tells_what_is_there(digits_folder):
-    manifest = check_manifest(digits_folder)
+def test_manifest_tells_what_is_there(digits_data):
+    manifest = check_manifest(digits_data)
     assert manifest["dataset"] == "digits" and manifest["seed"] == 0 and manifest["format"] == 1
     assert manifest["versions"]["numpy"] == np.__version__
     for split, count, shape in (("train", 1500, [1, 10, 10]), ("test", 297, [1, 8, 8])):
-        part, (_, labels) = manifest[split], read_back(digits_folder, split)
+        part, (_, labels) = manifest[split], read_back(digits_data, split)
         assert part["images"] == count and part["shape"] == shape
         assert part["images_per_class"] == np.bincount(labels).tolist()
-        assert part["sha256"] == lmdb_writer.checksum(digits_folder / f"{split}_lmdb")
+        assert part["sha256"] == lmdb_writer.checksum(digits_data / f"{split}_lmdb")
 
 
-def test_the_seed_decides_the_content(digits_folder, tmp_path):
-    original = check_manifest(digits_folder)
+def test_the_seed_decides_the_content(digits_data, tmp_path):
+    original = check_manifest(digits_data)
     assert create("digits", tmp_path / "same")["train"] == original["train"]
     other = create("digits", tmp_path / "other", seed=1)
     assert other["train"]["sha256"] != original["train"]["sha256"]
@@ -137,9 +130,9 @@ def _change_format(folder):
     (lambda folder: shutil.rmtree(folder / "test_lmdb"), "test_lmdb is missing or not whole"),
     (lambda folder: (folder / "train_lmdb" / "data.mdb").unlink(), "train_lmdb is missing or not whole"),
     (lambda folder: os.truncate(folder / "train_lmdb" / "data.mdb", 8192), "train_lmdb is missing or not whole")])
-def test_a_folder_that_is_not_whole_is_refused(digits_folder, tmp_path, damage, expected):
+def test_a_folder_that_is_not_whole_is_refused(digits_data, tmp_path, damage, expected):
     folder = tmp_path / "copy"
-    shutil.copytree(digits_folder, folder)
+    shutil.copytree(digits_data, folder)
     check_manifest(folder)
     damage(folder)
     with pytest.raises(UserError, match=f"{expected}.*create_lmdb.py"):
@@ -155,12 +148,12 @@ def script(root, tmp_path):
     return run
 
 
-def test_script_makes_the_digits(script, digits_folder, tmp_path):
+def test_script_makes_the_digits(script, digits_data, tmp_path):
     result = script("digits", "--output", "new/digits")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "digits: 1500 training and 297 test images, 1 MB, in new/digits\n"
     assert "writing train_lmdb: 100%" in result.stderr
-    assert check_manifest(tmp_path / "new" / "digits")["train"] == check_manifest(digits_folder)["train"]
+    assert check_manifest(tmp_path / "new" / "digits")["train"] == check_manifest(digits_data)["train"]
 
 
 def test_script_explains_itself(script):

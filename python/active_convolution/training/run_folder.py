@@ -1,5 +1,4 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
-import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
