@@ -1,14 +1,11 @@
 """How often a trained network is right."""
 import math
-from pathlib import Path
 
 import lmdb
 import numpy as np
-from google.protobuf import text_format
-from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from . import fork
+from . import fork, prototxt
 from .data.manifest import check_manifest, database
 from .errors import UserError
 
@@ -41,13 +38,7 @@ def load(model, weights):
     Raises UserError where a file is missing or damaged, or has no weights, or too few, for a layer of the network:
     Caffe itself would leave such a layer as it was filled, or end the process.
     """
-    net = fork.caffe_pb2().NetParameter()
-    try:
-        text_format.Parse(Path(model).read_text(encoding="utf-8"), net)
-    except OSError as error:
-        raise UserError(f"cannot read {model}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{model} is no valid prototxt of a network: {error}") from error
+    prototxt.read_net(model)  # says what is wrong with it; Caffe would end the process
     live = fork.caffe().Net(str(model), fork.caffe().TEST)
     _check_weights(live, model, weights)
     live.copy_from(str(weights))
@@ -55,13 +46,7 @@ def load(model, weights):
 
 
 def _check_weights(live, model, weights):
-    stored = fork.caffe_pb2().NetParameter()
-    try:
-        stored.ParseFromString(Path(weights).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {weights}: {error.strerror}") from error
-    except DecodeError as error:
-        raise UserError(f"{weights} is damaged or no binary .caffemodel: give another snapshot") from error
+    stored = prototxt.read_weights(weights)
     counts = {layer.name: [len(blob.data) or len(blob.double_data) for blob in layer.blobs] for layer in stored.layer}
     for name, blobs in live.params.items():
         expected = [blob.count for blob in blobs]

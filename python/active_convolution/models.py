@@ -154,7 +154,7 @@ def solver(model, variant):
     return proto
 
 
-def prototxt(message):
+def text(message):
     """The text of a NetParameter or SolverParameter, as Caffe reads it."""
     return text_format.MessageToString(message, float_format=".7g")
 
@@ -190,11 +190,11 @@ def published():
 
 def files():
     """Yields (path below ``models/``, text) of every generated file."""
-    yield "cifar10/published/deploy.prototxt", _HEADER + prototxt(published())
+    yield "cifar10/published/deploy.prototxt", _HEADER + text(published())
     for model in MODELS:
         for variant in VARIANTS:
             for kind, build in zip(KINDS, (train_val, deploy, solver)):
-                yield f"{model.folder}/{variant}/{kind}.prototxt", _HEADER + prototxt(build(model, variant))
+                yield f"{model.folder}/{variant}/{kind}.prototxt", _HEADER + text(build(model, variant))
 
 
 def write(folder):

@@ -9,16 +9,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
-from . import fork
+from . import prototxt
 from .errors import UserError
 from .files import whole_file
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that train.py fills
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,29 +61,14 @@ def from_caffemodel(path):
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
-    layers = [_from_message(layer, path) for layer in _parse(path).layer if layer.type in TYPES]
+    layers = [_from_message(layer, path) for layer in prototxt.read_weights(path).layer if layer.type in TYPES]
     if not layers:
         raise UserError(f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one")
     return layers
 
 
-def _parse(path):
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if content.startswith(_HDF5_MAGIC):
-        raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
-    net = fork.caffe_pb2().NetParameter()
-    try:
-        net.ParseFromString(content)
-    except DecodeError as error:
-        raise UserError(f"{path} is damaged or no binary .caffemodel: name another snapshot") from error
-    return net
-
-
 def _from_message(layer, path):
-    shapes = [_shape(blob) for blob in layer.blobs]
+    shapes = [prototxt.shape(blob) for blob in layer.blobs]
     counts = [len(blob.data) or len(blob.double_data) for blob in layer.blobs]
     kernel = _kernel(shapes, f"layer {layer.name} of {path}")
     if [counts[2], counts[3]] != [np.prod(shapes[2])] * 2:
@@ -93,12 +76,6 @@ def _from_message(layer, path):
                         "the file is damaged, name another snapshot")
     xy = _pair(*(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]), shapes[2][0])
     return LayerPositions(layer.name, layer.type, kernel, xy, _start(layer, kernel, xy.shape))
-
-
-def _shape(blob):
-    """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
-    old = ("num", "channels", "height", "width")
-    return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
 
 
 def _kernel(shapes, where):
@@ -120,7 +97,7 @@ def _pair(x, y, position_group):
 def _start(layer, kernel, shape):
     """The starting positions that the parameters of ``layer`` give, as ``shape``: None where they leave it open."""
     if layer.type == "AConvFast":
-        start = _ring(shape[1]) if _starts_on_lattice(layer) else None
+        start = _aconv_start(layer, shape[1])
     elif layer.active_convolution_param.position:
         start = np.array([(p.x, p.y) for p in layer.active_convolution_param.position], np.float32)
     else:
@@ -130,20 +107,23 @@ def _start(layer, kernel, shape):
     return np.broadcast_to(start.reshape(-1, *shape[1:]), shape)
 
 
-def _starts_on_lattice(layer):
-    """Whether an AConvFast layer is known to have begun at ``_ring``: with pos_filler_std < 0 and no other shape set.
-
-    The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
-    fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
-    """
+def _aconv_start(layer, count):
+    """The start of an AConvFast layer of ``count`` synapses; None where it was random, or its parameters are unknown."""
+    if layer.HasField("aconv_param"):
+        own = layer.aconv_param
+        return None if own.pos_filler_std > 0 else _ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
+    # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
+    # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
     fields = {field.field_number: field.data for field in getattr(layer, "swish_param", layer).UnknownFields()}
-    return set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
+    on_lattice = set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
+    return _ring(count) if on_lattice else None
 
 
-def _ring(count):
-    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel."""
-    angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False)
-    return np.vstack([np.zeros((1, 2)), np.stack([np.cos(angles), np.sin(angles)], axis=1).round()]).astype(np.float32)
+def _ring(count, radius=1, angle=0, rounded=True):
+    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
+    angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False) + angle
+    around = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
 
 
 # ---- A live net

@@ -42,7 +42,7 @@ def trained_net(tmp_path_factory):
             message = read(network, variant, "train_val")
             for layer in message.layer:
                 layer.data_param.source = str(folder / "lmdb") if layer.type == "Data" else ""
-            (folder / "net.prototxt").write_text(models.prototxt(message))
+            (folder / "net.prototxt").write_text(models.text(message))
             net = fork.caffe().Net(str(folder / "net.prototxt"), fork.caffe().TRAIN)
             net.save(str(folder / "net.caffemodel"))
             saved = fork.caffe_pb2().NetParameter()
@@ -123,7 +123,7 @@ def test_only_the_six_3x3_convolutions_differ(network, kind):
 
 @each_network
 def test_solvers_differ_in_paths_alone(network):
-    baseline, acu = (models.prototxt(read(network, variant, "solver")) for variant in models.VARIANTS)
+    baseline, acu = (models.text(read(network, variant, "solver")) for variant in models.VARIANTS)
     assert acu.replace("acu", "baseline") == baseline
 
 

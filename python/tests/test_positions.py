@@ -116,6 +116,27 @@ def test_start_of_aconvfast_is_its_rounded_circle_or_unknown(pb2, write):
     assert [layer.start for layer in unknown] == [None] * 3 and unknown[0].displacement() is None
 
 
+@pytest.mark.parametrize("parameters, known", [
+    ("pos_filler_std: -1", True),
+    ("pos_filler_std: 0 base_radius: 1.7 base_angle: 0.3 position_group: 2", True),
+    ("pos_filler_std: -1 base_radius: 2.2 type: CIRCLE", True),
+    ("pos_filler_std: 0.05", False),
+    ("", False),
+])
+def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(tmp_path, parameters, known):
+    model, snapshot = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    model.write_text(f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 1, 5, 5] }} }} }}
+        layer {{ name: "a" type: "AConvFast" bottom: "data" top: "a"
+                convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }} aconv_param {{ {parameters} }} }}""")
+    fork.caffe().Net(str(model), fork.caffe().TEST).save(str(snapshot))
+    layer, = positions.from_caffemodel(snapshot)
+    if known:
+        np.testing.assert_allclose(layer.start, layer.xy, atol=1e-6)
+    else:
+        assert layer.start is None
+
+
 @pytest.mark.parametrize("iteration", [10000, 30000, 64000])
 def test_authors_networks(shared_reference, iteration):
     layers = positions.from_caffemodel(shared_reference / f"acu_plain_cifar10_iter_{iteration}.caffemodel")

@@ -29,8 +29,8 @@ def assert_refused(tmp_path, expected, *arguments, **options):
 
 
 @pytest.mark.parametrize("options, expected", [
-    (dict(model="nowhere"), "cannot read nowhere/acu/solver.prototxt .*models/digits/plain .*baseline, acu"),
-    (dict(variant="other"), "cannot read .*/other/solver.prototxt .*baseline, acu"),
+    (dict(model="nowhere"), "no folder nowhere/acu: .*models/digits/plain .*baseline, acu"),
+    (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
     (dict(data="nowhere"), "nowhere is no data set.*create_lmdb.py"),
     (dict(model=ROOT / "models/cifar10/plain"), "holds digits, and the network is cifar10_plain_acu"),
     (dict(max_iter=0), "--max-iter 0 is out of range"),

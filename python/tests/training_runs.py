@@ -38,7 +38,7 @@ def write_model(folder, **solver):
                 for name in solver:
                     message.ClearField(name)
                 message.MergeFrom(type(message)(**solver))
-            (folder / variant / f"{kind}.prototxt").write_text(models.prototxt(message))
+            (folder / variant / f"{kind}.prototxt").write_text(models.text(message))
     return folder
 
 

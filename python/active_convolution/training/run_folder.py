@@ -1,12 +1,9 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
 from pathlib import Path
 
-from google.protobuf import text_format
-
-from .. import fork, models
+from .. import fork, models, prototxt
 from ..data.manifest import check_manifest, database
 from ..errors import UserError
-from ..files import whole_file
 from ..positions import RUN_FILE
 from . import schedule
 
@@ -30,9 +27,11 @@ def resolve(run, model, variant, data, max_iter=None, seed=None):
     folder, everything written below ``run``, and shortened to ``max_iter`` iterations where that is given."""
     _check_range("--max-iter", max_iter, 1, 2 ** 31 - 1)
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
-    folder, pb2 = Path(model) / variant, fork.caffe_pb2()
-    solver = _read(folder / "solver.prototxt", pb2.SolverParameter())
-    net = _read(folder / "train_val.prototxt", pb2.NetParameter())
+    folder = Path(model) / variant
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: give a folder such as models/digits/plain and one of its variants "
+                        f"({', '.join(models.VARIANTS)})")
+    solver, net = prototxt.read_solver(folder / "solver.prototxt"), prototxt.read_net(folder / "train_val.prototxt")
     _check_tests(folder, solver, net)
     _set_databases(net, data)
     if max_iter is not None:
@@ -46,8 +45,7 @@ def resolve(run, model, variant, data, max_iter=None, seed=None):
 
 def load(run):
     """The SolverParameter and the NetParameter in a run folder."""
-    pb2 = fork.caffe_pb2()
-    return _read(run.solver, pb2.SolverParameter()), _read(run.train_val, pb2.NetParameter())
+    return prototxt.read_solver(run.solver), prototxt.read_net(run.train_val)
 
 
 def _check_range(option, value, least, most):
@@ -60,16 +58,6 @@ def _check_tests(folder, solver, net):
     if solver.max_iter < 1 or len(solver.test_iter) != 1 or not accuracy:
         raise UserError(f"{folder} cannot be trained and tested: give its solver.prototxt max_iter and one test_iter, "
                         "and its train_val.prototxt a layer with the top accuracy")
-
-
-def _read(path, message):
-    try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), message)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give a folder such as models/digits/plain and one of "
-                        f"its variants ({', '.join(models.VARIANTS)})") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid {type(message).__name__}: {error}") from error
 
 
 def _set_databases(net, folder):
@@ -86,12 +74,12 @@ def start(run, solver, net, model, variant):
     """Fills a new run folder. Raises UserError where there is one already."""
     if run.solver.exists():
         raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
-    deploy = _read(Path(model) / variant / "deploy.prototxt", type(net)())
+    deploy = prototxt.read_net(Path(model) / variant / "deploy.prototxt")
     try:
         run.snapshots.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {run.path}: {error.strerror}") from error
-    _write(run.deploy, deploy)
+    prototxt.write(run.deploy, deploy)
     _write_resolved(run, solver, net)
 
 
@@ -109,19 +97,9 @@ def go_on(run, solver, net):
     _write_resolved(run, solver, net)
 
 
-def text(message):
-    """The text of a message with every digit of its numbers: read again, it is the same message."""
-    return text_format.MessageToString(message, as_utf8=True)
-
-
 def _write_resolved(run, solver, net):
-    _write(run.train_val, net)
-    _write(run.solver, solver)  # last: its presence says that the others are there
-
-
-def _write(path, message):
-    with whole_file(path, encoding="utf-8") as file:
-        file.write(text(message))
+    prototxt.write(run.train_val, net)
+    prototxt.write(run.solver, solver)  # last: its presence says that the others are there
 
 
 def _without_paths(message):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from .. import fork, positions
+from .. import fork, positions, prototxt
 from . import run_folder, schedule, snapshots
 from .guard import check_gpu, guarded
 from .metrics import Metrics
@@ -65,7 +65,7 @@ class Trainer:
         for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
             parameter.ClearField(name)
         with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
-            file.write(run_folder.text(parameter))
+            file.write(prototxt.text(parameter))
             file.flush()
             return self.caffe.get_solver(file.name)
 

@@ -1,0 +1,63 @@
+"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and written."""
+from pathlib import Path
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from . import fork
+from .errors import UserError
+from .files import whole_file
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def read_net(path):
+    """The NetParameter of a prototxt. Raises UserError where the file cannot be read or is none."""
+    return _read_text(path, fork.caffe_pb2().NetParameter(), "a network")
+
+
+def read_solver(path):
+    """The SolverParameter of a prototxt. Raises UserError where the file cannot be read or is none."""
+    return _read_text(path, fork.caffe_pb2().SolverParameter(), "a solver")
+
+
+def read_weights(path):
+    """The NetParameter of a binary .caffemodel. Raises UserError where the file cannot be read, is damaged or HDF5."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if content.startswith(_HDF5_MAGIC):
+        raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
+    net = fork.caffe_pb2().NetParameter()
+    try:
+        net.ParseFromString(content)
+    except DecodeError as error:
+        raise UserError(f"{path} is damaged or no binary .caffemodel: name another snapshot") from error
+    return net
+
+
+def shape(blob):
+    """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
+    old = ("num", "channels", "height", "width")
+    return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
+
+
+def text(message):
+    """The text of a message with every digit of its numbers: read again, it is the same message."""
+    return text_format.MessageToString(message, as_utf8=True)
+
+
+def write(path, message):
+    """Writes a message as prototxt, whole or not at all."""
+    with whole_file(path, encoding="utf-8") as file:
+        file.write(text(message))
+
+
+def _read_text(path, message, what):
+    try:
+        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid prototxt of {what}: {error}") from error
