@@ -110,6 +110,28 @@ OURS = [
          new=r"\1" + _literal(SOLVER_CALL), done=r"->BeforeUpdate\("),
 ]
 
+# HDF5 takes "/" for a path, so that Caffe can neither save nor find a layer such as conv1/1 in an HDF5 snapshot.
+HDF5 = [
+    Edit("HDF5 snapshots: layers with / in their names are saved", "src/caffe/net.cpp",
+         anchor=r"^(    string layer_name = layer_param\.name\(\);\n)(?=    hid_t layer_data_hid)",
+         new=r"\1    std::replace(layer_name.begin(), layer_name.end(), '/', '\\\\');\n",
+         done=r"layer_name\.end\(\), '/'", required=False),
+    Edit("HDF5 snapshots: layers with / in their names are found", "src/caffe/net.cpp",
+         anchor=r"^(    string source_layer_name = )(hdf5_get_name_by_idx\(data_hid, i\);\n)",
+         new=r"    const string group_name = \2\1group_name;\n    if (!layer_names_index_.count(group_name)) {\n"
+             r"      std::replace(source_layer_name.begin(), source_layer_name.end(), '\\\\', '/');\n    }\n",
+         done=r"string group_name = ", required=False),
+    Edit("HDF5 snapshots: layers with / in their names are opened", "src/caffe/net.cpp",
+         anchor=r"H5Gopen2\(data_hid, source_layer_name\.c_str\(\)", new="H5Gopen2(data_hid, group_name.c_str()",
+         done=r"data_hid, group_name", required=False),
+    Edit("HDF5 snapshots: a blob of wrong shape is named", "src/caffe/util/hdf5.cpp",
+         anchor=r"^( *)(string source_shape_string = stream\.str\(\);\n(?:.*\n){1,4}?"
+                r".* target shape is \" << blob->shape_string\(\))",
+         new=r'\1char layer[256] = "";\n\1H5Iget_name(file_id, layer, sizeof(layer));\n'
+             r'\1\2 << "; it is blob " << dataset_name_ << " of " << layer',
+         done=r"H5Iget_name", required=False),
+]
+
 TOOLCHAIN = [
     Edit("protobuf >= 3.11: SetTotalBytesLimit lost its second argument", "src/caffe/util/io.cpp",
          anchor=r"SetTotalBytesLimit\((\w+), *\w+\)", new=r"SetTotalBytesLimit(\1)", done="", required=False),
@@ -133,4 +155,4 @@ TOOLCHAIN = [
     for file in ("src/caffe/util/io.cpp", "src/caffe/layers/window_data_layer.cpp", "src/caffe/test/test_io.cpp")
 ]
 
-EDITS = OURS + TOOLCHAIN
+EDITS = OURS + HDF5 + TOOLCHAIN

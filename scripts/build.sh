@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe, pycaffe and the C++ tests.
 #
-#   ./scripts/build.sh [--gpu] [--caffe DIR]
+#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR]
 #
 #   --gpu        with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
+#   --nccl       also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
+#   --arch LIST  for these compute capabilities alone, without dots (default: that of the last build, at first "75 80 86 89 90")
 #   --caffe DIR  from your own Caffe tree, which stays as it is, or `debian` for Debian's source package
 #                (default: the choice of the last build, at first Debian's)
 #
@@ -16,9 +18,15 @@ fail() { echo "error: $*" >&2; exit 1; }
 build=build
 tree=
 options=(-DCPU_ONLY=ON)
+gpu_options=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --gpu) build=build-gpu; options=(-DCPU_ONLY=OFF) ;;
+    --gpu) build=build-gpu; options=(-DCPU_ONLY=OFF -DUSE_NCCL=OFF) ;;
+    --nccl) gpu_options+=(-DUSE_NCCL=ON) ;;
+    --arch)
+      [[ ${2-} =~ ^[0-9]{2,3}(\ [0-9]{2,3})*$ ]] || fail "--arch needs compute capabilities without dots, such as \"80 90\""
+      gpu_options+=("-DCUDA_ARCH_BIN=$2")
+      shift ;;
     --caffe)
       [ $# -ge 2 ] || fail "--caffe needs a folder"
       if [ "$2" = debian ]; then tree=; else tree=$(realpath -e "$2" 2>/dev/null) || fail "--caffe $2: no such folder"; fi
@@ -29,6 +37,8 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+[ $build = build-gpu ] || [ ${#gpu_options[@]} = 0 ] || fail "--nccl and --arch go with --gpu"
+options+=("${gpu_options[@]}")
 
 ./scripts/setup.sh
 [ -z "$tree" ] || /usr/bin/python3 fork/assemble.py --caffe "$tree" --project .  # before the build folder remembers it

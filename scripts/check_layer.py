@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from tqdm import tqdm  # noqa: E402
 
-from active_convolution import command  # noqa: E402
+from active_convolution import command, fork  # noqa: E402
 from active_convolution.check.cases import random_case  # noqa: E402
 from active_convolution.check.compare import LARGEST, TOLERANCE, check  # noqa: E402
 from active_convolution.check.runner import LayerRunner  # noqa: E402
@@ -18,19 +18,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=1000, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first case (default: %(default)s)")
+    parser.add_argument("--gpu", type=int, metavar="ID", default=fork.GPU,
+                        help="run the layer on this GPU (default: ACTIVE_CONVOLUTION_GPU, else the CPU)")
     arguments = parser.parse_args()
     if arguments.cases < 1 or arguments.seed < 0:
         raise UserError("--cases must be 1 or more, and --seed 0 or more")
     seeds = range(arguments.seed, arguments.seed + arguments.cases)
-    failed = sum(_check_all(seeds, precision) for precision in TOLERANCE)
+    failed = sum(_check_all(seeds, precision, arguments.gpu) for precision in TOLERANCE)
     print(f"{2 * arguments.cases - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
-def _check_all(seeds, precision):
+def _check_all(seeds, precision, gpu):
     """Checks all cases in one precision, prints the worst differences, and returns the number of failed cases."""
     worst, failed = {}, []
-    with LayerRunner(precision) as runner:
+    with LayerRunner(precision, gpu) as runner:
         for seed in tqdm(seeds, desc=precision, unit="case"):
             differences = check(seed, runner)
             for name, difference in differences.items():

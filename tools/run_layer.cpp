@@ -1,10 +1,11 @@
 // Runs single layers, forward and backward, in float or double: what scripts/check_layer.py talks to.
 //
-//   run_layer {float|double} < requests > answers
+//   run_layer {float|double} [GPU] < requests > answers
 //
 // Both streams are length-delimited NetParameter messages. A request holds three layers: the one to run, with its
 // parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with one blob for each top,
 // whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff) and "parameters" (diff).
+// GPU is a device number; without it the layer runs on the CPU.
 #include <glog/logging.h>
 #include <google/protobuf/io/zero_copy_stream_impl.h>
 #include <google/protobuf/util/delimited_message_util.h>
@@ -87,8 +88,12 @@ NetParameter Run(const NetParameter& request) {
 
 int main(int argc, char** argv) {
   caffe::GlobalInit(&argc, &argv);
-  const string type = argc == 2 ? argv[1] : "";
-  CHECK(type == "float" || type == "double") << "usage: run_layer {float|double} < requests > answers";
+  const string type = argc > 1 ? argv[1] : "";
+  CHECK(argc <= 3 && (type == "float" || type == "double")) << "usage: run_layer {float|double} [GPU] < requests > answers";
+  if (argc == 3) {
+    caffe::Caffe::SetDevice(std::stoi(argv[2]));
+    caffe::Caffe::set_mode(caffe::Caffe::GPU);
+  }
   google::protobuf::io::FileInputStream input(0);
   google::protobuf::io::FileOutputStream output(1);
   NetParameter request;

@@ -8,6 +8,7 @@ from .errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
+GPU = os.environ.get("ACTIVE_CONVOLUTION_GPU")  # a device number: nets run there; None: on the CPU
 
 
 def _import(module):
@@ -34,4 +35,13 @@ def caffe():
     if "ActiveConvolution" not in module.layer_type_list():
         raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
                         "run `. build/env.sh`, or take it off PYTHONPATH")
+    if GPU is not None:
+        module.set_device(_device())
+        module.set_mode_gpu()
     return module
+
+
+def _device():
+    if not GPU.isdecimal():
+        raise UserError(f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU")
+    return int(GPU)

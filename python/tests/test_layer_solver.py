@@ -171,15 +171,15 @@ def test_accumulated_passes_follow_the_whole_batch(normalised, tmp_path):
 
 
 @pytest.mark.parametrize("interrupted_at", [3, 10], ids=["inside the warm-up", "after it"])
-@pytest.mark.parametrize("method", ["SGD", "Nesterov"])
-def test_a_resumed_run_ends_bit_identical(method, interrupted_at, tmp_path):
+@pytest.mark.parametrize("method, form", [("SGD", "BINARYPROTO"), ("Nesterov", "BINARYPROTO"), ("Nesterov", "HDF5")])
+def test_a_resumed_run_ends_bit_identical(method, form, interrupted_at, tmp_path):
     """A new solver, started otherwise and restored from a snapshot, ends as the run that was not interrupted."""
     net = layer("warmup_iter: 6") + loss()
-    settings = dict(momentum=0.9, base_lr=0.02, type=f'"{method}"')
+    settings = dict(momentum=0.9, base_lr=0.02, type=f'"{method}"', snapshot_format=form)
     whole = on_noise(tmp_path / "whole", net, **settings).run(15)
     on_noise(tmp_path / "first", net, **settings).run(interrupted_at).solver.snapshot()
     second = on_noise(tmp_path / "second", net, **{**settings, "random_seed": 99})
-    second.solver.restore(str(tmp_path / f"first/s_iter_{interrupted_at}.solverstate"))
+    second.solver.restore(str(next(tmp_path.glob(f"first/s_iter_{interrupted_at}.solverstate*"))))
     for found, expected in zip(second.run(15 - interrupted_at).blobs(), whole.blobs()):
         np.testing.assert_array_equal(found, expected)
     assert (whole.positions() % 1).any()
@@ -219,13 +219,15 @@ def test_layers_that_share_positions_are_parts_of_one_layer(tmp_path):
     assert np.abs(single.positions() % 1).max() > 1e-3
 
 
-def test_saved_and_shared_nets_hold_the_positions(tmp_path):
+@pytest.mark.parametrize("save, suffix", [("save", ""), ("save_hdf5", ".h5")])
+def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
     """A snapshot's net has the four blobs as they were; one that shares has them as they are, training on."""
     training = on_noise(tmp_path / "run", layer() + loss()).run(3)
     saved = training.blobs()
-    training.net.save(str(tmp_path / "net.caffemodel"))
+    snapshot = str(tmp_path / f"net.caffemodel{suffix}")
+    getattr(training.net, save)(snapshot)
     loaded, sharing = (fork.caffe().Net(str(tmp_path / "run/net.prototxt"), fork.caffe().TEST) for _ in range(2))
-    loaded.copy_from(str(tmp_path / "net.caffemodel"))
+    loaded.copy_from(snapshot)
     sharing.share_with(training.net)
     trained = training.run(2).blobs()
     for i in range(4):

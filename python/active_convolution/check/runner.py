@@ -8,13 +8,17 @@ from ..errors import UserError
 
 
 class LayerRunner:
-    """A running ``run_layer`` of the fork's build; a context manager. ``precision`` is "float" or "double"."""
+    """A running ``run_layer`` of the fork's build; a context manager.
 
-    def __init__(self, precision):
+    ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU.
+    """
+
+    def __init__(self, precision, gpu=fork.GPU):
         program = fork.BUILD / "out/tools/run_layer"
         self._net = fork.caffe_pb2().NetParameter
         try:
-            self._process = subprocess.Popen([program, precision], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            arguments = [precision] if gpu is None else [precision, str(gpu)]
+            self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                              stderr=subprocess.PIPE)
         except OSError as error:
             raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
