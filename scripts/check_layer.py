@@ -20,25 +20,29 @@ def main():
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first case (default: %(default)s)")
     parser.add_argument("--gpu", type=int, metavar="ID", default=fork.GPU,
                         help="run the layer on this GPU (default: ACTIVE_CONVOLUTION_GPU, else the CPU)")
+    parser.add_argument("--build", type=Path, metavar="DIR", default=fork.BUILD,
+                        help="run the layer of this build, such as build-sanitize (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.cases < 1 or arguments.seed < 0:
         raise UserError("--cases must be 1 or more, and --seed 0 or more")
     seeds = range(arguments.seed, arguments.seed + arguments.cases)
-    failed = sum(_check_all(seeds, precision, arguments.gpu) for precision in TOLERANCE)
+    failed = 0
+    for precision in TOLERANCE:
+        with LayerRunner(precision, arguments.gpu, arguments.build) as runner:
+            failed += _check_all(seeds, precision, runner)
     print(f"{2 * arguments.cases - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
-def _check_all(seeds, precision, gpu):
+def _check_all(seeds, precision, runner):
     """Checks all cases in one precision, prints the worst differences, and returns the number of failed cases."""
     worst, failed = {}, []
-    with LayerRunner(precision, gpu) as runner:
-        for seed in tqdm(seeds, desc=precision, unit="case"):
-            differences = check(seed, runner)
-            for name, difference in differences.items():
-                worst[name] = max(worst.get(name, (0, 0)), (difference, seed))
-            if max(differences.values()) > TOLERANCE[precision]:
-                failed.append(seed)
+    for seed in tqdm(seeds, desc=precision, unit="case"):
+        differences = check(seed, runner)
+        for name, difference in differences.items():
+            worst[name] = max(worst.get(name, (0, 0)), (difference, seed))
+        if max(differences.values()) > TOLERANCE[precision]:
+            failed.append(seed)
     for name, (difference, seed) in worst.items():
         print(f"{precision:6} {name:6} worst relative difference {difference:.1e} (case {seed})")
     for seed in failed[:1]:

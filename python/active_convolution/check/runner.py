@@ -1,5 +1,6 @@
 """Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
 import subprocess
+from pathlib import Path
 
 import numpy as np
 
@@ -8,13 +9,13 @@ from ..errors import UserError
 
 
 class LayerRunner:
-    """A running ``run_layer`` of the fork's build; a context manager.
+    """A running ``run_layer``; a context manager.
 
-    ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU.
+    ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU, ``build`` a build folder.
     """
 
-    def __init__(self, precision, gpu=fork.GPU):
-        program = fork.BUILD / "out/tools/run_layer"
+    def __init__(self, precision, gpu=fork.GPU, build=fork.BUILD):
+        program = Path(build) / "out/tools/run_layer"
         self._net = fork.caffe_pb2().NetParameter
         try:
             arguments = [precision] if gpu is None else [precision, str(gpu)]
