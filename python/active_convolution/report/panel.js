@@ -51,7 +51,7 @@ class Panel {
     for (let at = -most; at <= most; at += step) {
       lines += `M${at} ${-this.reach}V${this.reach}M${-this.reach} ${at}H${this.reach}`;
       const size = 0.1 * this.reach, label = {class: "label", "font-size": size};
-      if (at % (step * Math.ceil(most / step / 3)) !== 0) continue;
+      if (at % (step * Math.ceil(most / step / 3)) !== 0 || Math.abs(at) > 0.92 * this.reach) continue;
       this.svg.append(make("text", {...label, x: at, y: 0.98 * this.reach, "text-anchor": "middle"}, signed(at)),
                       make("text", {...label, x: -0.985 * this.reach, y: at + 0.35 * size}, signed(at)));
     }
