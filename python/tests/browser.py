@@ -21,15 +21,22 @@ class Browser:
             ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
              "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"], stderr=self.log)
         self.numbers, self.complaints, self.requests, self.session = itertools.count(1), [], [], {}
-        port, path = self._endpoint(folder / "profile" / "DevToolsActivePort")
-        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=30)
+        try:
+            self._attach(*self._endpoint(folder / "profile" / "DevToolsActivePort"))
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _attach(self, port, path):
+        """Opens the tab, and asks for all that happens in it."""
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=90)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def _endpoint(self, path):
-        for _ in range(300):
+        for _ in range(600):
             if path.exists() and len(path.read_text().split()) == 2:
                 return path.read_text().split()
             assert self.process.poll() is None, "the browser ended"

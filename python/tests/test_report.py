@@ -195,6 +195,10 @@ def texts(browser, selector):
     return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(node => node.textContent)")
 
 
+def path_data(browser, selector):
+    return browser.evaluate(f"[...document.querySelectorAll('{selector}')].map(node => node.getAttribute('d'))")
+
+
 def test_slider_moves_the_synapses_of_a_real_run(show, tmp_path, tiny, digits_data):
     status, _, stderr = run_script(tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run",
                                    "--max-iter", 24)
@@ -253,25 +257,21 @@ def test_start_trail_and_lattice(show, tmp_path):
     np.testing.assert_array_equal(starts, grid((3, 3)))
     pixel = browser.evaluate("(box => [box.x, box.y, box.width, box.height])(document.querySelector('.pixel').getBBox())")
     assert pixel == [-0.5, -0.5, 1, 1]
-    lattice = texts_of_path(browser, ".lattice")[0]
+    lattice = path_data(browser, ".lattice")[0]
     assert {float(number) for number in re.findall(r"M(-?\d+) ", lattice)} >= {-1, 0, 1}
     slide(browser, 12)
-    trails = texts_of_path(browser, ".trail")
+    trails = path_data(browser, ".trail")
     points = [np.array(re.findall(r"(-?[\d.e-]+) (-?[\d.e-]+)", trail), float) for trail in trails]
     frozen = WARMUP_ITER // 20 + 1
     np.testing.assert_allclose(points[0], history.positions("conv")[frozen - 1:, 0, 0], rtol=0, atol=0.00051)
     assert len(points[4]) == 1, "the origin stays"
     slide(browser, frozen)
-    assert [trail.count("L") for trail in texts_of_path(browser, ".trail")] == [1, 1, 1, 1, 0, 1, 1, 1, 1]
-
-
-def texts_of_path(browser, selector):
-    return browser.evaluate(f"[...document.querySelectorAll('{selector}')].map(node => node.getAttribute('d'))")
+    assert [trail.count("L") for trail in path_data(browser, ".trail")] == [1, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
 def test_curves_and_the_end_of_the_warmup(show, tmp_path):
     browser = show(write_run(tmp_path / "run", curve(range(10, 241, 10)), walk([0, 240], GRID)))
-    loss = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", texts_of_path(browser, "path.series[data-name$=training]")[0]), float)
+    loss = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", path_data(browser, "path.series[data-name$=training]")[0]), float)
     assert len(loss) == 24
     slope = np.polyfit(np.log(range(10, 241, 10)), loss[:, 1], 1, full=True)     # 2 / iteration, both axes logarithmic
     assert slope[1][0] < 0.1 and slope[0][0] > 10
@@ -282,7 +282,7 @@ def test_curves_and_the_end_of_the_warmup(show, tmp_path):
     slide(browser, 0)
     assert browser.evaluate("document.querySelector('.cursor').x1.baseVal.value") < loss[0, 0]
     browser.click(".chart input")
-    linear = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", texts_of_path(browser, "path.series[data-name$=training]")[0]), float)
+    linear = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", path_data(browser, "path.series[data-name$=training]")[0]), float)
     height = 1 / np.arange(10, 241, 10)
     np.testing.assert_allclose((linear[:, 1] - linear[0, 1]) / (linear[-1, 1] - linear[0, 1]),
                                (height - height[0]) / (height[-1] - height[0]), atol=0.002)
@@ -294,6 +294,25 @@ def test_pointer_reads_the_curves(show, tmp_path):
     browser.evaluate("""(() => { const svg = document.querySelector(".chart svg"), box = svg.getBoundingClientRect();
         svg.dispatchEvent(new PointerEvent("pointermove", {clientX: box.x + box.width * 303 / 560})); })()""")
     assert texts(browser, ".chart .key li")[:2] == ["run, training 0.01667 at 120", "run, test 0.025 at 120"]
+
+
+@pytest.mark.parametrize("low, high, ticks", [(0.31, 0.44, ["0.3", "0.35", "0.4", "0.45"]), (1e-9, 1e6, None), (0.5, 0.5, ["0.5"])])
+def test_axis_of_any_range_has_ticks(show, tmp_path, low, high, ticks):
+    browser = show(write_run(tmp_path / "run", [(1, dict(loss=high)), (2, dict(loss=low))], variant="baseline"))
+    found = texts(browser, ".chart:first-child text.tick[text-anchor=end]")
+    assert set(ticks) <= set(found) if ticks else 4 < len(found) < 10, found
+
+
+def test_pointer_reads_a_synapse(show, tmp_path):
+    history = History()
+    for iteration, x in enumerate([1, 1.5]):
+        history.append(iteration, [LayerPositions("conv", "ActiveConvolution", (1, 2), np.float32([[[0, 0], [x, -0.25]]]))])
+    browser = show(write_run(tmp_path / "run", history=history))
+    hover = "document.querySelectorAll('.synapse')[1].dispatchEvent(new PointerEvent('pointer{}'))"
+    browser.evaluate(hover.format("enter"))
+    assert texts(browser, "figcaption") == ["(1.50, \u22120.25), moved 0.50 px"]
+    browser.evaluate(hover.format("leave"))
+    assert texts(browser, "figcaption") == ["moved up to 0.50 px"]
 
 
 def test_table(show, tmp_path):
@@ -356,7 +375,7 @@ def test_diverged_run(show, tmp_path):
     history.append(200, [lost])
     rows = curve(range(10, 201, 10), loss=lambda iteration: 1 / iteration if iteration < 60 else math.nan if iteration < 200 else 0.01)
     browser = show(write_run(tmp_path / "run", rows, history))
-    path = texts_of_path(browser, "path.series[data-name$=training]")[0]
+    path = path_data(browser, "path.series[data-name$=training]")[0]
     assert (path.count("M"), path.count("L")) == (2, 4), "a gap, and a point behind it"
     assert texts(browser, "#errors tbody td")[5] == "not a number at 60"
     np.testing.assert_array_equal(shown_positions(browser), grid((3, 3))[2:])

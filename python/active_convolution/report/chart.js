@@ -22,13 +22,15 @@ function linearTicks(low, high, count) {
   return ticks;
 }
 
-/* Powers of ten between low and high, with 2 and 5 times them where there are few, thinned where there are many. */
+/* Powers of ten between low and high: with 2 and 5 times them where there are few, thinned where there are many, and round
+   numbers where there is hardly one. */
 function logarithmicTicks(low, high) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
   const factors = last - first <= 3 ? [1, 2, 5] : [1], every = Math.ceil((last - first) / 8);
   const ticks = [];
   for (let power = first; power <= last; power += every) ticks.push(...factors.map(factor => factor * 10 ** power));
-  return ticks.filter(tick => tick >= low * 0.999 && tick <= high * 1.001);
+  const inside = ticks.filter(tick => tick >= low && tick <= high);
+  return inside.length > 1 ? inside : linearTicks(low, high, 5);
 }
 
 class Chart {
@@ -96,7 +98,7 @@ class Chart {
       this.svg.append(make("line", {class: "rule", x1: left, x2: width - right, y1: y, y2: y}),
                       make("text", {class: "tick", x: left - 7, y: y + 4, "text-anchor": "end"}, this.format(tick)));
     }
-    for (const tick of linearTicks(0, this.end, 6)) {
+    for (const tick of linearTicks(0, this.end, 6).filter(Number.isInteger)) {
       this.svg.append(make("line", {class: "axis", x1: this.x(tick), x2: this.x(tick), y1: floor, y2: floor + 4}),
                       make("text", {class: "tick", x: this.x(tick), y: floor + 17, "text-anchor": "middle"}, whole(tick)));
     }
