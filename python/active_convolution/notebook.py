@@ -35,8 +35,8 @@ def digest(notebook):
 
 
 def execute(path):
-    """The notebook in ``path``, its cells executed in order by this Python, in the notebook's folder, with this package and
-    the fork's pycaffe on its path.
+    """The notebook in ``path``, its cells executed in order by a new kernel, in its folder, with this package and the
+    fork's pycaffe on the path.
 
     Raises UserError where a cell fails or takes longer than TIMEOUT.
     """
@@ -44,7 +44,7 @@ def execute(path):
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)    # times
     paths = [fork.ROOT / "python", fork.BUILD.resolve() / "fork" / "python", os.environ.get("PYTHONPATH")]
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")    # or ipykernel's debugger warns, here and in the kernel
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")    # or ipykernel's debugger warns, in both processes
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in paths if path)}
     client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", record_timing=False,
                             resources={"metadata": {"path": str(Path(path).resolve().parent)}})

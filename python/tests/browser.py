@@ -18,8 +18,8 @@ class Browser:
         self.log = open(folder / "log", "wb")
         # Root, which CI is, can have no sandbox; the tests open pages of their own only.
         self.process = subprocess.Popen(
-            ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-             "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"], stderr=self.log)
+            ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+             "--remote-debugging-port=0", "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"], stderr=self.log)
         self.numbers, self.complaints, self.requests, self.session = itertools.count(1), [], [], {}
         try:
             self._attach(*self._endpoint(folder / "profile" / "DevToolsActivePort"))

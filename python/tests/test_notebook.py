@@ -24,7 +24,7 @@ def one_thread(monkeypatch):
 
 
 def kinds(cell):
-    """What a code cell shows: (kind of output, kinds of data, its text with every number and the space before it as #)."""
+    """What a code cell shows: (kind of output, kinds of data, text with every number and the space before it as #)."""
     shown = []
     for output in cell.outputs:
         data = {"text/plain": output.text} if output.output_type == "stream" else output.data
@@ -37,7 +37,7 @@ def kinds(cell):
 def test_it_runs_and_its_outputs_are_of_its_code():
     checked_in, executed = notebook.read(INSPECT), notebook.execute(INSPECT)
     assert checked_in.metadata[notebook.MARK] == notebook.digest(checked_in), (
-        "the code has changed since the outputs were made: run ./scripts/execute_notebook.py docs/inspect_positions.ipynb")
+        "the code has changed since the outputs were made: ./scripts/execute_notebook.py docs/inspect_positions.ipynb")
     pairs = [(old, new) for old, new in zip(checked_in.cells, executed.cells) if old.cell_type == "code"]
     assert [old.execution_count for old, _ in pairs] == list(range(1, len(pairs) + 1)), "in order, from a clean kernel"
     for old, new in pairs:
@@ -61,7 +61,8 @@ def make(path, *sources):
 
 
 def test_refresh_writes_outputs_and_their_mark(tmp_path):
-    path = make(tmp_path / "a.ipynb", "import os; from active_convolution import fork", "os.path.realpath('.'), fork.caffe().__name__")
+    path = make(tmp_path / "a.ipynb", "import os; from active_convolution import fork",
+                "os.path.realpath('.'), fork.caffe().__name__")
     notebook.refresh(path)
     refreshed = notebook.read(path)
     assert refreshed.cells[1].outputs[0].data["text/plain"] == f"('{tmp_path.resolve()}', 'caffe')"
@@ -78,7 +79,8 @@ def test_failing_cell_is_an_error_and_changes_nothing(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content, complaint", [(None, "cannot read"), ("no JSON", "is no notebook"), ("{}", "is no notebook"),
+@pytest.mark.parametrize("content, complaint", [(None, "cannot read"), ("no JSON", "is no notebook"),
+                                                ("{}", "is no notebook"),
                                                 ('{"nbformat": 4, "nbformat_minor": 5, "cells": 3}', "is no notebook")])
 def test_other_files_are_refused(tmp_path, content, complaint):
     if content is not None:

@@ -1,6 +1,7 @@
 """The page about training runs: what it holds, what a browser shows of it, and the command line that writes it."""
 import json
 import math
+import os
 import re
 import subprocess
 
@@ -102,9 +103,17 @@ def test_unknown_start_is_the_kernels_grid(tmp_path):
     assert not panel["known"] and panel["start"] == grid((3, 3)).tolist()
 
 
+def test_start_that_is_no_number_is_not_known(tmp_path):
+    history = History()
+    history.append(0, [LayerPositions("conv", "ActiveConvolution", (1, 2), np.full((1, 2, 2), np.nan))])
+    report = content.read([write_run(tmp_path / "run", history=history)])
+    assert report["runs"][0]["positions"]["panels"][0]["start"] == [[0, 0], [1, 0]] and page.render(report)
+
+
 def test_summary_says_what_was_measured(tmp_path):
-    rows = [(60, dict(loss=2.0, test_loss=1.0, test_error=0.25)), (120, dict(loss=1.5, test_loss=0.5, test_error=0.125)),
-            (180, dict(loss=1.23456789, test_loss=0.7, test_error=0.5)), (190, dict(loss=math.nan)), (200, dict(loss=math.inf))]
+    rows = [(60, dict(loss=2, test_loss=1, test_error=0.25)), (120, dict(loss=1.5, test_loss=0.5, test_error=0.125)),
+            (180, dict(loss=1.2, test_loss=0.7, test_error=0.5)), (190, dict(loss=math.nan)),
+            (200, dict(loss=math.inf))]
     summary = content.read([write_run(tmp_path / "run", rows)])["runs"][0]["summary"]
     assert summary == {"iteration": 200, "max_iter": MAX_ITER, "seconds": 100, "test_error": 0.5, "test_iteration": 180,
                        "best_error": 0.125, "best_iteration": 120, "test_loss": 0.7, "loss": None, "diverged": 190}
@@ -146,10 +155,10 @@ def test_failure_leaves_no_file(tmp_path):
 @pytest.mark.parametrize("spoil, complaint", [
     (lambda run: run.rename(run.with_name("other")), "{0}/run is no run: name folders that train.py filled"),
     (lambda run: (run / "solver.prototxt").unlink(), "{0}/run is no run"),
-    (lambda run: (run / "solver.prototxt").write_text("base_lr: 1 {"), "solver.prototxt is no valid prototxt of a solver"),
+    (lambda run: (run / "solver.prototxt").write_text("base_lr: 1 {"), "solver.prototxt is no valid prototxt"),
     (lambda run: (run / "train_val.prototxt").unlink(), "cannot read {0}/run/train_val.prototxt"),
     (lambda run: (run / "metrics.csv").write_text("iteration,loss\n1,2\n"), "metrics.csv is damaged"),
-    (lambda run: (run / "positions.npz").write_bytes((run / "positions.npz").read_bytes()[:-100]), "positions.npz is damaged"),
+    (lambda run: os.truncate(run / "positions.npz", 300), "positions.npz is damaged"),
 ])
 def test_bad_runs_are_named(tmp_path, spoil, complaint):
     spoil(write_run(tmp_path / "run", curve([240]), walk([0, 240], GRID)))
@@ -186,9 +195,10 @@ def slide(browser, index):
 
 def shown_positions(browser, card=0, panel=0):
     """Where a panel's visible synapses are: (K, 2)."""
-    return np.array(browser.evaluate(f"""[...document.querySelectorAll(".layer")[{card}].querySelectorAll(".panel")[{panel}]
-        .querySelectorAll("circle.synapse")].filter(dot => dot.style.display !== "none")
-        .map(dot => [dot.cx.baseVal.value, dot.cy.baseVal.value])"""))
+    return np.array(browser.evaluate(f"""
+        [...document.querySelectorAll(".layer")[{card}].querySelectorAll(".panel")[{panel}]
+         .querySelectorAll(".synapse")]
+        .filter(dot => dot.style.display !== "none").map(dot => [dot.cx.baseVal.value, dot.cy.baseVal.value])"""))
 
 
 def texts(browser, selector):
@@ -242,20 +252,24 @@ def test_play_runs_to_the_end_and_can_be_paused(show, tmp_path):
                 if (at > 2 && at < slider.max) resolve(at); }, 5))"""
     assert 2 < browser.evaluate(moving) < 60
     browser.click("#play")
-    stopped = browser.evaluate("new Promise(resolve => { const at = slider.value; setTimeout(() => resolve([at, slider.value]), 300); })")
-    assert stopped[0] == stopped[1] and browser.evaluate("play.getAttribute('aria-label')") == "Play"
+    before, after = browser.evaluate("""new Promise(resolve => {
+        const before = slider.value; setTimeout(() => resolve([before, slider.value]), 300); })""")
+    assert before == after and browser.evaluate("play.getAttribute('aria-label')") == "Play"
     browser.evaluate("void (slider.value = slider.max - 1)")
     browser.click("#play")
-    ended = "new Promise(resolve => setInterval(() => play.getAttribute('aria-label') === 'Play' && resolve(slider.value), 5))"
+    ended = """new Promise(resolve => setInterval(() => {
+                   if (play.getAttribute("aria-label") === "Play") resolve(slider.value); }, 5))"""
     assert browser.evaluate(ended) == "60" and texts(browser, "#iteration") == ["iteration 240"]
 
 
 def test_start_trail_and_lattice(show, tmp_path):
     history = walk(range(0, 241, 20), GRID)
     browser = show(write_run(tmp_path / "run", history=history))
-    starts = browser.evaluate("[...document.querySelectorAll('circle.start')].map(mark => [mark.cx.baseVal.value, mark.cy.baseVal.value])")
+    starts = browser.evaluate("""[...document.querySelectorAll("circle.start")]
+                                 .map(mark => [mark.cx.baseVal.value, mark.cy.baseVal.value])""")
     np.testing.assert_array_equal(starts, grid((3, 3)))
-    pixel = browser.evaluate("(box => [box.x, box.y, box.width, box.height])(document.querySelector('.pixel').getBBox())")
+    pixel = browser.evaluate("""
+        (box => [box.x, box.y, box.width, box.height])(document.querySelector('.pixel').getBBox())""")
     assert pixel == [-0.5, -0.5, 1, 1]
     lattice = path_data(browser, ".lattice")[0]
     assert {float(number) for number in re.findall(r"M(-?\d+) ", lattice)} >= {-1, 0, 1}
@@ -269,9 +283,14 @@ def test_start_trail_and_lattice(show, tmp_path):
     assert [trail.count("L") for trail in path_data(browser, ".trail")] == [1, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
+def training_points(browser):
+    """The points of the first run's curve of training losses, in the chart's own units: (N, 2)."""
+    return np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", path_data(browser, "path[data-name$=training]")[0]), float)
+
+
 def test_curves_and_the_end_of_the_warmup(show, tmp_path):
     browser = show(write_run(tmp_path / "run", curve(range(10, 241, 10)), walk([0, 240], GRID)))
-    loss = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", path_data(browser, "path.series[data-name$=training]")[0]), float)
+    loss = training_points(browser)
     assert len(loss) == 24
     slope = np.polyfit(np.log(range(10, 241, 10)), loss[:, 1], 1, full=True)     # 2 / iteration, both axes logarithmic
     assert slope[1][0] < 0.1 and slope[0][0] > 10
@@ -282,7 +301,7 @@ def test_curves_and_the_end_of_the_warmup(show, tmp_path):
     slide(browser, 0)
     assert browser.evaluate("document.querySelector('.cursor').x1.baseVal.value") < loss[0, 0]
     browser.click(".chart input")
-    linear = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", path_data(browser, "path.series[data-name$=training]")[0]), float)
+    linear = training_points(browser)
     height = 1 / np.arange(10, 241, 10)
     np.testing.assert_allclose((linear[:, 1] - linear[0, 1]) / (linear[-1, 1] - linear[0, 1]),
                                (height - height[0]) / (height[-1] - height[0]), atol=0.002)
@@ -296,7 +315,8 @@ def test_pointer_reads_the_curves(show, tmp_path):
     assert texts(browser, ".chart .key li")[:2] == ["run, training 0.01667 at 120", "run, test 0.025 at 120"]
 
 
-@pytest.mark.parametrize("low, high, ticks", [(0.31, 0.44, ["0.3", "0.35", "0.4", "0.45"]), (1e-9, 1e6, None), (0.5, 0.5, ["0.5"])])
+@pytest.mark.parametrize("low, high, ticks", [
+    (0.31, 0.44, ["0.3", "0.35", "0.4", "0.45"]), (1e-9, 1e6, None), (0.5, 0.5, ["0.5"])])
 def test_axis_of_any_range_has_ticks(show, tmp_path, low, high, ticks):
     browser = show(write_run(tmp_path / "run", [(1, dict(loss=high)), (2, dict(loss=low))], variant="baseline"))
     found = texts(browser, ".chart:first-child text.tick[text-anchor=end]")
@@ -306,7 +326,8 @@ def test_axis_of_any_range_has_ticks(show, tmp_path, low, high, ticks):
 def test_pointer_reads_a_synapse(show, tmp_path):
     history = History()
     for iteration, x in enumerate([1, 1.5]):
-        history.append(iteration, [LayerPositions("conv", "ActiveConvolution", (1, 2), np.float32([[[0, 0], [x, -0.25]]]))])
+        xy = np.float32([[[0, 0], [x, -0.25]]])
+        history.append(iteration, [LayerPositions("conv", "ActiveConvolution", (1, 2), xy)])
     browser = show(write_run(tmp_path / "run", history=history))
     hover = "document.querySelectorAll('.synapse')[1].dispatchEvent(new PointerEvent('pointer{}'))"
     browser.evaluate(hover.format("enter"))
@@ -317,11 +338,14 @@ def test_pointer_reads_a_synapse(show, tmp_path):
 
 def test_table(show, tmp_path):
     finished = write_run(tmp_path / "finished", curve([120, 240]), variant="baseline")
-    stopped = write_run(tmp_path / "stopped", curve([100, 120, 130]), walk([0, 120], GRID))
+    rows = [(100, dict(loss=1)), (120, dict(loss=0.5, test_loss=0.5, test_error=59 / 297)), (130, dict(loss=0.25))]
+    stopped = write_run(tmp_path / "stopped", rows, walk([0, 120], GRID))
     browser = show(finished, stopped, write_run(tmp_path / "new"))
-    rows = browser.evaluate("[...document.querySelectorAll('#errors tbody tr')].map(row => [...row.children].map(cell => cell.textContent))")
-    assert rows[0] == ["finished", "digits_tiny_baseline", "240", "3.75 %", "3.75 % at 240", "0.0125", "0.008333", "–", "2 min"]
-    assert rows[1][:5] == ["stopped", "digits_tiny_acu", "130 of 240", "7.50 % at 120", "7.50 % at 120"]
+    rows = browser.evaluate("""[...document.querySelectorAll("#errors tbody tr")]
+                               .map(row => [...row.children].map(cell => cell.textContent))""")
+    assert rows[0] == ["finished", "digits_tiny_baseline", "240", "3.75 %", "3.75 % at 240", "0.0125", "0.008333", "–",
+                       "2 min"]
+    assert rows[1][:5] == ["stopped", "digits_tiny_acu", "130 of 240", "19.87 % at 120", "19.87 % at 120"]
     assert re.fullmatch(r"0\.\d\d px", rows[1][7]) and rows[1][8] == "65 s"
     assert rows[2][1:] == ["digits_tiny_acu", "0 of 240", "–", "–", "–", "–", "–", "–"]
     assert texts(browser, ".best") == ["3.75 %"]
@@ -331,14 +355,17 @@ def test_runs_side_by_side(show, tmp_path):
     """Other layers, other iterations, and a baseline between them that has no positions."""
     first = walk([0, 100, 200], {"one": GRID["conv"], "two": GRID["conv"]}, seed=1)
     second = walk([0, 50, 240], {"two": GRID["conv"], "three": GRID["conv"]}, seed=2, warmup_iter=20)
-    browser = show(write_run(tmp_path / "a", curve([200]), first), write_run(tmp_path / "b", curve([240]), variant="baseline"),
+    browser = show(write_run(tmp_path / "a", curve([200]), first),
+                   write_run(tmp_path / "b", curve([240]), variant="baseline"),
                    write_run(tmp_path / "c", curve([240]), second))
     assert texts(browser, ".layer h3") == ["one", "two", "three"]
     assert texts(browser, ".absent") == ["not in c", "not in a"]
-    boxes = browser.evaluate("[...document.querySelectorAll('.layer')[1].querySelectorAll('.panel')].map(panel => panel.getBoundingClientRect().y)")
-    assert len(boxes) == 2 and boxes[0] == boxes[1]
+    tops = browser.evaluate("""[...document.querySelectorAll(".layer")[1].querySelectorAll(".panel")]
+                               .map(panel => panel.getBoundingClientRect().y)""")
+    assert len(tops) == 2 and tops[0] == tops[1]
     assert browser.evaluate("slider.max") == "4"
-    for index, (iteration, record_a, record_c) in enumerate([(0, 0, 0), (50, 0, 1), (100, 1, 1), (200, 2, 1), (240, 2, 2)]):
+    steps = [(0, 0, 0), (50, 0, 1), (100, 1, 1), (200, 2, 1), (240, 2, 2)]
+    for index, (iteration, record_a, record_c) in enumerate(steps):
         slide(browser, index)
         assert texts(browser, "#iteration") == [f"iteration {iteration}"]
         np.testing.assert_allclose(shown_positions(browser, 1, 0), first.positions("two")[record_a, 0], atol=0.00051)
@@ -371,10 +398,10 @@ def test_each_layer_can_have_its_own_scale(show, tmp_path):
 
 def test_diverged_run(show, tmp_path):
     history = walk([0, 100], GRID)
-    lost = LayerPositions("conv", "ActiveConvolution", (3, 3), np.where(np.arange(18).reshape(1, 9, 2) < 4, np.nan, grid((3, 3))))
-    history.append(200, [lost])
-    rows = curve(range(10, 201, 10), loss=lambda iteration: 1 / iteration if iteration < 60 else math.nan if iteration < 200 else 0.01)
-    browser = show(write_run(tmp_path / "run", rows, history))
+    lost = np.where(np.arange(9)[:, None] < 2, np.nan, grid((3, 3)))[None]
+    history.append(200, [LayerPositions("conv", "ActiveConvolution", (3, 3), lost)])
+    losses = dict.fromkeys(range(10, 60, 10), 0.1) | dict.fromkeys(range(60, 200, 10), math.nan) | {200: 0.01}
+    browser = show(write_run(tmp_path / "run", curve(losses, losses.get), history))
     path = path_data(browser, "path.series[data-name$=training]")[0]
     assert (path.count("M"), path.count("L")) == (2, 4), "a gap, and a point behind it"
     assert texts(browser, "#errors tbody td")[5] == "not a number at 60"
@@ -414,8 +441,9 @@ def test_light_and_dark(show, tmp_path):
     colours = []
     for scheme in ("light", "dark"):
         browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        colours.append(browser.evaluate("""["body", "h1", ".synapse", ".tick", ".series"].map((selector, index) => getComputedStyle(
-            document.querySelector(selector))[["backgroundColor", "color", "fill", "fill", "stroke"][index]])"""))
+        colours.append(browser.evaluate("""
+            [["body", "backgroundColor"], ["h1", "color"], [".synapse", "fill"], [".tick", "fill"],
+             [".series", "stroke"]].map(([selector, property]) => getComputedStyle(document.querySelector(selector))[property])"""))
     browser.call("Emulation.setEmulatedMedia", features=[])
     for paper, *inks in colours:
         for ink in inks:
@@ -428,7 +456,8 @@ def contrast(one, other):
     """The contrast ratio of two CSS colours, as WCAG 2 defines it."""
     def luminance(colour):
         channels = np.array(re.findall(r"\d+", colour)[:3], float) / 255
-        return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
     dark, light = sorted([luminance(one), luminance(other)])
     return (light + 0.05) / (dark + 0.05)
 
@@ -448,7 +477,7 @@ def report(*arguments):
 
 
 def test_script_writes_the_page(tmp_path):
-    done = report(write_run(tmp_path / "run", curve([240]), walk([0, 240], GRID)), "--output", tmp_path / "new" / "a.html")
+    done = report(write_run(tmp_path / "run", curve([240]), walk([0, 240], GRID)), "--output", tmp_path / "new/a.html")
     assert (done.returncode, done.stderr) == (0, "")
     kilobytes = (tmp_path / "new/a.html").stat().st_size / 1e3
     assert done.stdout == f"wrote {tmp_path}/new/a.html, {kilobytes:.0f} kB\n"

@@ -18,12 +18,14 @@ function linearTicks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(factor => factor * power).find(value => value >= rough * 0.999);
   const ticks = [];
-  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9 * step; index++) ticks.push(index * step + 0);
+  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9 * step; index++) {
+    ticks.push(index * step + 0);     // −0 + 0 is 0
+  }
   return ticks;
 }
 
-/* Powers of ten between low and high: with 2 and 5 times them where there are few, thinned where there are many, and round
-   numbers where there is hardly one. */
+/* Powers of ten between low and high: with 2 and 5 times them where there are few, thinned where there are many, and
+   round numbers where there is hardly one. */
 function logarithmicTicks(low, high) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
   const factors = last - first <= 3 ? [1, 2, 5] : [1], every = Math.ceil((last - first) / 8);
@@ -56,7 +58,8 @@ class Chart {
 
   draw() {
     const {width, height} = CHART;
-    this.svg = make("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${this.title} over the iterations`});
+    this.svg = make("svg", {viewBox: `0 0 ${width} ${height}`, role: "img",
+                            "aria-label": `${this.title} over the iterations`});
     this.box.replaceChildren(this.svg);
     this.scale();
     this.drawAxes();
@@ -74,7 +77,8 @@ class Chart {
   scale() {
     const usable = value => value !== null && (!this.logarithmic || value > 0);
     const values = this.series.flatMap(series => series.y).filter(usable);
-    let low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
+    let low = values.reduce((a, b) => Math.min(a, b), Infinity);
+    let high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     this.empty = values.length === 0;
     if (this.empty) [low, high] = [1, 10];
     if (this.logarithmic) {
@@ -95,16 +99,21 @@ class Chart {
     for (const tick of this.ticks) {
       const y = this.y(tick);
       if (y === null) continue;
-      this.svg.append(make("line", {class: "rule", x1: left, x2: width - right, y1: y, y2: y}),
-                      make("text", {class: "tick", x: left - 7, y: y + 4, "text-anchor": "end"}, this.format(tick)));
+      this.svg.append(make("line", {class: "rule", x1: left, x2: width - right, y1: y, y2: y}));
+      this.write(left - 7, y + 4, "end", this.format(tick));
     }
     for (const tick of linearTicks(0, this.end, 6).filter(Number.isInteger)) {
-      this.svg.append(make("line", {class: "axis", x1: this.x(tick), x2: this.x(tick), y1: floor, y2: floor + 4}),
-                      make("text", {class: "tick", x: this.x(tick), y: floor + 17, "text-anchor": "middle"}, whole(tick)));
+      const x = this.x(tick);
+      this.svg.append(make("line", {class: "axis", x1: x, x2: x, y1: floor, y2: floor + 4}));
+      this.write(x, floor + 17, "middle", whole(tick));
     }
-    this.svg.append(make("line", {class: "axis", x1: left, x2: width - right, y1: floor, y2: floor}),
-                    make("text", {class: "tick", x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle"}, "iterations"));
-    if (this.empty) this.svg.append(make("text", {class: "empty", x: width / 2, y: height / 2, "text-anchor": "middle"}, "nothing measured yet"));
+    this.svg.append(make("line", {class: "axis", x1: left, x2: width - right, y1: floor, y2: floor}));
+    this.write((left + width - right) / 2, height - 5, "middle", "iterations");
+    if (this.empty) this.write(width / 2, height / 2, "middle", "nothing measured yet", "empty");
+  }
+
+  write(x, y, anchor, text, kind = "tick") {
+    this.svg.append(make("text", {class: kind, x, y, "text-anchor": anchor}, text));
   }
 
   drawWarmups() {
@@ -114,8 +123,7 @@ class Chart {
       if (run !== null) line.style.stroke = colour(run);
       if (x - named < 110) continue;    // the name before it would run into this one
       named = x;
-      this.svg.append(make("text", {class: "tick", x: x + (late ? 4 : -4), y: CHART.top - 8,
-                                    "text-anchor": late ? "end" : "start"}, "end of warm-up"));
+      this.write(x + (late ? 4 : -4), CHART.top - 8, late ? "end" : "start", "end of warm-up");
     }
   }
 
@@ -123,7 +131,7 @@ class Chart {
     const points = x.map((iteration, index) => [this.x(iteration), this.y(y[index])]);
     const style = `--colour: ${colour(run)}`;
     this.svg.append(make("path", {class: `series ${dashed ? "dashed" : ""}`, style, d: polyline(points),
-                                  "data-run": run, "data-name": name}));
+                                  "data-name": name}));
     if (!dashed && points.length > 60) return;
     for (const [cx, cy] of points.length > 120 ? points.slice(-1) : points) {
       if (cy !== null) this.svg.append(make("circle", {class: "mark", style, cx, cy, r: 2.2}));
@@ -154,7 +162,7 @@ class Chart {
     return Math.min(Math.max((x - CHART.left) / (CHART.width - CHART.left - CHART.right), 0), 1) * this.end;
   }
 
-  /* Writes the values at an iteration above the curves, each series' newest one until there; null for the newest of all. */
+  /* Says each series' newest value up to an iteration, above the curves; its newest of all for null. */
   read(iteration) {
     this.hover.style.display = iteration === null ? "none" : "";
     if (iteration !== null) this.place(this.hover, iteration);

@@ -61,10 +61,10 @@ def _columns(rows, *names):
 
 
 def _number(value):
-    """Five digits of a float, which is more than a curve shows; None for None, NaN and the infinities."""
+    """Six digits of a float, as metrics.csv has them; None for None, NaN and the infinities."""
     if isinstance(value, int) or value is None:
         return value
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _summary(rows, tests, training, max_iter):
@@ -102,9 +102,10 @@ def _panel(layer, group, path):
     path in units as differences from one record to the next, (T, K, 2) flattened; the first record is one from 0.
     ``reach`` is how far the panel should show.
     """
-    start = grid(layer.kernel) if layer.start is None else layer.start[group]
+    known = layer.start is not None and bool(np.isfinite(layer.start[group]).all())
+    start = layer.start[group] if known else grid(layer.kernel)
     title = layer.name if len(layer.xy) == 1 else f"{layer.name}, set {group + 1} of {len(layer.xy)}"
-    return {"title": title, "synapses": path.shape[1], "known": layer.start is not None,
+    return {"title": title, "synapses": path.shape[1], "known": known,
             "start": np.round(start, 3).astype(float).tolist(), "steps": _steps(path), "reach": _reach(start, path)}
 
 

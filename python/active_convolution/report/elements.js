@@ -1,8 +1,11 @@
 "use strict";
 
-/* What the other scripts share: elements, numbers, and the colours of the runs. */
+/* What the other scripts share: the report, elements, numbers, and the colours of the runs. */
 
-const SVG_NAMES = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title", "clipPath"]);
+const report = JSON.parse(document.getElementById("data").textContent);
+const place = id => document.getElementById(id);
+
+const SVG_NAMES = new Set(["svg", "rect", "line", "path", "circle", "text"]);
 const COLOURS = 6;      // --run-0 … in page.css
 
 /* An element with attributes and children; a string becomes text, never markup. */

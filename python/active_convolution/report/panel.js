@@ -30,7 +30,7 @@ class Panel {
     const radius = 0.05 * this.reach;
     for (const [cx, cy] of panel.start) this.svg.append(make("circle", {class: "start", cx, cy, r: 1.35 * radius}));
     this.svg.append(make("path", {class: "base", d: `M${-radius} 0h${2 * radius}M0 ${-radius}v${2 * radius}`}));
-    this.dots = this.addEach(index => make("circle", {class: "synapse", r: radius, "data-synapse": index}));
+    this.dots = this.addEach(() => make("circle", {class: "synapse", r: radius}));
     this.dots.forEach((dot, index) => {
       dot.addEventListener("pointerenter", () => { this.named = index; this.describe(); });
       dot.addEventListener("pointerleave", () => { this.named = null; this.describe(); });
@@ -38,8 +38,9 @@ class Panel {
     this.named = null;
   }
 
+  /* Adds a node for each synapse. */
   addEach(create) {
-    const nodes = Array.from({length: this.panel.synapses}, (_, index) => create(index));
+    const nodes = Array.from({length: this.panel.synapses}, create);
     this.svg.append(...nodes);
     return nodes;
   }
