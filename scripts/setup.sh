@@ -11,6 +11,8 @@ packages=(
   # pycaffe and our package
   python3 python3-dev python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-pytest
   python3-scipy python3-skimage python3-sklearn python3-tqdm
+  # to execute the notebook, and to test the report's page in a browser
+  chromium-headless-shell python3-ipykernel python3-nbclient python3-nbformat python3-websocket
 )
 
 fail() { echo "error: $*" >&2; exit 1; }

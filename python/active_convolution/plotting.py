@@ -1,8 +1,9 @@
 """Pictures of learned positions, after the paper's Fig. 5 (where synapses end) and Fig. 6 (how they move there).
 
 Axes are in pixels, x to the right and y downwards as in an image, and one scale serves all panels of a picture. Figures
-are plain matplotlib ``Figure`` objects: nothing needs a display, nor touches pyplot's state.
+are matplotlib ``Figure`` objects that a notebook shows by itself: nothing needs a display, nor touches pyplot's state.
 """
+import io
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,15 @@ TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256))) 
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1             # inches
 RECORDS_DRAWN = 120     # a path through more records looks the same, and makes a vector file heavy
+
+
+class Picture(Figure):
+    """A Figure that a notebook shows when it ends a cell, whether or not ``%matplotlib inline`` was said."""
+
+    def _repr_png_(self):
+        with io.BytesIO() as file:
+            self.savefig(file, format="png", dpi=100, facecolor="white")
+            return file.getvalue()
 
 
 # ---- Files
@@ -183,8 +193,8 @@ def _arrange(count):
 
 
 def _figure(width, height):
-    """A Figure of the inches that its panels need, and those that labels and legend take."""
-    figure = Figure(figsize=(max(width, 1.7 * PANEL) + 0.5, height + 0.75), layout="constrained")
+    """A Picture of the inches that its panels need, and those that labels and legend take."""
+    figure = Picture(figsize=(max(width, 1.7 * PANEL) + 0.5, height + 0.75), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
     return figure
 

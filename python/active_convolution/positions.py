@@ -2,6 +2,8 @@
 
 A position is a pair (x, y) in pixels, relative to the base pixel: x = horizontal to the right, y = vertical downwards
 (α and β in §2 of the paper). Neither the network's data nor the layer's code is needed to read them.
+
+In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
 """
 import dataclasses
 import json
@@ -19,8 +21,19 @@ RUN_FILE = "positions.npz"                     # the History in the folder that 
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerPositions:
+class _Shown:
+    """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
+
+    def _repr_png_(self):
+        from . import plotting     # which needs this module
+        try:
+            return self._draw(plotting)._repr_png_()
+        except UserError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LayerPositions(_Shown):
     """The synapses of one layer, at one moment.
 
     ``kernel`` is (kh, kw), and K = kh·kw the number of synapses. ``xy`` is float32 (position_group, K, 2) in pixels.
@@ -41,6 +54,20 @@ class LayerPositions:
         """How far each synapse is from its start, in pixels: (position_group, K); None where no start is known."""
         return None if self.start is None else np.hypot(*np.moveaxis(self.xy - self.start, -1, 0))
 
+    def __repr__(self):
+        (kh, kw), (x, y) = self.kernel, self.farthest()
+        return f"<{self.name}: {self.type} {kh}×{kw}, the farthest synapse at ({x:.2f}, {y:.2f})>"
+
+    def _draw(self, plotting):
+        return plotting.draw_positions([self])
+
+
+class Layers(_Shown, list):
+    """LayerPositions in network order."""
+
+    def _draw(self, plotting):
+        return plotting.draw_positions(self)
+
 
 def grid(kernel, dilation=1):
     """The positions of an ordinary convolution's taps: (kh·kw, 2) float32, row by row.
@@ -57,11 +84,11 @@ def grid(kernel, dilation=1):
 # ---- A snapshot
 
 def from_caffemodel(path):
-    """The active convolutions of a binary .caffemodel, in network order: a list of LayerPositions.
+    """The active convolutions of a binary .caffemodel, in network order: a Layers list of LayerPositions.
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
-    layers = [_from_message(layer, path) for layer in prototxt.read_weights(path).layer if layer.type in TYPES]
+    layers = Layers(_from_message(layer, path) for layer in prototxt.read_weights(path).layer if layer.type in TYPES)
     if not layers:
         raise UserError(f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one")
     return layers
@@ -129,11 +156,11 @@ def _ring(count, radius=1, angle=0, rounded=True):
 # ---- A live net
 
 def from_net(net):
-    """The active convolutions of a pycaffe Net, in network order: a list of LayerPositions (copies, no start known).
+    """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start known).
 
     The list is empty for a network without one.
     """
-    layers = []
+    layers = Layers()
     for name, layer in zip(net._layer_names, net.layers):
         if layer.type in TYPES:
             blobs = [blob.data for blob in layer.blobs]
@@ -145,7 +172,7 @@ def from_net(net):
 
 # ---- A training run
 
-class History:
+class History(_Shown):
     """Positions over the iterations of one training run.
 
     ``warmup_iter`` is the iteration until which positions are frozen (§2.6), so that a record up to it is the start.
@@ -175,13 +202,20 @@ class History:
         return np.array(records, np.float32).reshape(-1, *self._layers[index].xy.shape)
 
     def layers(self):
-        """The newest positions: a list of LayerPositions, with their start where the first record still is it."""
+        """The newest positions: a Layers list, with their start where the first record still is it."""
         if not self._records:
-            return []
+            return Layers()
         records = list(self._records.values())
         frozen = min(self._records) <= self.warmup_iter
-        return [dataclasses.replace(layer, xy=xy, start=start if frozen else None)
-                for layer, xy, start in zip(self._layers, records[-1], records[0])]
+        return Layers(dataclasses.replace(layer, xy=xy, start=start if frozen else None)
+                      for layer, xy, start in zip(self._layers, records[-1], records[0]))
+
+    def __repr__(self):
+        span = f", iterations {min(self._records)} to {max(self._records)}" if self._records else ""
+        return f"<History of {len(self._layers)} layers, {len(self._records)} records{span}>"
+
+    def _draw(self, plotting):
+        return plotting.draw_movement(self)
 
     def append(self, iteration, layers):
         """Records ``layers`` (LayerPositions, as from_net gives them) after ``iteration`` solver iterations.
