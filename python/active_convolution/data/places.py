@@ -63,10 +63,10 @@ def create(output, train, val, options=Options()):
         raise UserError(f"--list {train.list} and --val-list {val.list} are the same: give the training and the validation list")
     settings = _settings(parts, lists, options)
     lists = {split: images.shuffled(options.seed) for split, images in lists.items()}
-    with partial_folder(output, settings) as folder:
-        with Workers(options.jobs or len(os.sched_getaffinity(0))) as workers:
-            _check_space(folder, output, parts, lists, options, workers)
-            entries = {split: _write(folder, split, part, lists[split], options, workers) for split, part in parts.items()}
+    jobs = options.jobs or len(os.sched_getaffinity(0))
+    with Workers(jobs) as workers, partial_folder(output, settings) as folder:
+        _check_space(folder, output, parts, lists, options, workers)
+        entries = {split: _write(folder, split, part, lists[split], options, workers) for split, part in parts.items()}
         manifest = {"dataset": "places365", "source": f"{train.list.name} and {val.list.name}", "seed": options.seed,
                     "preprocessing": {"steps": _steps(options.raw)}, **entries, "versions": versions()}
         write_manifest(folder, manifest)
