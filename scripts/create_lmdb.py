@@ -36,7 +36,8 @@ def main():
           f"in {arguments.output}")
     for split in ("train", "test"):
         if manifest[split].get("unreadable"):
-            print(f"{manifest[split]['unreadable']} more could not be read: see {arguments.output}/{split}_unreadable.txt")
+            print(f"{manifest[split]['unreadable']} more could not be read: see "
+                  f"{arguments.output}/{split}_unreadable.txt")
 
 
 def _create_small(arguments):
@@ -50,8 +51,8 @@ def _create_places(arguments):
     files = {name: getattr(arguments, name) for name in ("source", "list", "val_source", "val_list")}
     missing = [f"--{name.replace('_', '-')}" for name, path in files.items() if path is None]
     if missing:
-        raise UserError(f"places365 needs {', '.join(missing)} too: the folders of unpacked images, such as data_256 and "
-                        "val_256, and the lists places365_train_standard.txt and places365_val.txt")
+        raise UserError(f"places365 needs {', '.join(missing)} too: the folders of unpacked images, such as data_256 "
+                        "and val_256, and the lists places365_train_standard.txt and places365_val.txt")
     maximum = places.MAX_UNREADABLE if arguments.max_unreadable is None else arguments.max_unreadable
     options = places.Options(arguments.seed, bool(arguments.raw), arguments.jobs, maximum)
     return places.create(arguments.output, places.Part(files["source"], files["list"]),
@@ -67,18 +68,20 @@ def _parse():
     parser.add_argument("dataset", choices=(*DATASETS, "places365"))
     parser.add_argument("--source", type=Path, metavar="PATH",
                         help="where CIFAR lies: the python or the binary archive, packed or unpacked, or a folder or "
-                             "tar archive of images, train/<class>/*.png and test/<class>/*.png (or .jpg); for places365 the "
-                             "folder that the paths in --list start from: data_256, data_large or data_large_standard")
+                             "tar archive of images, train/<class>/*.png and test/<class>/*.png (or .jpg); for "
+                             "places365 the folder that the paths in --list start from: data_256, data_large, or "
+                             "data_large_standard")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make; must not exist")
     parser.add_argument("--seed", type=int, default=0, help="shuffles the images (default: %(default)s)")
     group = parser.add_argument_group("places365")
-    group.add_argument("--list", type=Path, metavar="FILE", help="places365_train_standard.txt: an image and its label a line")
+    group.add_argument("--list", type=Path, metavar="FILE",
+                       help="places365_train_standard.txt: an image and its label a line")
     group.add_argument("--val-source", type=Path, metavar="PATH", help="val_256 or val_large")
     group.add_argument("--val-list", type=Path, metavar="FILE", help="places365_val.txt")
     group.add_argument("--raw", action="store_true", default=None,
-                       help="store pixels, 370 GB for the whole set, which takes Caffe no time to decode. Without it, about "
-                            "30 GB: the JPEG files themselves where they are 256x256 already, which gives the same pixels, "
-                            "else JPEG of quality 95")
+                       help="store pixels: 370 GB for the whole set, and nothing to decode in training. Without it "
+                            "about 30 GB: the JPEG files themselves where they are 256x256 already, which gives the "
+                            "same pixels, else JPEG of quality 95; Caffe decodes about 900 a second on one core")
     group.add_argument("--jobs", type=int, metavar="N", help="processes (default: one for each core)")
     group.add_argument("--max-unreadable", type=int, metavar="N",
                        help="images of a list that may be missing or damaged; they are left out and named in "

@@ -1,4 +1,4 @@
-"""Places365 from a made tree of images: against Caffe's own convert_imageset, and through kills, damage and full disks."""
+"""Places365 from a made tree of images: against Caffe's convert_imageset, and through kills, damage and full disks."""
 import contextlib
 import fcntl
 import json
@@ -62,7 +62,8 @@ def _exif(orientation):
 
 def make(tree, output, train=None, val=None, **options):
     return places.create(output, train or places.Part(tree / "data_256", tree / "data.txt"),
-                         val or places.Part(tree / "val_256", tree / "val.txt"), places.Options(**{"jobs": 2, **options}))
+                         val or places.Part(tree / "val_256", tree / "val.txt"),
+                         places.Options(**{"jobs": 2, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,10 @@ def expected(tree, tmp_path_factory):
     result = {}
     for split, part in (("train", "data"), ("test", "val")):
         path = tmp_path_factory.mktemp("caffe") / "db"
-        subprocess.run([tool, "--resize_width=256", "--resize_height=256", f"{tree / part}_256/", tree / f"{part}.txt", path],
-                       check=True, capture_output=True)
-        result[split] = np.array([np.frombuffer(record.data, np.uint8).reshape(3, 256, 256) for _, record in records(path)])
+        subprocess.run([tool, "--resize_width=256", "--resize_height=256", f"{tree / part}_256/", tree / f"{part}.txt",
+                        path], check=True, capture_output=True)
+        result[split] = np.array([np.frombuffer(record.data, np.uint8).reshape(3, 256, 256)
+                                  for _, record in records(path)])
     return result
 
 
@@ -112,8 +114,8 @@ def test_raw_records_are_those_of_convert_imageset(raw, expected):
 
 def test_files_of_the_right_size_are_kept_as_they_are(tree, encoded):
     written = by_label(encoded, "train")
-    lines = (tree / "data.txt").read_text().splitlines()
-    kept = [label for label in range(TRAIN) if (tree / f"data_256{lines[label].split()[0]}").read_bytes() == written[label].data]
+    names = [line.split()[0] for line in (tree / "data.txt").read_text().splitlines()]
+    kept = [label for label in range(TRAIN) if (tree / f"data_256{names[label]}").read_bytes() == written[label].data]
     assert sorted({*range(TRAIN)} - {*kept}) == [*ODD, GREY, TURNED, TURNED_SQUARE]
     assert all(record.encoded and (record.channels, record.height, record.width) == (3, 256, 256) for record in written)
 
@@ -149,21 +151,24 @@ def test_caffe_reads_both_forms(raw, encoded, expected, tmp_path, split):
 def test_evaluation_sees_what_caffe_sees(encoded, tmp_path):
     """A network of made weights: the error of evaluate against the accuracy that Caffe's own layers give."""
     caffe = fork.caffe()
-    body = '''layer { name: "pool" type: "Pooling" bottom: "data" top: "pool" pooling_param { pool: AVE kernel_size: 64 stride: 64 } }
+    body = '''layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                      pooling_param { pool: AVE kernel_size: 64 stride: 64 } }
               layer { name: "score" type: "InnerProduct" bottom: "pool" top: "score"
                       inner_product_param { num_output: 365 weight_filler { type: "gaussian" std: 1 } } }'''
     (tmp_path / "deploy.prototxt").write_text('''layer { name: "data" type: "Input" top: "data"
         input_param { shape { dim: 5 dim: 3 dim: 256 dim: 256 } } }''' + body)
-    (tmp_path / "test.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label" data_param {{
-        source: "{encoded / 'test_lmdb'}" backend: LMDB batch_size: {VAL} }} }}''' + body + '''
-        layer { name: "top5" type: "Accuracy" bottom: "score" bottom: "label" top: "top5" accuracy_param { top_k: 5 } }''')
+    (tmp_path / "test.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "{encoded / 'test_lmdb'}" backend: LMDB batch_size: {VAL} }} }}''' + body + '''
+        layer { name: "top5" type: "Accuracy" bottom: "score" bottom: "label" top: "top5"
+                accuracy_param { top_k: 5 } }''')
     net = caffe.Net(str(tmp_path / "test.prototxt"), caffe.TEST)
     net.forward()
     images, labels = net.blobs["pool"].data.reshape(VAL, -1), net.blobs["label"].data.astype(int)
-    net.params["score"][0].data[:VAL] = 100 * (images - images.mean(axis=0))[np.argsort(labels)]  # right for a good part
-    net.params["score"][0].data[1] *= -1  # and wrong for one
+    net.params["score"][0].data[:VAL] = 100 * (images - images.mean(axis=0))[np.argsort(labels)]  # mostly right
+    net.params["score"][0].data[1] *= -1  # one is wrong
     net.save(str(tmp_path / "net.caffemodel"))
-    accuracy = float(caffe.Net(str(tmp_path / "test.prototxt"), str(tmp_path / "net.caffemodel"), caffe.TEST).forward()["top5"])
+    trained = caffe.Net(str(tmp_path / "test.prototxt"), str(tmp_path / "net.caffemodel"), caffe.TEST)
+    accuracy = float(trained.forward()["top5"])
     _, top5, count = evaluation.evaluate(tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel", encoded, batch=5)
     assert 0 < accuracy < 1 and count == VAL
     assert top5 == pytest.approx(1 - accuracy)
@@ -192,8 +197,7 @@ def test_the_seed_alone_decides_the_order(tree, encoded, tmp_path):
 
 
 def _killed(moment, number, tree, output, jobs):
-    """Makes ``output`` in a process that is killed where it calls ``moment`` (owner, attribute) for the ``number``th time.
-    """
+    """Makes ``output`` in a process that is killed at its ``number``th call of ``moment`` (owner, attribute)."""
     owner, attribute = moment
     original, calls = getattr(owner, attribute), []
 
@@ -367,7 +371,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error_and_can_be_resumed(tree, enc
 
 def test_too_small_a_disk_is_said_before_the_work(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
-    with pytest.raises(UserError, match=r"out needs about 0.0 GB more, its disk has 0.0 GB free: leave --raw out, free"):
+    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: leave --raw out"):
         make(tree, tmp_path / "out", raw=True)
 
 
@@ -392,7 +396,8 @@ def test_what_is_on_the_way_is_bounded(tree):
     with image_lmdb.Workers(1) as workers:
         submitted = []
         workers._pool.submit = _noting(workers._pool.submit, submitted)
-        converted = workers.convert(images, tree / "data_256", np.arange(len(images.names)), image_lmdb.Recipe(256, False))
+        recipe, everything = image_lmdb.Recipe(256, raw=False), np.arange(len(images.names))
+        converted = workers.convert(images, tree / "data_256", everything, recipe)
         for number in range(5):
             next(converted)
             assert len(submitted) <= number + 5
@@ -472,7 +477,7 @@ def test_bad_lists(tmp_path, text, expected):
 
 def test_lists_as_people_have_them(tmp_path, monkeypatch):
     monkeypatch.setattr(image_list, "_LINES", 2)
-    (tmp_path / "list.txt").write_bytes(b"/a/1.jpg 0\r\nb/with space.jpg\t364\n\n  c/quite_long_name.jpg   007\nd.jpg 5")
+    (tmp_path / "list.txt").write_bytes(b"/a/1.jpg 0\r\nb/with space.jpg\t364\n\n c/quite_long_name.jpg  007\nd.jpg 5")
     images = image_list.read_list(tmp_path / "list.txt", 365)
     assert images.names.tolist() == [b"a/1.jpg", b"b/with space.jpg", b"c/quite_long_name.jpg", b"d.jpg"]
     assert images.labels.tolist() == [0, 364, 7, 5]

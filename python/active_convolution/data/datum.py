@@ -12,8 +12,8 @@ def from_file(data, label, size, raw):
     """The bytes of a Datum with the image file ``data``, resized to ``size`` × ``size`` (bilinear, the aspect ratio
     is not kept), or None where ``data`` is no whole image.
 
-    ``raw``: pixels, (3, size, size) uint8, BGR. Otherwise the file as it is where Caffe decodes it to those very pixels,
-    and else a JPEG of them.
+    ``raw``: pixels, (3, size, size) uint8, BGR. Otherwise the file as it is where Caffe decodes it to those very
+    pixels, and else a JPEG of them.
     """
     stored = None if raw else decode_as_stored(data)
     if _fits(stored, size) and b"EXIF" not in data.upper():

@@ -37,7 +37,8 @@ def read_list(file, classes):
         with open(file, "rb") as lines:
             while part := list(itertools.islice(lines, _LINES)):
                 digest.update(b"".join(part))
-                entries = [_entry(line, file, number, classes) for number, line in enumerate(part, first) if line.strip()]
+                entries = [_entry(line, file, number, classes)
+                           for number, line in enumerate(part, first) if line.strip()]
                 names.append(np.array([name for name, _ in entries], np.bytes_))
                 labels.append(np.array([label for _, label in entries], np.uint16))
                 first += len(part)
@@ -53,8 +54,8 @@ def read_list(file, classes):
 def find_missing(images, folder):
     """How many of ``images``, an ImageList, are not in ``folder``, and the first of them in alphabetical order or None.
 
-    Reads the folders, not the files: the 1.8 million of Places365 take seconds. Raises UserError for a folder that cannot
-    be read.
+    Reads the folders, not the files: the 1.8 million of Places365 take seconds. Raises UserError for a folder that
+    cannot be read.
     """
     count, first = 0, None
     for subfolder, names in itertools.groupby(np.sort(images.names), key=os.path.dirname):

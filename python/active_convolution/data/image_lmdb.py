@@ -36,7 +36,7 @@ class Recipe(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Which images of the list have a record, a mask, and which of those tried in this run have none, {name: reason}."""
+    """Which images of the list have a record, a mask, and which of those tried now have none, {name: reason}."""
     written: np.ndarray
     unreadable: dict
 
@@ -76,11 +76,11 @@ class Workers:
 
 
 def write_images(path, images, source, recipe, workers, max_unreadable):
-    """Puts into the LMDB folder ``path`` what it lacks of ``images``, an ImageList of files in ``source``, in the list's
-    order. Returns the Result.
+    """Puts into the LMDB folder ``path`` what it lacks of ``images``, an ImageList of files in ``source``, in the
+    list's order. Returns the Result.
 
-    It gives up early once more than ``max_unreadable`` images cannot be read. Every transaction reaches the disk whole or
-    not at all, a power cut included. Raises UserError where the disk is full or fails.
+    It gives up early once more than ``max_unreadable`` images cannot be read. Every transaction reaches the disk whole
+    or not at all, a power cut included. Raises UserError where the disk is full or fails.
     """
     unreadable = {}
     with _opened(path) as database:
@@ -141,7 +141,8 @@ def _opened(path):
         with lmdb.open(str(path), map_size=_FIRST_MAP, mode=0o666) as database:
             yield database
     except (lmdb.Error, OSError) as error:
-        raise UserError(f"cannot write {path} ({error}): free some space, and run the same command again to go on") from error
+        raise UserError(f"cannot write {path} ({error}): free some space, and run the same command again to go "
+                        "on") from error
 
 
 def _written(database, count):

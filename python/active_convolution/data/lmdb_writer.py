@@ -49,8 +49,8 @@ def checksum(path):
     """The SHA-256, in hexadecimal, of all keys and values of the LMDB folder ``path`` in order."""
     digest = hashlib.sha256()
     with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin(buffers=True) as transaction:
-        total = database.stat()["entries"]
-        for key, value in tqdm(transaction.cursor(), desc=f"checksum of {Path(path).name}", total=total, unit="image", delay=2):
+        for key, value in tqdm(transaction.cursor(), desc=f"checksum of {Path(path).name}",
+                               total=transaction.stat()["entries"], unit="image", delay=2):
             digest.update(key)
             digest.update(value)
     return digest.hexdigest()

@@ -14,9 +14,9 @@ _SETTINGS = "settings.json"
 def partial_folder(path, settings):
     """Yields the folder ``path``.partial, which becomes ``path`` on success and stays to go on with otherwise.
 
-    ``settings``, a dictionary of what JSON holds, is what the content depends on; the keys are what the user calls them.
-    Raises UserError where ``path`` exists already, where the folder was begun with other settings, and where another
-    process is filling it.
+    ``settings``, a dictionary of what JSON holds, is what the content depends on; the keys are what the user calls
+    them. Raises UserError where ``path`` exists already, where the folder was begun with other settings, and where
+    another process is filling it.
     """
     path = Path(path)
     folder = path.with_name(f"{path.name}.partial")
@@ -40,13 +40,14 @@ def _locked(folder):
     try:
         file = open(folder / _SETTINGS, "r+")
     except OSError as error:
-        raise UserError(f"{folder} is in the way, it is no begun data set ({error.strerror}): remove it or name another "
-                        "--output") from error
+        raise UserError(f"{folder} is in the way, it is no begun data set ({error.strerror}): remove it or name "
+                        "another --output") from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UserError(f"another process is writing {folder} ({error.strerror}): wait for its end, or stop it") from error
+        raise UserError(f"another process is writing {folder} ({error.strerror}): wait for its end, or stop "
+                        "it") from error
     return file
 
 

@@ -31,8 +31,8 @@ _RECORD_OVERHEAD = 16  # bytes, a large record's page header
 
 
 class Part(NamedTuple):
-    """The files of one split: ``source``, the folder of images, and ``list``, which names and labels them, as given with
-    the options ``prefix``source and ``prefix``list."""
+    """The files of one split: ``source``, the folder of images, and ``list``, which names and labels them, as given
+    with the options ``prefix``source and ``prefix``list."""
     source: Path
     list: Path
     prefix: str = "--"
@@ -51,8 +51,8 @@ class Options(NamedTuple):
 def create(output, train, val, options=Options()):
     """Makes the folder ``output``, which must not exist yet, out of two Parts: ``val`` becomes the split "test".
 
-    The same call goes on with what an earlier one, however it ended, left in ``output``.partial; the records come out the
-    same, whatever the interruptions and ``jobs``. Images that cannot be read are named, with the reasons, in
+    The same call goes on with what an earlier one, however it ended, left in ``output``.partial; the records come out
+    the same, whatever the interruptions and ``jobs``. Images that cannot be read are named, with the reasons, in
     <split>_unreadable.txt. Returns the manifest: create.py's entries, and ``unreadable``, how many, in each split.
     Raises UserError for bad options, lists and folders, for too many unreadable images and too little space.
     """
@@ -60,13 +60,15 @@ def create(output, train, val, options=Options()):
     parts = {"train": train, "test": val._replace(prefix="--val-")}
     lists = {split: _read_part(part, options.max_unreadable) for split, part in parts.items()}
     if lists["train"].sha256 == lists["test"].sha256:
-        raise UserError(f"--list {train.list} and --val-list {val.list} are the same: give the training and the validation list")
+        raise UserError(f"--list {train.list} and --val-list {val.list} are the same: give the training and the "
+                        "validation list")
     settings = _settings(parts, lists, options)
     lists = {split: images.shuffled(options.seed) for split, images in lists.items()}
     jobs = options.jobs or len(os.sched_getaffinity(0))
     with Workers(jobs) as workers, partial_folder(output, settings) as folder:
         _check_space(folder, output, parts, lists, options, workers)
-        entries = {split: _write(folder, split, part, lists[split], options, workers) for split, part in parts.items()}
+        entries = {split: _write(folder, split, part, lists[split], options, workers)
+                   for split, part in parts.items()}
         manifest = {"dataset": "places365", "source": f"{train.list.name} and {val.list.name}", "seed": options.seed,
                     "preprocessing": {"steps": _steps(options.raw)}, **entries, "versions": versions()}
         write_manifest(folder, manifest)
@@ -88,8 +90,8 @@ def _read_part(part, max_unreadable):
     images = read_list(part.list, CLASSES)
     count, first = find_missing(images, part.source)
     if count > max_unreadable:
-        raise UserError(f"{part.prefix}source {part.source} lacks {count} of the {len(images.names)} images in {part.list}, "
-                        f"{first} first: {_remedy(part.source, first)}")
+        raise UserError(f"{part.prefix}source {part.source} lacks {count} of the {len(images.names)} images in "
+                        f"{part.list}, {first} first: {_remedy(part.source, first)}")
     return images
 
 
@@ -97,7 +99,8 @@ def _remedy(source, name):
     """Where the image may be: people give the folder above or below the right one."""
     near = [*source.resolve().parents[:3], *source.glob("*/"), *source.glob("*/*/")]
     found = [folder for folder in near if (folder / name).is_file()]
-    return f"give {found[0]}" if found else "give the folder that the list's paths start from, or unpack the archive again"
+    return f"give {found[0]}" if found else ("give the folder that the list's paths start from, or unpack the archive "
+                                             "again")
 
 
 def _settings(parts, lists, options):
@@ -115,14 +118,14 @@ def _check_space(folder, output, parts, lists, options, workers):
     free = shutil.disk_usage(folder).free
     if free < needed:
         remedy = "leave --raw out, " if options.raw else ""
-        raise UserError(f"{output} needs about {needed / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB free: {remedy}free some "
-                        "space or name another --output")
+        raise UserError(f"{output} needs about {needed / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB free: "
+                        f"{remedy}free some space or name another --output")
 
 
 def _space(part, images, recipe, workers):
     """Bytes for the whole LMDB, from the records of a few images."""
     sample = np.linspace(0, len(images.names) - 1, _SAMPLE).astype(int)
-    records = [record for _, part_records in workers.convert(images, part.source, sample, recipe) for record in part_records]
+    records = [record for _, some in workers.convert(images, part.source, sample, recipe) for record in some]
     pages = [math.ceil((len(record) + _RECORD_OVERHEAD) / _PAGE) for record in records if isinstance(record, bytes)]
     return 1.02 * np.mean(pages or [0]) * _PAGE * len(images.names)  # and a little for the tree
 
@@ -137,8 +140,8 @@ def _write(folder, split, part, images, options, workers):
         with whole_file(report) as file:
             file.writelines(f"{name}\t{reason}\n" for name, reason in sorted(result.unreadable.items()))
     if len(result.unreadable) > options.max_unreadable:
-        raise UserError(f"{len(result.unreadable)} images in {part.source} cannot be read, listed in {report}: mend them, or "
-                        f"allow more with --max-unreadable, and run the same command again to go on")
+        raise UserError(f"{len(result.unreadable)} images in {part.source} cannot be read, listed in {report}: mend "
+                        "them, or allow more with --max-unreadable, and run the same command again to go on")
     return {"images": int(result.written.sum()), "unreadable": len(result.unreadable),
             "images_per_class": np.bincount(images.labels[result.written], minlength=CLASSES).tolist(),
             "shape": [3, SIZE, SIZE], "bytes": database_bytes(folder, split), "sha256": lmdb_writer.checksum(path)}
