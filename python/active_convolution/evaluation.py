@@ -6,6 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import fork, prototxt
+from .data import datum
 from .data.manifest import check_manifest, database
 from .errors import UserError
 
@@ -61,14 +62,13 @@ def _by(shape):
 
 def _batches(path, shape, size):
     """Yields (images, labels) of at most ``size`` records of an LMDB of Datum."""
-    datum = fork.caffe_pb2().Datum()
+    record = fork.caffe_pb2().Datum()
     with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin(buffers=True) as transaction:
         images, labels = [], []
         for _, value in transaction.cursor():
-            datum.ParseFromString(bytes(value))
-            pixels = datum.float_data if len(datum.float_data) else np.frombuffer(datum.data, np.uint8)
-            images.append(np.array(pixels, np.float32).reshape(shape))
-            labels.append(datum.label)
+            record.ParseFromString(bytes(value))
+            images.append(datum.pixels(record).astype(np.float32).reshape(shape))
+            labels.append(record.label)
             if len(labels) == size:
                 yield np.array(images), np.array(labels)
                 images, labels = [], []

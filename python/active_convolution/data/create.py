@@ -3,20 +3,17 @@
 What maps a new image to the network's input lies beside them: ``whitening.npz`` (CIFAR) or ``mean.npy`` (digits).
 """
 import math
-import platform
 import shutil
 
-import cv2
-import google.protobuf
-import lmdb
 import numpy as np
-import sklearn
 
 from .. import fork
 from ..errors import UserError
 from ..files import whole_file, whole_folder
 from . import cifar, digits, lmdb_writer, preprocess
 from .manifest import database, database_bytes, write_manifest
+from .shuffle import check_seed
+from .versions import versions
 
 _PADDING = {"digits": 1, "cifar10": 4, "cifar100": 4}  # pixels on each side of a training image
 DATASETS = tuple(_PADDING)
@@ -47,7 +44,7 @@ def create(dataset, output, source=None, seed=0):
                     "preprocessing": {**preprocessing, "train_padding": padding},
                     "train": _write(folder, "train", train, data.classes, seed),
                     "test": _write(folder, "test", test, data.classes, seed),
-                    "versions": _versions()}
+                    "versions": versions()}
         write_manifest(folder, manifest)
     return manifest
 
@@ -57,8 +54,7 @@ def _check_arguments(dataset, source, seed):
         raise UserError("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
         raise UserError(f"{dataset} needs --source: {cifar.accepted(dataset)}")
-    if not 0 <= seed < 2 ** 32:
-        raise UserError(f"--seed {seed} is out of range: give one from 0 to {2 ** 32 - 1}")
+    check_seed(seed)
 
 
 def _check_space(folder, output, data, padding):
@@ -103,8 +99,3 @@ def _write(folder, split, part, classes, seed):
     return {"images": len(part.labels), "images_per_class": np.bincount(part.labels, minlength=classes).tolist(),
             "shape": list(part.images.shape[1:]), "bytes": database_bytes(folder, split),
             "sha256": lmdb_writer.checksum(path)}
-
-
-def _versions():
-    modules = {"numpy": np, "scikit-learn": sklearn, "opencv": cv2, "lmdb": lmdb, "protobuf": google.protobuf}
-    return {"python": platform.python_version(), **{name: module.__version__ for name, module in modules.items()}}

@@ -1,14 +1,13 @@
 """A tree of images, one folder per class: ``train/<class>/*.png`` and ``test/<class>/*.png``, or .jpg."""
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
 from .dataset import Split
+from .image_file import decode
 
 SIZE = 32
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}  # how JPEG and PNG begin: what a whole one ends with
 
 
 def root(name):
@@ -65,9 +64,7 @@ def _decode_all(source, names):
 
 def _decode(data, name):
     """(3, 32, 32) uint8, RGB."""
-    # OpenCV fills up a truncated JPEG without a word, and libpng complains past us: look for the end first.
-    whole = all(end in data for start, end in _ENDS.items() if data.startswith(start))
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data and whole else None
+    image = decode(data)
     if image is None:
         raise UserError(f"{name} is not a readable image: replace or remove it")
     height, width = image.shape[:2]

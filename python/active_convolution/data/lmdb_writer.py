@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import whole_folder
 from ..fork import caffe_pb2
+from . import shuffle
 
 _TRANSACTION = 500  # images
 _PAGE = 4096  # bytes
@@ -29,8 +30,7 @@ def write(path, images, labels, seed=0):
     Keys are 00000000, 00000001, ... in an order shuffled by ``seed``. The folder appears whole and on the disk, or not
     at all. Raises UserError where it exists already and where the disk is full or fails.
     """
-    # RandomState's stream is frozen by NumPy's compatibility policy: a seed gives one order, for good.
-    order = np.random.RandomState(seed).permutation(len(images))
+    order = shuffle.order(len(images), seed)
     path = Path(path)
     room = space_needed(len(images), images.shape[1:])
     try:
@@ -49,7 +49,8 @@ def checksum(path):
     """The SHA-256, in hexadecimal, of all keys and values of the LMDB folder ``path`` in order."""
     digest = hashlib.sha256()
     with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin(buffers=True) as transaction:
-        for key, value in transaction.cursor():
+        for key, value in tqdm(transaction.cursor(), desc=f"checksum of {Path(path).name}",
+                               total=transaction.stat()["entries"], unit="image", delay=2):
             digest.update(key)
             digest.update(value)
     return digest.hexdigest()

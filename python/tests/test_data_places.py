@@ -1,0 +1,541 @@
+"""Places365 from a made tree of images: against Caffe's convert_imageset, and through kills, damage and full disks."""
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from active_convolution import evaluation, fork
+from active_convolution.data import datum, image_list, image_lmdb, lmdb_writer, partial, places
+from active_convolution.data.manifest import check_manifest
+from active_convolution.errors import UserError
+from test_data_lmdb_writer import records
+
+TRAIN, VAL = 40, 12  # images; each has a label of its own, which says which image a record is
+ODD = {3: (200, 300), 4: (256, 300), 5: (97, 31)}  # images that are not 256x256: height, width
+GREY, TURNED, TURNED_SQUARE, PNG = 6, 7, 8, 9
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The layout of Places365: data_256, val_256 and their lists (Path)."""
+    folder = tmp_path_factory.mktemp("places")
+    train = [f"{'abz'[label % 3]}/scene_{label % 7}/{label:08d}.jpg" for label in range(TRAIN)]
+    val = [f"Places365_val_{label + 1:08d}.jpg" for label in range(VAL)]
+    for part, names, slash in (("data", train, "/"), ("val", val, "")):
+        for label, name in enumerate(names):
+            _write_image(folder / f"{part}_256" / name, label)
+        (folder / f"{part}.txt").write_text("".join(f"{slash}{name} {label}\n" for label, name in enumerate(names)))
+    return folder
+
+
+def _write_image(path, label):
+    random = np.random.RandomState(label)
+    height, width = ODD.get(label, (200, 280) if label == TURNED else (256, 256))
+    image = cv2.resize(random.randint(0, 256, (9, 12, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if label == GREY else image
+    data = cv2.imencode(".png" if label == PNG else ".jpg", image)[1].tobytes()
+    if label in (TURNED, TURNED_SQUARE):
+        data = data[:2] + _exif(orientation=6) + data[2:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _exif(orientation):
+    """A JPEG segment with one EXIF entry, the orientation."""
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + b"\x00\x00"
+    body = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01" + entry + b"\0\0\0\0"
+    return b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def make(tree, output, train=None, val=None, **options):
+    return places.create(output, train or places.Part(tree / "data_256", tree / "data.txt"),
+                         val or places.Part(tree / "val_256", tree / "val.txt"),
+                         places.Options(**{"jobs": 2, **options}))
+
+
+@pytest.fixture(scope="module")
+def encoded(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "encoded"
+    make(tree, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raw(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "raw"
+    make(tree, folder, raw=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(tree, tmp_path_factory):
+    """What Caffe's own tool makes of both lists: {split: (N, 3, 256, 256)}, by label."""
+    tool = fork.BUILD / "out" / "tools" / "convert_imageset"
+    result = {}
+    for split, part in (("train", "data"), ("test", "val")):
+        path = tmp_path_factory.mktemp("caffe") / "db"
+        subprocess.run([tool, "--resize_width=256", "--resize_height=256", f"{tree / part}_256/", tree / f"{part}.txt",
+                        path], check=True, capture_output=True)
+        result[split] = np.array([np.frombuffer(record.data, np.uint8).reshape(3, 256, 256)
+                                  for _, record in records(path)])
+    return result
+
+
+def by_label(folder, split):
+    result = {record.label: record for _, record in records(folder / f"{split}_lmdb")}
+    return [result[label] for label in sorted(result)]
+
+
+def content(folder):
+    """All that training sees."""
+    return {split: lmdb_writer.checksum(folder / f"{split}_lmdb") for split in ("train", "test")}
+
+
+def test_raw_records_are_those_of_convert_imageset(raw, expected):
+    for split, images in expected.items():
+        written = by_label(raw, split)
+        assert len(written) == len(images) and not any(record.encoded for record in written)
+        for record, image in zip(written, images):
+            np.testing.assert_array_equal(datum.pixels(record), image)
+
+
+def test_files_of_the_right_size_are_kept_as_they_are(tree, encoded):
+    written = by_label(encoded, "train")
+    names = [line.split()[0] for line in (tree / "data.txt").read_text().splitlines()]
+    kept = [label for label in range(TRAIN) if (tree / f"data_256{names[label]}").read_bytes() == written[label].data]
+    assert sorted({*range(TRAIN)} - {*kept}) == [*ODD, GREY, TURNED, TURNED_SQUARE]
+    assert all(record.encoded and (record.channels, record.height, record.width) == (3, 256, 256) for record in written)
+
+
+def _through_caffe(folder, split, tmp_path):
+    """What Caffe's Data layer reads: images and labels, sorted by label."""
+    caffe = fork.caffe()
+    count = {"train": TRAIN, "test": VAL}[split]
+    (tmp_path / "net.prototxt").write_text(f'''
+        layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{
+                   crop_size: 227 mean_value: 104 mean_value: 117 mean_value: 123 }}
+                 data_param {{ source: "{folder / f'{split}_lmdb'}" backend: LMDB batch_size: {count} }} }}''')
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    blobs = net.forward()
+    order = np.argsort(blobs["label"])
+    return blobs["data"][order], blobs["label"][order]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_caffe_reads_both_forms(raw, encoded, expected, tmp_path, split):
+    middle = expected[split][:, :, 14:241, 14:241].astype(np.float32) - np.array([104, 117, 123])[:, None, None]
+    images, labels = _through_caffe(raw, split, tmp_path)
+    assert labels.tolist() == list(range(len(middle)))
+    np.testing.assert_array_equal(images, middle)
+    images, labels = _through_caffe(encoded, split, tmp_path)
+    assert labels.tolist() == list(range(len(middle)))
+    anew = [*ODD, GREY, TURNED, TURNED_SQUARE]  # encoded once more
+    same = np.setdiff1d(labels, anew).astype(int)
+    np.testing.assert_array_equal(images[same], middle[same])
+    assert 0 < np.abs(images[anew] - middle[anew]).mean() < 2
+
+
+def test_evaluation_sees_what_caffe_sees(encoded, tmp_path):
+    """A network of made weights: the error of evaluate against the accuracy that Caffe's own layers give."""
+    caffe = fork.caffe()
+    body = '''layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+                      pooling_param { pool: AVE kernel_size: 64 stride: 64 } }
+              layer { name: "score" type: "InnerProduct" bottom: "pool" top: "score"
+                      inner_product_param { num_output: 365 weight_filler { type: "gaussian" std: 1 } } }'''
+    (tmp_path / "deploy.prototxt").write_text('''layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 5 dim: 3 dim: 256 dim: 256 } } }''' + body)
+    (tmp_path / "test.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "{encoded / 'test_lmdb'}" backend: LMDB batch_size: {VAL} }} }}''' + body + '''
+        layer { name: "top5" type: "Accuracy" bottom: "score" bottom: "label" top: "top5"
+                accuracy_param { top_k: 5 } }''')
+    net = caffe.Net(str(tmp_path / "test.prototxt"), caffe.TEST)
+    net.forward()
+    images, labels = net.blobs["pool"].data.reshape(VAL, -1), net.blobs["label"].data.astype(int)
+    net.params["score"][0].data[:VAL] = 100 * (images - images.mean(axis=0))[np.argsort(labels)]  # mostly right
+    net.params["score"][0].data[1] *= -1  # one is wrong
+    net.save(str(tmp_path / "net.caffemodel"))
+    trained = caffe.Net(str(tmp_path / "test.prototxt"), str(tmp_path / "net.caffemodel"), caffe.TEST)
+    accuracy = float(trained.forward()["top5"])
+    _, top5, count = evaluation.evaluate(tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel", encoded, batch=5)
+    assert 0 < accuracy < 1 and count == VAL
+    assert top5 == pytest.approx(1 - accuracy)
+
+
+def test_manifest_tells_what_is_there(encoded, raw):
+    for folder in (encoded, raw):
+        manifest = check_manifest(folder)
+        assert manifest["dataset"] == "places365" and manifest["source"] == "data.txt and val.txt"
+        for split, count in (("train", TRAIN), ("test", VAL)):
+            part = manifest[split]
+            assert part["images"] == count and part["unreadable"] == 0 and part["shape"] == [3, 256, 256]
+            assert part["images_per_class"] == [1] * count + [0] * (365 - count)
+            assert part["sha256"] == content(folder)[split]
+        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "test_lmdb", "train_lmdb"]
+        assert not folder.with_name(f"{folder.name}.partial").exists()
+
+
+def test_the_seed_alone_decides_the_order(tree, encoded, tmp_path):
+    def labels(folder):
+        return [record.label for _, record in records(folder / "train_lmdb")]
+    make(tree, tmp_path / "same", jobs=1)
+    make(tree, tmp_path / "other", seed=1)
+    assert content(tmp_path / "same") == content(encoded)
+    assert labels(encoded) != labels(tmp_path / "other") != list(range(TRAIN)) != labels(encoded)
+
+
+def _killed(moment, number, tree, output, jobs):
+    """Makes ``output`` in a process that is killed at its ``number``th call of ``moment`` (owner, attribute)."""
+    owner, attribute = moment
+    original, calls = getattr(owner, attribute), []
+
+    def fatal(*arguments, **options):
+        calls.append(None)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+
+    def run():
+        setattr(owner, attribute, fatal)
+        make(tree, output, jobs=jobs)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.parametrize("moment, number, there", [
+    ((json, "dump"), 1, None),  # the settings
+    ((lmdb, "open"), 1, 0),
+    ((image_lmdb._Writer, "_commit"), 1, 0),
+    ((image_lmdb._Writer, "_committed"), 6, 10),
+    ((image_lmdb._Writer, "put"), 30, 28),
+    ((image_lmdb._Writer, "put"), TRAIN + 5, TRAIN + 4),
+    ((lmdb_writer, "checksum"), 1, TRAIN),
+    ((places, "write_manifest"), 1, TRAIN + VAL),
+    ((Path, "rename"), 2, TRAIN + VAL)])  # the first makes the folder with the settings
+def test_a_killed_run_is_finished_and_not_started_over(tree, encoded, tmp_path, monkeypatch, moment, number, there):
+    monkeypatch.setattr(image_lmdb, "_CHUNK", 3)
+    monkeypatch.setattr(image_lmdb, "_TRANSACTION", 2 * min(_sizes(encoded)))  # two records, or one
+    output = tmp_path / "out"
+    assert _killed(moment, number, tree, output, jobs=2) == -signal.SIGKILL
+    assert not output.exists()
+    found = _records_there(tmp_path / "out.partial")
+    assert found is None if there is None else abs(found - there) <= there / 2 and (found > 0) == (there > 0)
+    converted = []
+    monkeypatch.setattr(image_lmdb._Writer, "put", _noting(image_lmdb._Writer.put, converted))
+    make(tree, output, jobs=3)
+    assert content(output) == content(encoded)
+    assert len(converted) == TRAIN + VAL - (found or 0)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["out"]
+
+
+def _sizes(folder):
+    with lmdb.open(str(folder / "train_lmdb"), readonly=True, lock=False) as database, database.begin() as transaction:
+        return [len(value) for _, value in transaction.cursor()]
+
+
+def _records_there(folder):
+    """How many records the databases in ``folder`` hold, or None without a folder."""
+    if not folder.exists():
+        return None
+    return sum(len(records(path)) for path in folder.glob("*_lmdb") if (path / "data.mdb").exists())
+
+
+def _noting(function, calls):
+    def noted(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+    return noted
+
+
+def test_workers_end_with_a_killed_parent(tree, tmp_path):
+    """Else a second run would compete with what is left of the first."""
+    workers_file = tmp_path / "workers"
+
+    def die(*_):
+        workers_file.write_text(" ".join(_children(os.getpid())))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run():
+        image_lmdb._Writer.put = die
+        make(tree, tmp_path / "out", jobs=2)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+    workers = workers_file.read_text().split()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_killed_worker_is_an_error(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(datum, "from_file", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="worker process was killed.*fewer --jobs"):
+        make(tree, tmp_path / "out")
+
+
+@pytest.fixture
+def damaged(tree, tmp_path):
+    """A copy of the tree with five images that cannot be read."""
+    copy = tmp_path / "damaged"
+    shutil.copytree(tree, copy)
+    lines = (copy / "data.txt").read_text().splitlines()
+    names = [copy / f"data_256{lines[label].split()[0]}" for label in (0, 10, 20, 30, 39)]
+    names[0].unlink()
+    names[1].write_bytes(b"")
+    names[2].write_text("404 Not Found")
+    names[3].write_bytes(names[3].read_bytes()[:-100])
+    thumbnail = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail  # its end mark is not the image's
+    whole = names[4].read_bytes()
+    names[4].write_bytes(whole[:2] + segment + whole[2:-100])
+    return copy, [str(name.relative_to(copy / "data_256")) for name in names]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_unreadable_images_are_left_out_and_named(damaged, expected, tmp_path, raw):
+    tree, names = damaged
+    manifest = make(tree, tmp_path / "out", raw=raw)
+    assert manifest["train"]["images"] == TRAIN - 5 and manifest["train"]["unreadable"] == 5
+    assert manifest["train"]["images_per_class"][:12] == [0] + [1] * 9 + [0, 1]
+    assert sorted(record.label for _, record in records(tmp_path / "out" / "train_lmdb")) == sorted(
+        {*range(TRAIN)} - {0, 10, 20, 30, 39})
+    lines = (tmp_path / "out" / "train_unreadable.txt").read_text().splitlines()
+    assert dict(line.split("\t") for line in lines) == {
+        names[0]: "No such file or directory", **{name: "no whole image" for name in names[1:]}}
+    assert not (tmp_path / "out" / "test_unreadable.txt").exists()
+
+
+def test_too_many_unreadable_images_stop_the_work_until_they_are_mended(damaged, tree, encoded, tmp_path):
+    copy, names = damaged
+    with pytest.raises(UserError, match="5 images in .* cannot be read, listed in .*out.partial/train_unreadable.txt"):
+        make(copy, tmp_path / "out", max_unreadable=4)
+    assert len((tmp_path / "out.partial" / "train_unreadable.txt").read_text().splitlines()) == 5
+    assert not (tmp_path / "out").exists()
+    for name in names:
+        shutil.copy(tree / "data_256" / name, copy / "data_256" / name)
+    make(copy, tmp_path / "out", max_unreadable=0)
+    assert content(tmp_path / "out") == content(encoded)
+    assert not (tmp_path / "out" / "train_unreadable.txt").exists()
+
+
+def _limited_run(tree, output, size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        make(tree, output)
+    except UserError as error:
+        output.with_name("message").write_text(str(error))
+
+
+def test_a_disk_that_takes_no_more_is_a_clear_error_and_can_be_resumed(tree, encoded, tmp_path, monkeypatch):
+    """A limit on the size of files stands in for the full disk: the same write fails."""
+    monkeypatch.setattr(image_lmdb, "_TRANSACTION", 1)
+    process = multiprocessing.get_context("fork").Process(target=_limited_run, args=(tree, tmp_path / "out", 2 ** 17))
+    process.start()
+    process.join()
+    message = (tmp_path / "message").read_text()
+    assert "cannot write" in message and "run the same command again to go on" in message and "\n" not in message
+    assert _records_there(tmp_path / "out.partial") > 0
+    monkeypatch.undo()
+    make(tree, tmp_path / "out")
+    assert content(tmp_path / "out") == content(encoded)
+
+
+def test_too_small_a_disk_is_said_before_the_work(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
+    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: leave --raw out"):
+        make(tree, tmp_path / "out", raw=True)
+
+
+def test_the_estimate_of_the_space_is_close(tree, raw, encoded):
+    images = image_list.read_list(tree / "data.txt", 365)
+    part = places.Part(tree / "data_256", tree / "data.txt")
+    with image_lmdb.Workers(1) as workers:
+        for folder, is_raw in ((raw, True), (encoded, False)):
+            size = (folder / "train_lmdb" / "data.mdb").stat().st_size
+            assert places._space(part, images, image_lmdb.Recipe(256, is_raw), workers) == pytest.approx(size, rel=0.1)
+
+
+def test_the_map_grows_as_needed(tree, encoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_lmdb, "_FIRST_MAP", 2 ** 15)
+    make(tree, tmp_path / "out")
+    assert content(tmp_path / "out") == content(encoded)
+
+
+def test_what_is_on_the_way_is_bounded(tree):
+    images = image_list.read_list(tree / "data.txt", 365)
+    images = images._replace(names=images.names.repeat(100), labels=images.labels.repeat(100))
+    with image_lmdb.Workers(1) as workers:
+        submitted = []
+        workers._pool.submit = _noting(workers._pool.submit, submitted)
+        recipe, everything = image_lmdb.Recipe(256, raw=False), np.arange(len(images.names))
+        converted = workers.convert(images, tree / "data_256", everything, recipe)
+        for number in range(5):
+            next(converted)
+            assert len(submitted) <= number + 5
+        converted.close()
+
+
+def test_two_runs_at_once_are_refused(tree, tmp_path):
+    output = tmp_path / "out"
+    _killed((lmdb, "open"), 1, tree, output, jobs=1)
+    with _locking(tmp_path / "out.partial" / "settings.json"):
+        with pytest.raises(UserError, match="another process is writing .*out.partial"):
+            make(tree, output)
+    make(tree, output)
+
+
+@contextlib.contextmanager
+def _locking(path):
+    """Another process has the file locked."""
+    connection, others = multiprocessing.Pipe()
+
+    def lock():
+        with open(path, "r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            others.send("locked")
+            others.recv()
+
+    process = multiprocessing.get_context("fork").Process(target=lock, daemon=True)
+    process.start()
+    connection.recv()
+    yield
+    connection.send("done")
+    process.join()
+
+
+def _begun(tree, output):
+    _killed((lmdb, "open"), 1, tree, output, jobs=1)
+    return output.with_name("out.partial") / "settings.json"
+
+
+def test_other_settings_do_not_go_on(tree, tmp_path):
+    _begun(tree, tmp_path / "out")
+    for options, name in (({"seed": 1}, "--seed 0, not 1"), ({"raw": True}, "--raw False, not True")):
+        with pytest.raises(UserError, match=f"was begun with {name}: give that again, or remove the folder"):
+            make(tree, tmp_path / "out", **options)
+    (tree / "longer.txt").write_text((tree / "val.txt").read_text().replace(" 3\n", " 4\n"))
+    with pytest.raises(UserError, match="was begun with --val-list of SHA-256"):
+        make(tree, tmp_path / "out", val=places.Part(tree / "val_256", tree / "longer.txt"))
+
+
+@pytest.mark.parametrize("damage, expected", [
+    (lambda file: file.write_text("{"), "settings.json is damaged"),
+    (lambda file: file.write_text("[]"), "settings.json is damaged"),
+    (lambda file: file.unlink(), "out.partial is in the way")])
+def test_a_folder_that_cannot_be_gone_on_with_is_refused(tree, tmp_path, damage, expected):
+    damage(_begun(tree, tmp_path / "out"))
+    with pytest.raises(UserError, match=f"{expected}.*remove"):
+        make(tree, tmp_path / "out")
+
+
+@pytest.mark.parametrize("text, expected", [
+    (b"", "lists no images"),
+    (b"\n\n", "lists no images"),
+    (b"/a/1.jpg 3\n/a/2.jpg\n", "line 2 is '/a/2.jpg', and should be an image and its label"),
+    (b"/a/1.jpg 3\n\n/a/2.jpg three\n", "line 3 is '/a/2.jpg three'"),
+    (b"/a/1.jpg -1\n", "line 1 is '/a/1.jpg -1'"),
+    (b"17\n", "line 1 is '17'"),
+    (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "line 1 is '"),
+    (b"/a/1.jpg 3\n/a/2.jpg 365\n", "line 2 has the label 365, and should have one from 0 to 364"),
+    (b"/a/../../1.jpg 3\n", "line 1 is '/a/../../1.jpg 3', which leads out of the folder"),
+    (b"/a/1.jpg 3\n/b/1.jpg 3\na/1.jpg 4\n", "lists 1 images twice, a/1.jpg among them")])
+def test_bad_lists(tmp_path, text, expected):
+    (tmp_path / "list.txt").write_bytes(text)
+    with pytest.raises(UserError) as error:
+        image_list.read_list(tmp_path / "list.txt", 365)
+    assert str(error.value).startswith(str(tmp_path / "list.txt")) and expected in str(error.value)
+
+
+def test_lists_as_people_have_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_list, "_LINES", 2)
+    (tmp_path / "list.txt").write_bytes(b"/a/1.jpg 0\r\nb/with space.jpg\t364\n\n c/quite_long_name.jpg  007\nd.jpg 5")
+    images = image_list.read_list(tmp_path / "list.txt", 365)
+    assert images.names.tolist() == [b"a/1.jpg", b"b/with space.jpg", b"c/quite_long_name.jpg", b"d.jpg"]
+    assert images.labels.tolist() == [0, 364, 7, 5]
+
+
+@pytest.mark.parametrize("source, expected", [
+    ("nowhere", "nowhere is no folder"),
+    ("data.txt", "data.txt is no folder"),
+    (".", "lacks 40 of the 40 images in .*data.txt, a/scene_0/00000000.jpg first: give .*/data_256$"),
+    ("data_256/a", "lacks 40 of .* give .*/data_256$"),
+    ("val_256", "lacks 40 of .* first: give the folder that the list's paths start from")])
+def test_another_folder_is_said_before_the_work(tree, tmp_path, source, expected):
+    with pytest.raises(UserError, match=expected):
+        make(tree, tmp_path / "out", places.Part(tree / source, tree / "data.txt"))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options, expected", [
+    ({"jobs": 0}, "--jobs 0 is out of range"),
+    ({"max_unreadable": -1}, "--max-unreadable -1 is out of range"),
+    ({"seed": -1}, "--seed -1 is out of range")])
+def test_options_out_of_range(tree, tmp_path, options, expected):
+    with pytest.raises(UserError, match=expected):
+        make(tree, tmp_path / "out", **options)
+
+
+def test_one_list_for_both_is_refused(tree, tmp_path):
+    with pytest.raises(UserError, match="are the same: give the training and the validation list"):
+        make(tree, tmp_path / "out", val=places.Part(tree / "data_256", tree / "data.txt"))
+
+
+@pytest.fixture
+def script(root, tree):
+    """Runs create_lmdb.py beside the tree's folders, as a user who stands there."""
+    def run(*arguments):
+        return subprocess.run([sys.executable, root / "scripts" / "create_lmdb.py", *map(str, arguments)], cwd=tree,
+                              capture_output=True, text=True)
+    return run
+
+
+_FILES = "--source data_256 --list data.txt --val-source val_256 --val-list val.txt"
+
+
+def test_script(script, encoded, tmp_path):
+    result = script("places365", *_FILES.split(), "--output", tmp_path / "out", "--jobs", 1)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"places365: 40 training and 12 test images, 1 MB, in {tmp_path / 'out'}\n"
+    assert "writing train_lmdb: 100%" in result.stderr and "image/s" in result.stderr
+    assert content(tmp_path / "out") == content(encoded)
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ("places365 --source data_256 --list data.txt", "places365 needs --val-source, --val-list too"),
+    (f"places365 {_FILES} --val-list nowhere.txt", "cannot read nowhere.txt: No such file"),
+    ("cifar10 --source val_256 --jobs 2", "--jobs is for places365 only")])
+def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
+    result = script(*arguments.split(), "--output", tmp_path / "out")
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith("error: ") and expected in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
