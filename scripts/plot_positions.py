@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 from active_convolution import animation, command, plotting, positions, prototxt  # noqa: E402
+from active_convolution.errors import UserError  # noqa: E402
 from active_convolution.training.run_folder import RunFolder  # noqa: E402
 
 
@@ -19,6 +20,8 @@ def main():
         animation.writer(film)
     history = positions.load_run(source) if source.is_dir() else None
     layers = history.layers() if history else positions.from_caffemodel(source)
+    if film and not history:
+        raise UserError(f"{source} is a single moment: name the folder of a run for --animate")
     stages = positions.by_stage(layers, _network(source))
     pictures = {}
     if output:
@@ -58,8 +61,6 @@ def _arguments():
     arguments = parser.parse_args()
     if not (arguments.output or arguments.animate):
         parser.error("nothing to draw: give --output, --animate or both")
-    if arguments.animate and not arguments.source.is_dir():
-        parser.error("--animate needs the folder of a run: a .caffemodel is a single moment")
     return arguments
 
 

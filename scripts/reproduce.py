@@ -36,11 +36,11 @@ def main():
         if status:
             print("stopped: the same command goes on from here", file=sys.stderr)
             return status
-    errors = results.measure(table, chosen)
-    print(results.caption(table, chosen), end="\n\n")
+    errors = results.measure(table, chosen, *arguments.gpu[:1])
+    print(results.caption(table, chosen, arguments.scale), end="\n\n")
     print(results.text(table, results.lines(table, chosen, errors)), end="\n\n")
     for run in chosen:
-        print(f"{run.name}: {runs.outcome(run) if run in errors else f'{run.iteration()} of {run.max_iter} iterations'}")
+        print(f"{run.name}: {runs.outcome(run) if run in errors else f'{run.iteration():,} of {run.max_iter:,} iterations'}")
     if arguments.json:
         results.save(arguments.json, table, chosen, errors)
         print(f"wrote {arguments.json}")

@@ -1,4 +1,6 @@
 """The synapses of a training run, moving: the pictures of plotting.py over the iterations, as one file."""
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from . import plotting
 from .errors import UserError
 from .files import whole_file
 
-FRAMES = 120            # at most: more records are thinned, the first and the last stay
+FRAMES = 100            # at most: more records are thinned, the first and the last stay
 FRAMES_PER_SECOND = 12
 _DPI = 80
 _WRITERS = {".gif": PillowWriter, ".mp4": FFMpegWriter}
@@ -33,10 +35,14 @@ def animate(history, stages, path):
     if len(history.iterations) < 2:
         raise UserError("positions were recorded only once so far: there is no movement to show yet")
     film = Film(history, stages)
-    with whole_file(path, "wb") as file, scribe.saving(film.figure, file.name, _DPI):
-        for index in film.frames:
-            film.show(index)
-            scribe.grab_frame()
+    with whole_file(path, "wb") as file, tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / f"film{Path(path).suffix.lower()}"    # the writers need a name, and tell formats by it
+        with scribe.saving(film.figure, part, _DPI):
+            for index in film.frames:
+                film.show(index)
+                scribe.grab_frame()
+        with open(part, "rb") as written:
+            shutil.copyfileobj(written, file)
 
 
 class Film:

@@ -1,11 +1,13 @@
 """Pictures of how networks learned, after the paper's Fig. 4, 8 and 10: training loss and test error over the iterations."""
 import numpy as np
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from .errors import UserError
 from .plotting import FAINT, GROUP_COLOURS, INK, PANEL, PIXEL, add_legend, name_axes, new_figure, style
 
-_POINTS = 200       # drawn of a curve, at most: each is the mean of the rows around it, so that the noise does not hide it
+_POINTS = 100       # drawn of a curve, at most: each is the mean of the rows around it, so that the noise does not hide it
+
+_FEW = 12           # points that are marked
 
 
 def draw_curves(sides, warmup_iter=0):
@@ -18,6 +20,7 @@ def draw_curves(sides, warmup_iter=0):
     if not any(sides.values()):
         raise UserError("no run has recorded anything yet: train first")
     figure = new_figure(4 * PANEL, 1.4 * PANEL)
+    figure.get_layout_engine().set(wspace=0.06)
     loss, error = figure.subplots(1, 2)
     last = max(metrics.rows[-1]["iteration"] for runs in sides.values() for metrics in runs)
     for axes, column, factor, label in ((loss, "loss", 1, "training loss"), (error, "test_error", 100, "test error (%)")):
@@ -53,13 +56,15 @@ def _draw_side(axes, name, curves, colour):
         iterations = np.unique(np.concatenate([curve[0] for curve in curves]))
         iterations = iterations[iterations <= min(curve[0][-1] for curve in curves)]
         curves = [(iterations, np.mean([np.interp(iterations, *curve) for curve in curves], axis=0))]
-    axes.plot(*curves[0], color=colour, linewidth=1.4, label=name,
-              marker="o" if len(curves[0][0]) <= 12 else None, markersize=3)
+    axes.plot(*curves[0], color=colour, linewidth=1.4, label=name, clip_on=False,
+              marker="o" if len(curves[0][0]) <= _FEW else None, markersize=3)
 
 
 def _make_logarithmic(axes):
+    """Names the powers of ten, and what lies between where there is but one of them to see."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
     low, high = axes.get_ylim()
-    axes.yaxis.set_minor_formatter(ScalarFormatter() if high / low < 10 else NullFormatter())
-    axes.tick_params(which="both", labelsize=7, colors=INK, length=2, width=0.6)
+    plain = StrMethodFormatter("{x:g}")
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
+    axes.tick_params(which="minor", labelsize=7, colors=INK, length=2, width=0.6)

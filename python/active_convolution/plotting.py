@@ -6,7 +6,7 @@ are plain matplotlib ``Figure`` objects: nothing needs a display, nor touches py
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def output_format(path):
 def save(figure, path):
     """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
     kind = output_format(path)
-    with whole_file(path, "wb") as file:
+    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}):     # TrueType: printers refuse Type 3
         figure.savefig(file, format=kind, dpi=200, facecolor="white")
 
 

@@ -48,5 +48,5 @@ TABLES = {table.number: table for table in (
         for network in ("basic", "bottleneck") for dataset in ("cifar10", "cifar100"))),
     Table(4, "Places365", ("top-1 error", "top-5 error"), tuple(
         Comparison("places365", network, baseline=(None, None), acu=(None, None))
-        for network in ("alexnet", "resnet26")), ten_crop=True),
+        for network in ("alexnet", "residual")), ten_crop=True),
 )}

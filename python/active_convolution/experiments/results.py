@@ -52,10 +52,10 @@ class Line:
 
 # ---- What was measured
 
-def measure(table, runs):
+def measure(table, runs, gpu=None):
     """{run: its errors, per cent, a tuple with an entry per measure of ``table``} of those ``runs`` that are finished.
 
-    Raises UserError where a run is not of the length that is asked for.
+    What must be evaluated is evaluated on device ``gpu``, None for the CPU. Raises UserError where a run is not of the length that is asked for.
     """
     for run in runs:
         if run.started():
@@ -63,19 +63,18 @@ def measure(table, runs):
             if length != run.max_iter:
                 raise UserError(f"{run.folder.path} is a run of {length} iterations, not of {run.max_iter}: give the "
                                 "--scale that it was started with, or another --output")
-    errors = _on_ten_crops if table.ten_crop else _of_last_test
-    return {run: errors(run) for run in runs if run.finished()}
+    return {run: _on_ten_crops(run, gpu) if table.ten_crop else _of_last_test(run) for run in runs if run.finished()}
 
 
 def _of_last_test(run):
     return (100 * run.metrics().last("test_error"),)
 
 
-def _on_ten_crops(run):
+def _on_ten_crops(run, gpu):
     path = run.folder.path / _EVALUATION
     if not path.exists():
         weights = run.folder.snapshots / f"{prototxt.read_net(run.folder.train_val).name}_iter_{run.max_iter}.caffemodel"
-        top1, top5, _ = evaluation.evaluate(run.folder.deploy, weights, run.data, ten_crop=True)
+        top1, top5, _ = evaluation.evaluate(run.folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
         with whole_file(path) as file:
             json.dump({"top1": 100 * top1, "top5": 100 * top5}, file)
     try:
@@ -130,15 +129,15 @@ def text(table, lines):
                      for row in [rows[0], rule, *rows[1:]])
 
 
-def caption(table, runs):
+def caption(table, runs, scale):
     """What the numbers of the table are, in a sentence or two."""
-    lengths = sorted({run.max_iter for run in runs})
+    lengths = " and ".join(f"{length:,}" for length in sorted({run.max_iter for run in runs}))
     seeds = len({run.seed for run in runs})
-    spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
+    spread = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     unknown = any(None in paper for run in runs for paper in run.comparison.paper.values())
-    return (f"Table {table.number}, {table.title}: errors in %{spread}, after "
-            + " and ".join(f"{length:,}" for length in lengths) + " iterations."
-            + (" The paper's figures (arXiv:1703.09076) are not recorded here." if unknown else ""))
+    return (f"Table {table.number}, {table.title}: errors in %, {spread}, after {lengths} iterations"
+            + ("." if scale == 1 else f", {100 * scale:g} % of the paper's.")
+            + (" –: the paper's figure (arXiv:1703.09076) is not recorded here." if unknown else ""))
 
 
 # ---- All numbers

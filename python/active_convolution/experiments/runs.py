@@ -138,7 +138,7 @@ def train_all(runs, jobs=1, gpus=()):
 def outcome(run):
     """A finished run in a few words."""
     metrics = run.metrics()
-    return (f"test error {100 * metrics.last('test_error'):.2f} % after {run.max_iter} iterations, "
+    return (f"test error {100 * metrics.last('test_error'):.2f} % after {run.max_iter:,} iterations, "
             f"{duration(metrics.last('seconds'))}")
 
 
