@@ -103,21 +103,31 @@ def test_durations(seconds, said):
 
 
 @pytest.mark.parametrize("options, complaint", [
-    (["--datasets", "cifar100"], "there is no network {small}/models/cifar100/plain/baseline: "
-     "make it with ./scripts/generate_models.py, or leave its data set out with --datasets"),
-    (["--datasets", "digits"], "table 2 has nothing on digits: its --datasets are cifar10, cifar100"),
-    (["--datasets", "cifar10", "--data", "{small}"], "there is no data set {small}/cifar10: make it with "
-     "./scripts/create_lmdb.py cifar10 --output {small}/cifar10 …, or leave it out with --datasets"),
-    (["--datasets", "cifar10", "--scale", "1.5"], "--scale 1.5 is out of range"),
-    (["--datasets", "cifar10", "--scale", "0"], "--scale 0 is out of range"),
-    (["--datasets", "cifar10", "--seeds", "0"], "--seeds 0 is out of range"),
-    (["--datasets", "cifar10", "--jobs", "0"], "--jobs 0 is out of range"),
-    (["--datasets", "cifar10", "--show", "--figures", "figures"], "no run has recorded anything yet"),
-])
-def test_script_says_what_is_wrong_before_it_trains(small, tmp_path, options, complaint):
-    status, _, stderr = finish(reproduce(*command(small, tmp_path / "runs"),
-                                         *(option.format(small=small) for option in options), cwd=tmp_path))
-    assert status == 1 and stderr.splitlines()[-1].startswith("error: " + complaint.format(small=small))
+    (dict(scale=1.5), "--scale 1.5 is out of range"), (dict(scale=0), "--scale 0 is out of range"),
+    (dict(scale=float("nan")), "--scale nan is out of range"), (dict(seeds=0), "--seeds 0 is out of range")])
+def test_numbers_out_of_range(plan, options, complaint):
+    with pytest.raises(UserError, match=complaint):
+        plan(**options)
+
+
+def test_no_jobs_are_no_way_to_train(plan):
+    with pytest.raises(UserError, match="--jobs 0 is out of range"):
+        runs.train_all(plan(), jobs=0)
+
+
+def test_missing_networks_and_data(plan, small, tmp_path):
+    with pytest.raises(UserError, match="there is no network .*models/cifar100/plain/baseline: make it with "
+                       "./scripts/generate_models.py, or leave its data set out with --datasets"):
+        runs.plan(runs.choose(TABLE), small / "models", small / "data", tmp_path)
+    planned = runs.plan(runs.choose(TABLE, ["cifar10"]), small / "models", tmp_path, tmp_path / "runs")
+    with pytest.raises(UserError, match="there is no data set .*/cifar10: make it with ./scripts/create_lmdb.py cifar10 "
+                       "--output .*/cifar10 …, or leave it out with --datasets"):
+        runs.check(planned)
+
+
+def test_script_says_what_is_wrong_before_it_trains(small, tmp_path):
+    status, stdout, stderr = finish(reproduce(*command(small, tmp_path / "runs")))
+    assert (status, stdout) == (1, "") and stderr.startswith("error: there is no network") and stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -129,7 +139,7 @@ def done(small, tmp_path_factory):
     above = tmp_path_factory.mktemp("done")
     status, stdout, stderr = finish(reproduce(*command(small, above / "runs", "--datasets", "cifar10", "--seeds", 2,
                                                        "--jobs", 2, "--json", above / "table.json",
-                                                       "--figures", above / "figures")))
+                                                       "--figures", above / "figures", "--format", "svg")))
     assert status == 0, stderr
     return above, stdout, stderr
 
@@ -158,7 +168,7 @@ def test_prints_saves_and_draws_what_came_out(done):
     spread = abs(one - two) / 2 ** 0.5
     assert re.search(rf"^\|  +\|  +\| acu +\| 7\.33 +\| {(one + two) / 2:.2f} ± {spread:.2f} +\| 2 +\| \d+ s +\|$", stdout, re.M)
     assert {path.name for path in (above / "figures").iterdir()} == {
-        "cifar10_plain_curves.png", "cifar10_plain_positions.png", "cifar10_plain_movement.png"}
+        "cifar10_plain_curves.svg", "cifar10_plain_positions.svg", "cifar10_plain_movement.svg"}
 
 
 def test_finished_runs_are_not_touched(done, small):
@@ -181,31 +191,35 @@ def test_runs_of_other_settings_are_refused(done, small):
     assert tree(above / "runs") == before
 
 
-@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)], ids=["Ctrl-C", "TERM"])
-def test_a_stopped_table_goes_on_with_the_same_command(small, tmp_path, number, send):
-    """Both runs at work take a snapshot; nothing of them is trained twice."""
-    call = command(small, tmp_path, "--datasets", "cifar10", "--jobs", 2, scale=1)
+def stopped_by(send, call, folders):
+    """Lets both runs of ``call`` begin, and ``send(pid)`` stop them; the iterations where they did. Each has a snapshot."""
     process = reproduce(*call, start_new_session=True)
-    folders = [tmp_path / name for name in NAMES[:2]]
     while not all((folder / "metrics.csv").exists() for folder in folders):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    send(process.pid, number)
+    send(process.pid)
     status, stdout, stderr = finish(process)
-    assert status == 130 and "Table" not in stdout and "Traceback" not in stderr
+    assert (status, stdout) == (130, "") and "Traceback" not in stderr
     assert stderr.endswith("stopped: the same command goes on from here\n")
     stopped = [iterations(folder)[-1] for folder in folders]
-    kept = [(folder / "metrics.csv").read_text() for folder in folders]
-    assert min(stopped) < MAX_ITER
+    assert max(stopped) < MAX_ITER
     for folder, last in zip(folders, stopped):
         assert len(list(folder.glob(f"snapshots/*_iter_{last}.solverstate"))) == 1
+    return stopped
 
-    status, stdout, stderr = finish(reproduce(*call))
-    assert status == 0, stderr
-    for folder, text, last in zip(folders, kept, stopped):
-        assert (folder / "metrics.csv").read_text().startswith(text)
+
+def test_a_stopped_table_goes_on_with_the_same_command(small, tmp_path):
+    """First `kill`, which only this process sees, then Ctrl-C, which all processes of the terminal do."""
+    call = command(small, tmp_path, "--datasets", "cifar10", "--jobs", 2, scale=1)
+    folders = [tmp_path / name for name in NAMES[:2]]
+    first = stopped_by(lambda pid: os.kill(pid, signal.SIGTERM), call, folders)
+    kept = [(folder / "metrics.csv").read_text() for folder in folders]
+    second = stopped_by(lambda pid: os.killpg(pid, signal.SIGINT), call, folders)
+    assert all(before <= after for before, after in zip(first, second))
+    assert finish(reproduce(*call))[0] == 0
+    for folder, text in zip(folders, kept):
+        assert (folder / "metrics.csv").read_text().startswith(text), "trained twice"
         assert iterations(folder)[-1] == MAX_ITER and len(set(iterations(folder))) == len(iterations(folder))
-    assert f"8.01              | {100 * Metrics.load(folders[0] / 'metrics.csv').last('test_error'):.2f}" in stdout
 
 
 def test_a_failure_stops_the_others_and_says_which(small, tmp_path):
