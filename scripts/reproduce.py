@@ -17,12 +17,12 @@ and prints the table with the paper's errors beside the measured ones.
   --table 3   the basic and the bottleneck residual network on CIFAR-10 and CIFAR-100
   --table 4   AlexNet and the 26-layer residual network on Places365
 
-DIR holds the data sets that create_lmdb.py made, each under its name: cifar10, cifar100, places365. Each run has a folder
-RUNS/<dataset>_<network>_<variant>_seed<S>, as train.py fills it. Finished runs are not trained again, and unfinished ones
-go on from their last snapshot: after Ctrl-C, give the same command."""
+DIR holds the data sets that create_lmdb.py made, each under its name: cifar10, cifar100, places365. Each run has a
+folder RUNS/<dataset>_<network>_<variant>_seed<S>, as train.py fills it. Finished runs are not trained again, and
+unfinished ones go on from their last snapshot: after Ctrl-C, give the same command."""
 _EXAMPLE = """\
 example:
-  ./scripts/reproduce.py --table 2 --datasets cifar10 --scale 0.025 --seeds 3 --jobs 2 --data data --output runs/table2"""
+  ./scripts/reproduce.py --table 2 --datasets cifar10 --scale 0.025 --seeds 3 --jobs 2 --data data --output runs"""
 
 
 def main():
@@ -40,7 +40,8 @@ def main():
     print(results.caption(table, chosen, arguments.scale), end="\n\n")
     print(results.text(table, results.lines(table, chosen, errors)), end="\n\n")
     for run in chosen:
-        print(f"{run.name}: {runs.outcome(run) if run in errors else f'{run.iteration():,} of {run.max_iter:,} iterations'}")
+        far = f"{run.iteration():,} of {run.max_iter:,} iterations"
+        print(f"{run.name}: {runs.outcome(run) if run in errors else far}")
     if arguments.json:
         results.save(arguments.json, table, chosen, errors)
         print(f"wrote {arguments.json}")
@@ -56,12 +57,13 @@ def _arguments():
     parser.add_argument("--table", type=int, required=True, choices=sorted(paper.TABLES))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the data sets")
     parser.add_argument("--output", type=Path, required=True, metavar="RUNS", help="the folder of the runs")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all of the table)")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F",
                         help="shorten every schedule to this fraction, warm-up and learning-rate steps included")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each network, seeds 1 to N (default: 1)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N",
+                        help="runs of each network, with the seeds 1 to N (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, metavar="K",
-                        help="train K runs at a time (default: 1); each has cores/K threads, or OMP_NUM_THREADS of them")
+                        help="train K runs at a time (default: 1), each with OMP_NUM_THREADS threads, or cores/K")
     parser.add_argument("--gpu", type=int, nargs="+", default=(), metavar="ID",
                         help="train on these GPUs, a run on one (default: on the CPU)")
     parser.add_argument("--models", type=Path, default=fork.ROOT / "models", metavar="DIR",
@@ -69,8 +71,8 @@ def _arguments():
     parser.add_argument("--show", action="store_true", help="train nothing: show what has been trained so far")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, of each run too, to FILE")
     parser.add_argument("--figures", type=Path, metavar="FOLDER",
-                        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run the "
-                        "learned positions (5, 9, 12) and how they moved (6)")
+                        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run "
+                        "the learned positions (5, 9, 12) and how they moved (6)")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=["png"], help="of the figures (default: png)")
     return parser.parse_args()
 

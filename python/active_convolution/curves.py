@@ -1,11 +1,11 @@
-"""Pictures of how networks learned, after the paper's Fig. 4, 8 and 10: training loss and test error over the iterations."""
+"""Pictures of how networks learned, after the paper's Fig. 4, 8 and 10: loss and error over the iterations."""
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from .errors import UserError
 from .plotting import FAINT, GROUP_COLOURS, INK, PANEL, PIXEL, add_legend, name_axes, new_figure, style
 
-_POINTS = 100       # drawn of a curve, at most: each is the mean of the rows around it, so that the noise does not hide it
+_POINTS = 100       # drawn of a curve, at most: each is the mean of the rows around it, so that noise does not hide it
 
 _FEW = 12           # points that are marked
 
@@ -23,7 +23,8 @@ def draw_curves(sides, warmup_iter=0):
     figure.get_layout_engine().set(wspace=0.06)
     loss, error = figure.subplots(1, 2)
     last = max(metrics.rows[-1]["iteration"] for runs in sides.values() for metrics in runs)
-    for axes, column, factor, label in ((loss, "loss", 1, "training loss"), (error, "test_error", 100, "test error (%)")):
+    for axes, column, factor, label in ((loss, "loss", 1, "training loss"),
+                                        (error, "test_error", 100, "test error (%)")):
         for index, (name, runs) in enumerate(sides.items()):
             _draw_side(axes, name, [_curve(metrics, column, factor) for metrics in runs], GROUP_COLOURS[index])
         if 0 < warmup_iter <= last:

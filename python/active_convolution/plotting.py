@@ -103,8 +103,8 @@ def _draw_rows(rows, head=""):
 def _planes(rows, head="", reach=None):
     """A Figure with the plane of each layer of ``rows``, lists of LayerPositions, and a list of (layer, its axes).
 
-    ``head`` goes above the name of each row's y axis, with the row's number in it. The planes show ``reach`` pixels each
-    way; without it, all that there is to see.
+    ``head`` goes before the name of each row's y axis, with the row's number in it. The planes show ``reach`` pixels
+    each way; without it, all that there is to see.
     """
     reach = reach or _reach(points for row in rows for layer in row for points in (layer.xy, _start(layer)))
     columns, panels = max(map(len, rows)), []
@@ -209,10 +209,8 @@ def _add_timed_lines(axes, iterations, lines, width):
 # ---- An animation: see animation.py
 
 def draw_film(stages, history):
-    """A Figure like draw_stages's, with room for all that ``history`` recorded, and a list of (layer, what moves).
-
-    What moves in a layer are the dots of each position group, Line2D, and a LineCollection for the paths behind them.
-    """
+    """A Figure like draw_stages's, with room for all that ``history`` (positions.History) recorded, and what moves in it:
+    a list of (layer, the Line2D of each position group's dots, an empty LineCollection for the paths behind them)."""
     rows = _rows(stages)
     figure, panels = _planes(rows, _head(rows), _reach(map(history.positions, history.names)))
     moving = []

@@ -9,13 +9,17 @@ from active_convolution.training.run_folder import RunFolder
 
 import training_runs
 
-MAX_ITER = training_runs.MAX_ITER
+TIMES = 25                                      # as long as in training_runs.py: a full run takes many seconds
+MAX_ITER = TIMES * training_runs.MAX_ITER
+SCALE, ITERATIONS = 0.002, 12                   # of the runs that a test waits for
 
 
 def write_models(folder):
     """The tiny network as cifar10/plain; returns ``folder``."""
-    small = dataclasses.replace(training_runs.TINY, network="plain",
-                                dataset=dataclasses.replace(training_runs.TINY.dataset, name="cifar10"))
+    digits = training_runs.TINY.dataset
+    dataset = dataclasses.replace(digits, name="cifar10", max_iter=MAX_ITER, warmup_iter=TIMES * digits.warmup_iter,
+                                  steps=tuple(TIMES * step for step in digits.steps))
+    small = dataclasses.replace(training_runs.TINY, network="plain", dataset=dataset)
     for variant in models.VARIANTS:
         (folder / "cifar10/plain" / variant).mkdir(parents=True)
         for kind in models.KINDS:
@@ -32,16 +36,15 @@ def write_data(folder, digits):
     return folder
 
 
-def make_run(folder, errors, seconds=60, max_iter=MAX_ITER, solver=True):
-    """A run folder with a metrics.csv as if it had been trained: ``errors`` {iteration: test error} and a falling loss."""
+def make_run(folder, errors, seconds=60, max_iter=MAX_ITER):
+    """A run folder as if it had been trained: metrics.csv has ``errors``, {iteration: error}, and a falling loss."""
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
-    if solver:
-        run.solver.write_text(f"max_iter: {max_iter}\n")
+    run.solver.write_text(f"max_iter: {max_iter}\n")
     run.train_val.write_text('name: "cifar10_plain_acu"\n')
     metrics = Metrics()
     for iteration in range(1, max([*errors, 1]) + 1):
         tested = {"test_error": errors[iteration], "test_loss": 1} if iteration in errors else {}
-        metrics.append(iteration, loss=3 / iteration, learning_rate=0.1, seconds=seconds * iteration / max(errors), **tested)
+        metrics.append(iteration, loss=3 / iteration, seconds=seconds * iteration / max(errors), **tested)
     metrics.save(run.metrics)
     return run

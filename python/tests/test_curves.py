@@ -20,7 +20,8 @@ def line(axes, label):
 
 
 def test_loss_and_error_of_both_sides():
-    sides = {"ordinary": [metrics([2, 1, 0.5, 0.25], {2: 0.5, 4: 0.4})], "active": [metrics([2, 1, 0.4, 0.2], {4: 0.3})]}
+    sides = {"ordinary": [metrics([2, 1, 0.5, 0.25], {2: 0.5, 4: 0.4})],
+             "active": [metrics([2, 1, 0.4, 0.2], {4: 0.3})]}
     figure = curves.draw_curves(sides, warmup_iter=3)
     loss, error = figure.axes
     assert [axes.get_ylabel() for axes in figure.axes] == ["training loss", "test error (%)"]

@@ -1,4 +1,6 @@
 """The figures of a table, drawn from made runs."""
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -25,11 +27,11 @@ def make(run, root):
     """As if it had been trained, with positions where it is active; warm-up until iteration 10000."""
     folder = make_run(run.folder.path, {15: 0.6, 30: 0.5})
     for name in ("train_val", "deploy"):
-        (folder.path / f"{name}.prototxt").write_text((root / f"models/cifar10/plain/{run.variant}/{name}.prototxt").read_text())
+        shutil.copy(root / f"models/cifar10/plain/{run.variant}/{name}.prototxt", folder.path)
     if run.variant == "acu":
         grid = positions.grid((3, 3))[None]
-        layers = [positions.LayerPositions(f"conv{stage}/{index}", "ActiveConvolution", (3, 3), grid * (1 + 0.1 * stage), grid)
-                  for stage in (1, 2, 3) for index in (1, 2)]
+        layers = [positions.LayerPositions(f"conv{stage}/{index}", "ActiveConvolution", (3, 3),
+                                           grid * (1 + 0.1 * stage), grid) for stage in (1, 2, 3) for index in (1, 2)]
         history(layers, [0, 10, 20, 30]).save(folder.positions)
 
 

@@ -1,6 +1,6 @@
 """Tables of made runs: which errors count, what is printed and what is saved."""
+import dataclasses
 import json
-import statistics
 
 import pytest
 
@@ -8,7 +8,7 @@ from active_convolution import evaluation
 from active_convolution.errors import UserError
 from active_convolution.experiments import paper, results, runs
 
-from experiment_runs import make_run, write_models
+from experiment_runs import SCALE, make_run, write_models
 
 TABLE = paper.TABLES[2]
 
@@ -22,7 +22,8 @@ def models_folder(tmp_path_factory):
 def plan(models_folder, tmp_path):
     """The runs of cifar10/plain, 12 iterations each, in tmp_path/runs."""
     def make(seeds):
-        return runs.plan(runs.choose(TABLE, ["cifar10"]), models_folder, tmp_path / "data", tmp_path / "runs", 0.05, seeds)
+        return runs.plan(runs.choose(TABLE, ["cifar10"]), models_folder, tmp_path / "data", tmp_path / "runs",
+                         SCALE, seeds)
     return make
 
 
@@ -54,7 +55,8 @@ def test_mean_and_sample_spread_over_seeds(plan):
     fill(planned, {(variant, seed): {12: error} for variant, errors in (("baseline", baseline), ("acu", acu))
                    for seed, error in enumerate(errors, start=1)})
     lines = made_lines(planned)
-    assert [(line.side, line.paper) for line in lines] == [("baseline", (8.01,)), ("acu", (7.33,)), ("improvement", (0.68,))]
+    assert [line.side for line in lines] == ["baseline", "acu", "improvement"]
+    assert [line.paper for line in lines] == [(8.01,), (7.33,), (pytest.approx(0.68),)]
     gains = [100 * (before - after) for before, after in zip(baseline, acu)]
     for line, numbers in zip(lines, ([40, 44, 45], [39, 40, 47], gains)):
         cell, = line.cells
@@ -92,7 +94,7 @@ def test_caption_says_what_the_numbers_are(plan):
 
 def test_unknown_figures_are_dashes(plan):
     unknown = paper.Comparison("cifar10", "plain", baseline=(None,), acu=(None,))
-    planned = [runs.Run(unknown, run.variant, run.seed, run.max_iter, run.model, run.data, run.folder) for run in plan(1)]
+    planned = [dataclasses.replace(run, comparison=unknown) for run in plan(1)]
     lines = made_lines(planned)
     assert [line.paper for line in lines] == [(None,)] * 3
     assert "| –  " in results.text(TABLE, lines) and "–: the paper's figure" in results.caption(TABLE, planned, 1)
@@ -131,8 +133,8 @@ def test_everything_is_saved(plan, tmp_path):
     results.save(tmp_path / "new/table.json", TABLE, planned, results.measure(TABLE, planned))
     saved = json.loads((tmp_path / "new/table.json").read_text())
     assert saved["table"] == 2 and saved["measures"] == ["test error"]
-    assert saved["lines"][0] == {"dataset": "cifar10", "network": "plain", "side": "baseline", "paper": [8.01], "measured": [
-        {"n": 2, "mean": 37.5, "spread": pytest.approx(statistics.stdev([50, 25]))}]}
+    assert saved["lines"][0] == {"dataset": "cifar10", "network": "plain", "side": "baseline", "paper": [8.01],
+                                 "measured": [{"n": 2, "mean": 37.5, "spread": pytest.approx(312.5 ** 0.5)}]}
     assert saved["lines"][1]["measured"] == [{"n": 0, "mean": None, "spread": None}]
     one = {(run["variant"], run["seed"]): run for run in saved["runs"]}
     assert one["baseline", 2]["errors"] == [25] and one["baseline", 2]["seconds"] == 60

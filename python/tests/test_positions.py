@@ -241,8 +241,8 @@ def test_a_stage_has_one_resolution(pb2):
     net = pb2.NetParameter()
     net.layer.add(name="data", type="Input", top=["data"])
     for name, bottom, parameter in (
-            ("a", "data", dict(stride=[1])), ("b", "a", dict(stride=[2])), ("c", "b", {}), ("d", "c", dict(stride_h=2, stride_w=2)),
-            ("e", "d", dict(stride=[1, 1]))):
+            ("a", "data", dict(stride=[1])), ("b", "a", dict(stride=[2])), ("c", "b", {}),
+            ("d", "c", dict(stride_h=2, stride_w=2)), ("e", "d", dict(stride=[1, 1]))):
         net.layer.add(name=name, type="ActiveConvolution", bottom=[bottom], top=[name], convolution_param=parameter)
     net.layer.add(name="pool", type="Pooling", bottom=["e"], top=["pool"], pooling_param=dict(stride=2))
     net.layer.add(name="relu", type="ReLU", bottom=["pool"], top=["pool"])

@@ -5,7 +5,7 @@ would be chosen by the test images. An unfinished run counts nowhere. A table wh
 (Places365) evaluates each finished run's last snapshot once, and keeps what came out in the run's folder.
 
 Over the seeds, a cell is the mean and the sample standard deviation (with n − 1), the latter from two runs on. The
-improvement is baseline − acu, per cent points, run by run of the same seed: those saw the same images in the same order.
+improvement is baseline − acu, per cent points, run by run of the same seed: those begin with the same weights.
 """
 import dataclasses
 import json
@@ -15,6 +15,7 @@ from .. import evaluation, prototxt
 from ..errors import UserError
 from ..files import whole_file
 from ..models import VARIANTS
+from .paper import Comparison
 from .runs import duration
 
 _EVALUATION = "evaluation.json"     # in a run's folder: the errors of its last snapshot on ten crops, per cent
@@ -41,9 +42,9 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line of a table: ``side`` is a variant or "improvement"; ``paper`` (numbers or None) and ``cells`` (Cell) have
-    an entry per measure, per cent; ``seconds`` is a Cell of each run's training time, None for the improvement."""
-    comparison: object
+    """One line of a table: ``side`` is a variant or "improvement"; ``paper`` (numbers or None) and ``cells`` (Cell)
+    have an entry per measure, per cent; ``seconds`` is a Cell of the runs' training times, None for the improvement."""
+    comparison: Comparison
     side: str
     paper: tuple
     cells: tuple
@@ -55,7 +56,8 @@ class Line:
 def measure(table, runs, gpu=None):
     """{run: its errors, per cent, a tuple with an entry per measure of ``table``} of those ``runs`` that are finished.
 
-    What must be evaluated is evaluated on device ``gpu``, None for the CPU. Raises UserError where a run is not of the length that is asked for.
+    What must be evaluated is evaluated on device ``gpu``, None for the CPU. Raises UserError where a run is not of the
+    length that is asked for.
     """
     for run in runs:
         if run.started():
@@ -71,10 +73,10 @@ def _of_last_test(run):
 
 
 def _on_ten_crops(run, gpu):
-    path = run.folder.path / _EVALUATION
+    folder, path = run.folder, run.folder.path / _EVALUATION
     if not path.exists():
-        weights = run.folder.snapshots / f"{prototxt.read_net(run.folder.train_val).name}_iter_{run.max_iter}.caffemodel"
-        top1, top5, _ = evaluation.evaluate(run.folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
+        weights = folder.snapshots / f"{prototxt.read_net(folder.train_val).name}_iter_{run.max_iter}.caffemodel"
+        top1, top5, _ = evaluation.evaluate(folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
         with whole_file(path) as file:
             json.dump({"top1": 100 * top1, "top5": 100 * top5}, file)
     try:
@@ -90,20 +92,22 @@ def lines(table, runs, errors):
     """The lines of ``table``, three for each comparison that ``runs`` belong to; ``errors`` is what measure gave."""
     result = []
     for comparison in dict.fromkeys(run.comparison for run in runs):
-        measured = {variant: {run.seed: errors[run] for run in runs if run in errors
-                              and (run.comparison, run.variant) == (comparison, variant)} for variant in VARIANTS}
-        for variant in VARIANTS:
-            seconds = [run.metrics().last("seconds") for run in errors
-                       if (run.comparison, run.variant) == (comparison, variant)]
+        sides = {variant: {run.seed: run for run in errors if (run.comparison, run.variant) == (comparison, variant)}
+                 for variant in VARIANTS}
+        for variant, side in sides.items():
             result.append(Line(comparison, variant, comparison.paper[variant],
-                               _cells(table, measured[variant].values()), Cell.of(seconds)))
-        paper = tuple(None if None in pair else round(pair[0] - pair[1], 2)
-                      for pair in zip(*(comparison.paper[variant] for variant in VARIANTS)))
-        baseline, acu = (measured[variant] for variant in VARIANTS)
-        gains = [tuple(before - after for before, after in zip(baseline[seed], acu[seed]))
-                 for seed in baseline if seed in acu]
-        result.append(Line(comparison, "improvement", paper, _cells(table, gains)))
+                               _cells(table, [errors[run] for run in side.values()]),
+                               Cell.of(run.metrics().last("seconds") for run in side.values())))
+        result.append(_improvement(table, comparison, errors, *sides.values()))
     return result
+
+
+def _improvement(table, comparison, errors, baseline, acu):
+    """The line of the differences; ``baseline`` and ``acu`` map seeds to runs."""
+    def difference(before, after):
+        return tuple(None if None in pair else pair[0] - pair[1] for pair in zip(before, after))
+    gains = [difference(errors[baseline[seed]], errors[acu[seed]]) for seed in baseline if seed in acu]
+    return Line(comparison, "improvement", difference(comparison.baseline, comparison.acu), _cells(table, gains))
 
 
 def _cells(table, errors):
@@ -117,8 +121,8 @@ def text(table, lines):
         heads += [f"{name}, paper", "measured"]
     rows = [heads + ["runs", "time each"]]
     for line in lines:
-        row = [line.comparison.dataset, line.comparison.network, line.side] if line.side == VARIANTS[0] else \
-            ["", "", line.side]
+        first = line.side == VARIANTS[0]
+        row = [line.comparison.dataset if first else "", line.comparison.network if first else "", line.side]
         for paper, cell in zip(line.paper, line.cells):
             row += ["–" if paper is None else f"{paper:.2f}", str(cell)]
         time = duration(line.seconds.mean) if line.seconds and line.seconds.n else ""

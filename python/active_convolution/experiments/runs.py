@@ -67,7 +67,8 @@ def choose(table, datasets=None):
     """The comparisons of ``table`` on the named ``datasets``, on all of its own where that is None."""
     for name in datasets or ():
         if name not in table.datasets:
-            raise UserError(f"table {table.number} has nothing on {name}: its --datasets are {', '.join(table.datasets)}")
+            raise UserError(f"table {table.number} has nothing on {name}: its --datasets are "
+                            + ", ".join(table.datasets))
     return [comparison for comparison in table.comparisons if not datasets or comparison.dataset in datasets]
 
 
@@ -79,7 +80,7 @@ def plan(comparisons, models, data, output, scale=1.0, seeds=1):
     network is missing.
     """
     if not 0 < scale <= 1:
-        raise UserError(f"--scale {scale:g} is out of range: give a fraction of the paper's iterations, above 0 up to 1")
+        raise UserError(f"--scale {scale:g} is out of range: give a fraction of the full schedule, above 0, 1 at most")
     if seeds < 1:
         raise UserError(f"--seeds {seeds} is out of range: give the number of runs for each network, at least 1")
     lengths = {(comparison, variant): _length(Path(models) / comparison.name, variant, scale)
@@ -91,8 +92,8 @@ def plan(comparisons, models, data, output, scale=1.0, seeds=1):
 
 def _length(model, variant, scale):
     if not (model / variant).is_dir():
-        raise UserError(f"there is no network {model / variant}: make it with ./scripts/generate_models.py, or leave its "
-                        "data set out with --datasets")
+        raise UserError(f"there is no network {model / variant}: make it with ./scripts/generate_models.py, or leave "
+                        "its data set out with --datasets")
     return max(1, round(scale * prototxt.read_solver(model / variant / "solver.prototxt").max_iter))
 
 
@@ -115,8 +116,8 @@ def check(runs):
 def train_all(runs, jobs=1, gpus=()):
     """Trains those of ``runs`` that are not finished, up to ``jobs`` at a time, each in a process of its own.
 
-    Each has cores/jobs threads, unless OMP_NUM_THREADS says otherwise, and the least busy of the devices ``gpus``;
-    the CPU where there is none. Returns 0, or 130 after Ctrl-C or SIGTERM, which snapshot and stop all of them. Where one
+    Each has cores/jobs threads, unless OMP_NUM_THREADS says otherwise, and the least busy of the devices ``gpus``; the
+    CPU where there is none. Returns 0, or 130 after Ctrl-C or SIGTERM, which snapshot and stop all of them. Where one
     fails, the others are stopped too, and UserError says which and why; the same call goes on from there.
     """
     if jobs < 1:
