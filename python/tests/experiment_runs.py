@@ -9,9 +9,9 @@ from active_convolution.training.run_folder import RunFolder
 
 import training_runs
 
-TIMES = 25                                      # as long as in training_runs.py: a full run takes many seconds
+TIMES = 100                                     # as long as in training_runs.py: a full run takes many seconds
 MAX_ITER = TIMES * training_runs.MAX_ITER
-SCALE, ITERATIONS = 0.002, 12                   # of the runs that a test waits for
+SCALE, ITERATIONS = 0.0005, 12                  # of the runs that a test waits for
 
 
 def write_models(folder):

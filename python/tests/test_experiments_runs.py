@@ -76,7 +76,7 @@ def test_both_sides_of_each_seed_in_the_folders_of_the_contract(plan, small, tmp
 
 def test_scale_is_rounded_to_iterations(plan):
     assert {run.max_iter for run in plan(scale=1)} == {MAX_ITER}
-    assert {run.max_iter for run in plan(scale=0.0011)} == {7}, "6.6"
+    assert {run.max_iter for run in plan(scale=0.00028)} == {7}, "6.72"
     assert {run.max_iter for run in plan(scale=1e-9)} == {1}
 
 
