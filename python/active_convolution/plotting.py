@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))       # early is light, late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1             # inches
+WIDTH = 4 * PANEL       # of a figure whose panels get smaller rather than it wider
 RECORDS_DRAWN = 120     # a path through more records looks the same, and makes a vector file heavy
 
 
@@ -48,7 +49,7 @@ def output_format(path):
 def save(figure, path):
     """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
     kind = output_format(path)
-    with whole_file(path, "wb") as file:
+    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}):     # TrueType: printers refuse Type 3
         figure.savefig(file, format=kind, dpi=200, facecolor="white")
 
 
@@ -77,21 +78,56 @@ def draw_positions(layers):
     went; where no start is known they are the kernel's grid, without lines. Colours tell position groups apart.
     """
     layers = drawable(layers)
-    reach = _reach(points for layer in layers for points in (layer.xy, _start(layer)))
-    rows, columns = _arrange(len(layers))
-    figure = _figure(columns * PANEL, rows * (PANEL + 0.15))
-    for index, layer in enumerate(layers):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_plane(axes, layer, reach)
+    _, columns = _arrange(len(layers))
+    return _draw_rows([layers[first:first + columns] for first in range(0, len(layers), columns)])
+
+
+def draw_stages(stages):
+    """The same with a row per stage of the network: ``stages`` is what positions.by_stage gives."""
+    rows = _rows(stages)
+    return _draw_rows(rows, _head(rows))
+
+
+def _rows(stages):
+    """The layers to draw of each stage that has some."""
+    chosen = drawable([layer for stage in stages for layer in stage])
+    return [row for stage in stages if (row := [layer for layer in stage if layer in chosen])]
+
+
+def _head(rows):
+    return "stage {}\n\n" if len(rows) > 1 else ""
+
+
+def _draw_rows(rows, head=""):
+    figure, panels = _planes(rows, head)
+    for layer, axes in panels:
         for group, (start, xy) in enumerate(zip(_start(layer), layer.xy)):
             if layer.start is not None:
                 axes.add_collection(LineCollection(np.stack([start, xy], axis=1), linewidths=1.3, alpha=0.7,
                                                    colors=_colour(group)))
-        _draw_dots(axes, layer, _dot(reach))
-        _name_axes(axes, "x (pixels)" if index + columns >= len(layers) else "",
-                   "y (pixels)" if index % columns == 0 else "")
-    _legend(figure)
+        _draw_dots(axes, layer, _dot(axes))
+    add_legend(figure)
     return figure
+
+
+def _planes(rows, head="", reach=None):
+    """A Figure with the plane of each layer of ``rows``, lists of LayerPositions, and a list of (layer, its axes).
+
+    ``head`` goes before the name of each row's y axis, with the row's number in it. The planes show ``reach`` pixels
+    each way; without it, all that there is to see.
+    """
+    reach = reach or _reach(points for row in rows for layer in row for points in (layer.xy, _start(layer)))
+    columns, panels = max(map(len, rows)), []
+    panel = np.clip(WIDTH / columns, PANEL / 2, PANEL)
+    figure = new_figure(columns * panel, len(rows) * (panel + 0.15))
+    for row, layers in enumerate(rows):
+        for column, layer in enumerate(layers):
+            axes = figure.add_subplot(len(rows), columns, row * columns + column + 1)
+            _draw_plane(axes, layer, reach)
+            lowest = row + 1 == len(rows) or column >= len(rows[row + 1])
+            name_axes(axes, "x (pixels)" if lowest else "", head.format(row + 1) + "y (pixels)" if column == 0 else "")
+            panels.append((layer, axes))
+    return figure, panels
 
 
 def _start(layer):
@@ -106,18 +142,19 @@ def _draw_plane(axes, layer, reach):
         axes.axhline(edge, color="white", linewidth=1.6, zorder=0)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    _style(axes, layer.name)
-    size = _dot(reach)
+    style(axes, layer.name)
+    size = _dot(axes)
     axes.plot(*_start(layer).reshape(-1, 2).T, "o", markersize=1.5 * size, markerfacecolor="none",
               markeredgecolor=FAINT, markeredgewidth=0.8, label="kernel grid" if layer.start is None else "start")
     axes.plot(0, 0, "+", markersize=1.9 * size, color=INK, markeredgewidth=0.9, label="base pixel", zorder=4)
 
 
 def _draw_dots(axes, layer, size):
-    """The learned positions, as dots of ``size`` points that fit into the hollow markers of the start."""
-    for group, xy in enumerate(layer.xy):
-        axes.plot(*xy.T, "o", markersize=size, color=_colour(group), markeredgewidth=0, zorder=3,
-                  label="learned" if group == 0 else f"learned, group {group + 1}")
+    """The learned positions, as dots of ``size`` points that fit into the hollow markers of the start: a Line2D for
+    each position group."""
+    return [axes.plot(*xy.T, "o", markersize=size, color=_colour(group), markeredgewidth=0, zorder=3,
+                      label="learned" if group == 0 else f"learned, group {group + 1}")[0]
+            for group, xy in enumerate(layer.xy)]
 
 
 # ---- Fig. 6: how they move
@@ -138,23 +175,23 @@ def draw_movement(history):
     moved = [np.linalg.norm(path - path[0], axis=-1) for path in paths]
     reach, height = _reach(paths), max(1.08 * max(map(np.max, moved)), 0.05)
     rows, columns = _arrange(len(layers))
-    figure = _figure(columns * PANEL, rows * (1.5 * PANEL + 0.5))
+    figure = new_figure(columns * PANEL, rows * (1.5 * PANEL + 0.5))
     cells = figure.add_gridspec(3 * rows - 1, columns, height_ratios=[2, 1, 0.05] * (rows - 1) + [2, 1])
     for index, layer in enumerate(layers):
         row, column = divmod(index, columns)
         plane, curves = (figure.add_subplot(cells[3 * row + part, column]) for part in (0, 1))
         _draw_paths(plane, layer, reach, iterations[keep], paths[index])
         _draw_curves(curves, history, height, iterations[keep], moved[index])
-        _name_axes(plane, "x (pixels)", "y (pixels)" if column == 0 else "")
-        _name_axes(curves, "iterations", "moved (pixels)" if column == 0 else "")
-    _legend(figure)
+        name_axes(plane, "x (pixels)", "y (pixels)" if column == 0 else "")
+        name_axes(curves, "iterations", "moved (pixels)" if column == 0 else "")
+    add_legend(figure)
     return figure
 
 
 def _draw_paths(axes, layer, reach, iterations, path):
     _draw_plane(axes, layer, reach)
     _add_timed_lines(axes, iterations, np.moveaxis(path, 0, -2).reshape(-1, len(iterations), 2), 1.6)
-    _draw_dots(axes, layer, 0.6 * _dot(reach))
+    _draw_dots(axes, layer, 0.6 * _dot(axes))
 
 
 def _draw_curves(axes, history, height, iterations, moved):
@@ -167,7 +204,7 @@ def _draw_curves(axes, history, height, iterations, moved):
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    _style(axes)
+    style(axes)
 
 
 def _add_timed_lines(axes, iterations, lines, width):
@@ -179,7 +216,24 @@ def _add_timed_lines(axes, iterations, lines, width):
     axes.add_collection(collection, autolim=False)
 
 
-# ---- What both share
+# ---- An animation: see animation.py
+
+def draw_film(stages, history):
+    """A Figure like draw_stages's, with room for all that ``history`` (positions.History) recorded, and what moves in it:
+    a list of (layer, the Line2D of each position group's dots, an empty LineCollection for the paths behind them)."""
+    rows = _rows(stages)
+    figure, panels = _planes(rows, _head(rows), _reach(map(history.positions, history.names)))
+    moving = []
+    for layer, axes in panels:
+        trails = LineCollection([], linewidths=1, alpha=0.5, colors=[_colour(group) for group in range(len(layer.xy))
+                                                                     for _ in range(layer.xy.shape[1])])
+        axes.add_collection(trails, autolim=False)
+        moving.append((layer, _draw_dots(axes, layer, _dot(axes)), trails))
+    add_legend(figure)
+    return figure, moving
+
+
+# ---- What all share
 
 def _reach(arrays):
     """How far the panels show, in pixels from the base pixel: past every point of ``arrays``, each (..., 2)."""
@@ -192,14 +246,14 @@ def _arrange(count):
     return -(-count // columns), columns
 
 
-def _figure(width, height):
+def new_figure(width, height):
     """A Picture of the inches that its panels need, and those that labels and legend take."""
     figure = Picture(figsize=(max(width, 1.7 * PANEL) + 0.5, height + 0.75), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
     return figure
 
 
-def _style(axes, title=""):
+def style(axes, title=""):
     axes.set_title(title, fontsize=9, color=INK, pad=4)
     axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
     axes.set_axisbelow(True)
@@ -207,23 +261,25 @@ def _style(axes, title=""):
         spine.set(color=FAINT, linewidth=0.6, visible=side in ("left", "bottom"))
 
 
-def _name_axes(axes, x, y):
+def name_axes(axes, x, y):
     """Names the axes; an empty name says that a neighbour's axis, of the same scale, serves here too."""
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
     axes.tick_params(labelbottom=bool(x), labelleft=bool(y))
 
 
-def _dot(reach):
-    """Marker size in points, for panels that show ``reach`` pixels each way: a dot must leave room in its pixel."""
-    return np.clip(0.17 * 72 * PANEL / (2 * reach), 2.5, 6.5)
+def _dot(axes):
+    """Marker size in points, for a plane: a dot must leave room in its pixel."""
+    left, right = axes.get_xlim()
+    width = min(PANEL, axes.get_figure().get_figwidth() / axes.get_gridspec().ncols)
+    return np.clip(0.17 * 72 * width / (right - left), 1.5, 6.5)
 
 
 def _colour(group):
     return GROUP_COLOURS[group % len(GROUP_COLOURS)]
 
 
-def _legend(figure):
+def add_legend(figure):
     """One legend under all panels, naming each kind of mark once."""
     marks = {}
     for axes in figure.axes:

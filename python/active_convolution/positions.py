@@ -6,7 +6,9 @@ A position is a pair (x, y) in pixels, relative to the base pixel: x = horizonta
 In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
 """
 import dataclasses
+import itertools
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -151,6 +153,40 @@ def _ring(count, radius=1, angle=0, rounded=True):
     angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False) + angle
     around = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
+
+
+# ---- Stages
+
+def by_stage(layers, net=None):
+    """``layers`` (LayerPositions) as one list per stage of the network, in network order.
+
+    A stage is a run of layers whose outputs have the same resolution, as the NetParameter ``net`` (a prototxt's or a
+    .caffemodel's) tells from their strides. Where it does not, the first number in a layer's name is its stage.
+    """
+    strides = _output_strides(net) if net is not None else {}
+    known = all(layer.name in strides for layer in layers)
+    stages = [strides[layer.name] if known else _first_number(layer.name) for layer in layers]
+    return [[layer for _, layer in group] for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])]
+
+
+def _output_strides(net):
+    """{layer name: input pixels per output pixel, vertically} of the layers of ``net`` that say what they read."""
+    strides, tops = {}, {}
+    for layer in net.layer:
+        if layer.bottom:
+            strides[layer.name] = _stride(layer) * max(tops.get(bottom, 1) for bottom in layer.bottom)
+        tops.update(dict.fromkeys(layer.top, strides.get(layer.name, 1)))
+    return strides
+
+
+def _stride(layer):
+    convolution, pooling = layer.convolution_param, layer.pooling_param
+    return convolution.stride_h or max(convolution.stride, default=0) or pooling.stride_h or pooling.stride
+
+
+def _first_number(name):
+    number = re.search(r"\d+", name)
+    return int(number[0]) if number else 0
 
 
 # ---- A live net

@@ -96,6 +96,36 @@ def test_nothing_to_draw():
         plotting.draw_positions([layer("conv", shift=np.nan)])
 
 
+# ---- A row per stage
+
+def test_stages_are_rows():
+    stages = [[layer("pointwise", (1, 1))], [layer("conv1/1"), layer("conv1/2"), layer("conv1/3")], [layer("conv2/1")]]
+    figure = plotting.draw_stages(stages)
+    assert [axes.get_title() for axes in figure.axes] == ["conv1/1", "conv1/2", "conv1/3", "conv2/1"]
+    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["stage 1\n\ny (pixels)", "", "", "stage 2\n\ny (pixels)"]
+    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False, True, True, True], "the lowest of each column"
+    np.testing.assert_array_equal(marks(figure.axes[3], "learned"), layer("conv2/1").xy[0])
+    assert legend(figure) == ["start", "base pixel", "learned"]
+
+
+def test_a_single_stage_has_no_number():
+    axes, = plotting.draw_stages([[layer("conv")]]).axes
+    assert axes.get_ylabel() == "y (pixels)"
+    with pytest.raises(UserError, match="no shape to draw"):
+        plotting.draw_stages([[layer("pointwise", (1, 1))]])
+
+
+def test_long_rows_get_smaller_panels():
+    """The ten layers of a residual stage fit a page, and their dots the panels."""
+    wide, narrow = (plotting.draw_stages([[layer(str(index)) for index in range(count)]] * 3) for count in (2, 10))
+    assert narrow.get_figwidth() < 12 and len(narrow.axes) == 30
+    sizes = [next(line for line in figure.axes[0].lines if line.get_label() == "learned").get_markersize()
+             for figure in (wide, narrow)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
 # ---- Movement (Fig. 6)
 
 def test_movement_shows_paths_and_distances():
@@ -201,6 +231,17 @@ def test_script_draws_the_authors_network(root, shared_reference, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel" in done.stdout
     png_size(tmp_path / "a.png")
+
+
+def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
+    """As the paper's Fig. 5 does: three rows of two."""
+    source = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
+    sizes = []
+    for options in ([], ["--by-stage"]):
+        done = plot(root, source, "--output", tmp_path / "a.png", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        sizes.append(png_size(tmp_path / "a.png"))
+    assert sizes[0][0] > sizes[0][1] and sizes[1][0] < sizes[1][1]
 
 
 @pytest.mark.parametrize("source, output, complaint", [

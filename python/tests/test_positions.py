@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from active_convolution import fork, positions
+from active_convolution import fork, models, positions, prototxt
 from active_convolution.errors import UserError
 from active_convolution.positions import History, LayerPositions
 
@@ -224,6 +224,59 @@ def test_snapshot_that_cannot_be_read(tmp_path):
     for path in (tmp_path / "missing.caffemodel", tmp_path):
         with pytest.raises(UserError, match=f"cannot read {path}: "):
             positions.from_caffemodel(path)
+
+
+# ---- Stages
+
+def named(*names):
+    return [LayerPositions(name, "ActiveConvolution", (3, 3), positions.grid((3, 3))[None]) for name in names]
+
+
+def names(stages):
+    return [[layer.name for layer in stage] for stage in stages]
+
+
+def test_a_stage_has_one_resolution(pb2):
+    """Strides add up along the way, whatever they are called and whichever layer has them; names say nothing."""
+    net = pb2.NetParameter()
+    net.layer.add(name="data", type="Input", top=["data"])
+    for name, bottom, parameter in (
+            ("a", "data", dict(stride=[1])), ("b", "a", dict(stride=[2])), ("c", "b", {}),
+            ("d", "c", dict(stride_h=2, stride_w=2)), ("e", "d", dict(stride=[1, 1]))):
+        net.layer.add(name=name, type="ActiveConvolution", bottom=[bottom], top=[name], convolution_param=parameter)
+    net.layer.add(name="pool", type="Pooling", bottom=["e"], top=["pool"], pooling_param=dict(stride=2))
+    net.layer.add(name="relu", type="ReLU", bottom=["pool"], top=["pool"])
+    net.layer.add(name="sum", type="Eltwise", bottom=["pool", "pool"], top=["sum"])
+    net.layer.add(name="f", type="ActiveConvolution", bottom=["sum"], top=["f"])
+    assert names(positions.by_stage(named(*"abcdef"), net)) == [["a"], ["b", "c"], ["d", "e"], ["f"]]
+
+
+@pytest.mark.parametrize("layers, expected", [
+    (["conv1/1", "conv1/2", "conv2/1"], [["conv1/1", "conv1/2"], ["conv2/1"]]),
+    (["conv1_1/1", "conv1_1/2", "conv2_1/1"], [["conv1_1/1", "conv1_1/2"], ["conv2_1/1"]]),
+    (["conv9/1a", "conv9/2a", "conv10/1a"], [["conv9/1a", "conv9/2a"], ["conv10/1a"]]),
+    (["left", "right"], [["left", "right"]]), ([], [])])
+def test_names_tell_the_stage_where_the_network_does_not(pb2, layers, expected):
+    assert names(positions.by_stage(named(*layers))) == expected
+    net = pb2.NetParameter()
+    for name in layers:
+        net.layer.add(name=name, type="ActiveConvolution")      # weights alone: nothing says what it reads
+    assert names(positions.by_stage(named(*layers), net)) == expected
+    assert names(positions.by_stage(named(*layers), pb2.NetParameter())) == expected
+
+
+@pytest.mark.parametrize("model", models.MODELS, ids=lambda model: model.folder)
+def test_names_and_resolutions_of_our_networks_agree(model):
+    net = models.deploy(model, "acu")
+    active = named(*(layer.name for layer in net.layer if layer.type == "ActiveConvolution"))
+    stages = names(positions.by_stage(active, net))
+    assert all("/" not in name for stage in stages for name in stage) or stages == names(positions.by_stage(active))
+
+
+def test_the_authors_stages(shared_reference):
+    path = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
+    assert names(positions.by_stage(positions.from_caffemodel(path), prototxt.read_weights(path))) == [
+        ["conv1_1", "conv1_1/1", "conv1_1/2"], ["conv2_1/1", "conv2_1/2"], ["conv3_1/1", "conv3_1/2"]]
 
 
 # ---- Live nets

@@ -27,7 +27,7 @@ def guarded(arguments, log):
     written = log.stat().st_size if log.exists() else 0
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # in the child, too: a signal must not get lost while Python starts
-    child = subprocess.Popen([sys.executable, "-m", __package__, *map(str, arguments)], env=_environment())
+    child = subprocess.Popen([sys.executable, "-m", __package__, *map(str, arguments)], env=environment())
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _STOPS}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
@@ -42,7 +42,7 @@ def guarded(arguments, log):
     return status
 
 
-def _environment():
+def environment():
     """This process's, with the package in reach, and modules that lie in the working directory out of it."""
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
@@ -92,7 +92,7 @@ def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``: asks in a process that may die of it."""
     probe = ("import sys; from active_convolution import fork; caffe = fork.caffe(); "
              "caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))")
-    done = subprocess.run([sys.executable, "-c", probe, str(device)], env=_environment(), capture_output=True,
+    done = subprocess.run([sys.executable, "-c", probe, str(device)], env=environment(), capture_output=True,
                           text=True)
     if done.returncode != 0:
         fatal = re.findall(r"^F.*\] (.*)$", done.stderr, re.MULTILINE)

@@ -90,11 +90,16 @@ def go_on(run, solver, net):
     """
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
+    check_settings(run, solver, net)
+    _write_resolved(run, solver, net)
+
+
+def check_settings(run, solver, net):
+    """Raises UserError unless ``run``, which holds a run, was started with these very settings."""
     for path, before, now in zip((run.solver, run.train_val), load(run), (solver, net)):
         if _without_paths(before) != _without_paths(now):
             raise UserError(f"{path} is not what this command would train: resume with the model, --variant, --data, "
                             "--max-iter and --seed that the run was started with, or name another --output")
-    _write_resolved(run, solver, net)
 
 
 def _write_resolved(run, solver, net):
