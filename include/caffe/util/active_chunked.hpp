@@ -68,10 +68,11 @@ class ActiveChunkedPass {
     int terms;  // of one synapse: blocks x lanes
   };
 
-  /// The chunks of one segment. The columns, and the outputs packed beside them, stay within the workspace's limit.
+  /// The chunks of one segment. The columns and the outputs packed beside them stay within the workspace's limit.
   std::vector<ActiveChunk> Chunks(const ActiveSegment& segment) {
     if (num_ == 0) { return std::vector<ActiveChunk>(); }
-    const size_t column_bytes = std::max(rows_, segment.outputs) * sizeof(Dtype);
+    const int most_outputs = g_.num_output / std::max(g_.group, g_.position_group);  // of any segment
+    const size_t column_bytes = (rows_ + most_outputs) * sizeof(Dtype);
     const std::vector<ActiveChunk> chunks =
         ActiveChunks(g_, num_, std::max<int>(1, workspace_->limit / column_bytes));
     columns_ = Reserve(&workspace_->columns, rows_ * chunks[0].columns());

@@ -57,9 +57,9 @@ template <typename Dtype>
 struct ActiveChunkWorkspace {
   Blob<Dtype> columns, packed;
   Blob<double> sums;
-  size_t limit;  // bytes of columns, and of packed outputs; large enough to fill a GPU
+  size_t limit;  // bytes of columns and packed outputs together; large enough to fill a GPU, with sums below 64 MiB
 
-  ActiveChunkWorkspace() : limit(64 << 20) {}
+  ActiveChunkWorkspace() : limit(60 << 20) {}
 
   /// Bytes held at present.
   size_t bytes() const { return (columns.count() + packed.count()) * sizeof(Dtype) + sums.count() * sizeof(double); }
