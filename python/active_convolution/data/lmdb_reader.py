@@ -10,7 +10,8 @@ from ..fork import caffe_pb2
 
 
 def batches(path, shape, count, size):
-    """Yields (images (n, C, H, W) float32, labels (n,)), n <= ``size``, of the LMDB folder ``path`` in its order.
+    """Yields (images (n, C, H, W) float32, labels (n,)), n <= ``size``, of the LMDB folder ``path`` in its order. The
+    images are one buffer, which the next batch fills again.
 
     Raises UserError unless that holds ``count`` whole records, each of ``shape`` (C, H, W) and not encoded.
     """
