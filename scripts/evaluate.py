@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from active_convolution import command, evaluation  # noqa: E402
+from active_convolution.training.guard import check_net  # noqa: E402
 
 _EXAMPLE = """\
 Each image is seen once, its middle, as Caffe's test phase sees it. Mean, scale and crop are those of the data layer in
@@ -28,7 +29,9 @@ def main():
     parser.add_argument("--batch", type=int, default=50, metavar="N",
                         help="views that the network sees at once; fewer take less memory (default: 50)")
     parser.add_argument("--gpu", type=int, metavar="ID", help="run on this GPU (default: on the CPU)")
-    top1, top5, count = evaluation.evaluate(**vars(parser.parse_args()))
+    arguments = parser.parse_args()
+    check_net(arguments.model)
+    top1, top5, count = evaluation.evaluate(**vars(arguments))
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")
 
 

@@ -236,6 +236,18 @@ def test_the_script_refuses_in_one_line(made):
     assert done.stderr.startswith("error: cannot read missing: ") and done.stderr.count("\n") == 1
 
 
+def test_a_network_that_caffe_cannot_build(made, tmp_path):
+    """Caffe would end the process."""
+    data, network = made
+    text = (network / "deploy.prototxt").read_text()
+    (tmp_path / "deploy.prototxt").write_text(text.replace('bottom: "relu"', 'bottom: "rely"').replace("dim: 12", "dim: 1"))
+    (tmp_path / "made.caffemodel").write_bytes((network / "made.caffemodel").read_bytes())
+    done = script(tmp_path, data)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"error: Caffe cannot build the network {tmp_path}/deploy.prototxt \(.*\): mend the file, or give "
+                        "another\n", done.stderr), done.stderr
+
+
 def test_the_script_prints_both_errors(made):
     data, network = made
     wrong, among_five, count = run(network, data, ten_crop=True)

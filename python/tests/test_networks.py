@@ -57,8 +57,9 @@ def _blobs(net):
     return {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()}
 
 
-def _write_training(network, variant, folder):
-    """The checked-in solver and network, fitted to two images; returns the solver's path."""
+def _write_training(network, variant, folder, **active):
+    """The checked-in solver and network, fitted to two images, without a warm-up, and with the parameters ``active`` of
+    each ACU; returns the solver's path."""
     dataset = DATASETS[network]
     size = SMALL.get(network, dataset.size)
     draw = np.random.default_rng(3)
@@ -71,7 +72,8 @@ def _write_training(network, variant, folder):
     net.layer[0].transform_param.crop_size = size
     for layer in net.layer:
         if layer.type == "ActiveConvolution":
-            layer.active_convolution_param.warmup_iter = 0
+            for name, value in dict(active, warmup_iter=0).items():
+                setattr(layer.active_convolution_param, name, value)
     solver.net = str(folder / "train_val.prototxt")
     for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
         solver.ClearField(name)
@@ -239,6 +241,25 @@ def test_an_iteration_teaches_every_layer(trained, network, variant):
         moved = np.hypot(*np.moveaxis(xy - positions.grid((3, 3)), -1, 0))
         assert (moved[:, 4] == 0).all(), "the origin"
         np.testing.assert_allclose(np.delete(moved, 4, axis=1), step, rtol=1e-2, err_msg=name)
+
+
+@pytest.mark.parametrize("network", ["digits/plain", "cifar10/plain", "places365/residual"])
+def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
+    """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to rounding; with the default
+    the first step of the positions changes the second step of the weights."""
+    def learnt(name, variant, **active):
+        (tmp_path / name).mkdir()
+        solver = fork.caffe().get_solver(str(_write_training(network, variant, tmp_path / name, **active)))
+        before = _blobs(solver.net)
+        solver.step(2)
+        return {layer: blobs[0] - before[layer][0] for layer, blobs in _blobs(solver.net).items()}
+
+    def difference(one, other):
+        return max(np.abs(one[layer] - other[layer]).max() / np.abs(one[layer]).max() for layer in one)
+
+    baseline = learnt("baseline", "baseline")
+    assert difference(baseline, learnt("frozen", "acu", position_lr_mult=0)) < 1e-3
+    assert difference(baseline, learnt("moving", "acu")) > 0.1
 
 
 @each_network
