@@ -6,7 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from active_convolution import command, evaluation  # noqa: E402
-from active_convolution.training.guard import check_net  # noqa: E402
 
 _EXAMPLE = """\
 Each image is seen once, its middle, as Caffe's test phase sees it. Mean, scale and crop are those of the data layer in
@@ -27,10 +26,11 @@ def main():
                         "corners and the middle, and their mirror images")
     parser.add_argument("--train-val", type=Path, metavar="FILE", help="another train_val prototxt")
     parser.add_argument("--batch", type=int, default=50, metavar="N",
-                        help="views that the network sees at once; fewer take less memory (default: 50)")
+                        help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
+                             "(default: %(default)s)")
     parser.add_argument("--gpu", type=int, metavar="ID", help="run on this GPU (default: on the CPU)")
     arguments = parser.parse_args()
-    check_net(arguments.model)
+    evaluation.check_deploy(arguments.model)
     top1, top5, count = evaluation.evaluate(**vars(arguments))
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")
 

@@ -9,7 +9,7 @@ from . import fork, prototxt, views
 from .data.lmdb_reader import batches, by
 from .data.manifest import check_manifest, database
 from .errors import UserError
-from .training.guard import check_gpu
+from .training.guard import check_gpu, check_net
 
 
 def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None):
@@ -19,7 +19,8 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     ``weights`` its .caffemodel. Each image is seen once, its middle as in Caffe's test phase, or with ``ten_crop`` ten
     times: four corners and middle, and their mirror images, the class probabilities averaged. Mean, scale and crop are
     those that the prototxt ``train_val`` tests with, by default train_val.prototxt beside ``model``, if there is one.
-    ``batch`` is the number of views of a forward pass, ``gpu`` a device number, or None for the CPU.
+    ``batch`` is the number of views of a forward pass (ten crops: of one image at least), ``gpu`` a device number, or
+    None for the CPU.
 
     Returns (top-1 error, top-5 error, number of images), errors as fractions; with ten_crop False, those that
     ``caffe test`` finds. Raises UserError for files that do not fit.
@@ -32,11 +33,13 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     with _device(gpu):
         network = Classifier(model, weights)
         views.check_sizes(stored, network.shape, transform, ten_crop)
+        _check_classes(manifest, network.classes, model, data)
+        answer, size = (_ten_crop, max(1, batch // 10)) if ten_crop else (_single_view, batch)
         wrong = np.zeros(2, int)
         with tqdm(total=count, desc="evaluating", unit="image", delay=2) as bar:
-            for images, labels in batches(database(data, "test"), stored, count, max(1, batch // 10) if ten_crop else batch):
-                answers = (_ten_crop if ten_crop else _single_view)(network, transform(images))
-                _check_labels(labels, answers.shape[1], model, data)
+            for images, labels in batches(database(data, "test"), stored, count, size):
+                answers = answer(network, transform(images))
+                _check_labels(labels, network.classes, model, data)
                 ranks = _ranks(answers, labels)
                 wrong += [(ranks >= 1).sum(), (ranks >= 5).sum()]
                 bar.update(len(labels))
@@ -69,14 +72,24 @@ def load(model, weights):
     Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
     Caffe itself would leave such a layer as it was filled, or end the process.
     """
-    net = prototxt.read_net(model)
-    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-    if len(inputs) != 1:
-        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
+    _check_inputs(model)
     live = fork.caffe().Net(str(model), fork.caffe().TEST)
     _check_weights(live, model, weights)
     live.copy_from(str(weights))
     return live
+
+
+def check_deploy(model):
+    """Raises UserError unless Caffe can build the deploy prototxt ``model``: asks in a process that may die of it."""
+    _check_inputs(model)
+    check_net(model)
+
+
+def _check_inputs(model):
+    net = prototxt.read_net(model)
+    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+    if len(inputs) != 1:
+        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
 
 
 def _check_weights(live, model, weights):
@@ -112,6 +125,11 @@ class Classifier:
         """Of an image that the network takes: (C, H, W)."""
         return tuple(self.net.blobs[self.net.inputs[0]].data.shape[1:])
 
+    @property
+    def classes(self):
+        """How many scores an image gets."""
+        return self.net.blobs[self.output].data.shape[1]
+
     def scores(self, images):
         """The class scores of images (N, C, H, W), in one forward pass: (N, classes)."""
         blob = self.net.blobs[self.net.inputs[0]]
@@ -134,6 +152,12 @@ def _ten_crop(network, images):
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     return probabilities.reshape(10, len(images), -1).mean(axis=0)
+
+
+def _check_classes(manifest, classes, model, data):
+    known = len(manifest.get("images_per_class", ())) or classes
+    if known != classes:
+        raise UserError(f"{data} has {known} classes, and {model} knows {classes}: give the --data that fits it")
 
 
 def _check_labels(labels, classes, model, data):

@@ -1,7 +1,7 @@
 """The networks of the paper as Caffe prototxt, generated: what is checked in under ``models/`` comes from here.
 
 Each network exists twice: ``baseline`` with ordinary convolutions, and ``acu``, in which the convolutions that the paper
-makes active are ActiveConvolution layers. Nothing else differs between the two.
+makes active are ActiveConvolution layers. Nothing else differs between the two. Their layers are in ``networks``.
 """
 import dataclasses
 
@@ -87,8 +87,8 @@ def _named(model, variant):
 
 
 def solver(model, variant):
-    """§3.1: Nesterov's method with momentum 0.9, the rate divided by 10 twice. For Places365 the paper names other
-    numbers, in section 5, but no other method."""
+    """§3.1: Nesterov's method with momentum 0.9, the rate divided by 10 twice; for Places365 too, whose numbers (§4, §5)
+    are other ones."""
     pb2, dataset = fork.caffe_pb2(), model.dataset
     proto = pb2.SolverParameter(
         net=f"models/{model.folder}/{variant}/train_val.prototxt",

@@ -67,7 +67,7 @@ def check_sizes(stored, seen, transform, ten_crop):
         raise UserError(f"{sizes}: give the --data that fits it")
     if stored != seen and (transform.crop_size, transform.crop_size) != seen[1:]:
         raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size or 'no size'}: give the "
-                        "network's own train_val prototxt with --train-val")
+                        "--data that fits it, or the network's own train_val prototxt with --train-val")
     if stored == seen and transform.crop_size not in (0, seen[1]):
         raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size}: give the network's own "
                         "train_val prototxt with --train-val")

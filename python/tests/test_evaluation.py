@@ -19,11 +19,11 @@ STORED, SEEN = (3, 19, 22), (3, 12, 12)   # odd margins: the middle is rounded
 MEAN, SCALE = (104, 117, 123), 0.0078125
 
 
-def write_data(folder, images, labels):
-    """A data set folder with these images for testing (and training)."""
+def write_data(folder, images, labels, **entries):
+    """A data set folder with these images for testing (and training); ``entries`` are more ones of its manifest."""
     for split in "train", "test":
         lmdb_writer.write(database(folder, split), images, labels)
-    entry = {"images": len(labels), "shape": list(images.shape[1:])}
+    entry = {"images": len(labels), "shape": list(images.shape[1:]), **entries}
     write_manifest(folder, {"dataset": "made", **{
         split: {**entry, "bytes": database_bytes(folder, split)} for split in ("train", "test")}})
     return folder
@@ -198,6 +198,13 @@ def test_the_train_val_may_lie_elsewhere(made, tmp_path):
 def test_data_that_does_not_fit(made, tmp_path, images, labels, message):
     with pytest.raises(UserError, match=message):
         run(made[1], write_data(tmp_path / "data", images, labels))
+
+
+def test_data_with_fewer_classes(made, tmp_path):
+    """CIFAR-10 for a network of CIFAR-100: every label is one that the network knows."""
+    data = write_data(tmp_path / "data", *made_images(10), images_per_class=[1] * 10)
+    with pytest.raises(UserError, match="data has 10 classes, and .*deploy.prototxt knows 12: give the --data that fits"):
+        run(made[1], data)
 
 
 def test_ten_crops_need_something_to_crop(made, tmp_path):

@@ -1,4 +1,4 @@
-"""The checked-in files: generated, alike but for what is active, with the solvers and data of sections 3.1 and 5."""
+"""The checked-in files: generated, alike but for what is active, with the solvers and data of sections 3.1, 4 and 5."""
 import subprocess
 
 import numpy as np
@@ -89,7 +89,7 @@ def test_untrained_they_compute_the_same(network, tmp_path):
     np.testing.assert_allclose(*answers, rtol=0, atol=1e-4 * spread)
 
 
-# ---- Training: sections 3.1 and 5
+# ---- Training: sections 3.1, 4 and 5
 
 @each_network
 @each_variant

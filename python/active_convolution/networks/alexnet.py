@@ -2,6 +2,8 @@
 from .. import fork
 from . import units
 
+_RATES = [units.rates(1, 1), units.rates(2, 0)]  # of weights and of biases
+
 
 def alexnet(net, data, dataset, variant):
     """Five convolutions and three fully connected layers. Active are the 3×3 convolutions, conv3 to conv5; the halves
@@ -19,9 +21,6 @@ def alexnet(net, data, dataset, variant):
         net[f"relu{index}"] = fork.caffe().layers.ReLU(top, in_place=True)
         net[f"drop{index}"] = top = fork.caffe().layers.Dropout(net[f"relu{index}"], in_place=True, dropout_ratio=0.5)
     return _fully_connected(net, "score", top, dataset.classes, std=0.01, bias=0)
-
-
-_RATES = [units.rates(1, 1), units.rates(2, 0)]
 
 
 def _fillers(std, bias):

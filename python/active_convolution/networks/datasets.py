@@ -34,7 +34,7 @@ CIFAR100 = dataclasses.replace(CIFAR10, name="cifar100", classes=100)
 DIGITS = Dataset("digits", classes=10, channels=1, size=8, mirror=False, test_batch=99, test_iter=3, max_iter=1000,
                  steps=(500, 750), warmup_iter=156, test_interval=100, snapshot=250, display=10)
 
-# §5: 400k iterations on 4 GPUs with 32 images each, the rate divided by 10 at 200k and 300k, positions frozen for the
+# §4, §5: 400k iterations on 4 GPUs with 32 images each, the rate divided by 10 at 200k and 300k, positions frozen for the
 # first 50k. The databases hold 256×256 pixels, blue first, as Caffe's own tools make them; crop sizes, and the mean of
 # ImageNet's channels to subtract, are what Caffe's users give these networks. The test images are Places' 36,500 for
 # validation, which have labels. An image takes 6 MB of blobs in AlexNet and 77 MB in the residual network, twice that in

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .. import prototxt
 from ..errors import UserError
 
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -100,7 +99,6 @@ def check_gpu(device):
 def check_net(model):
     """Raises UserError unless Caffe can build the network of the prototxt ``model`` for testing: asks in a process that
     may die of it."""
-    prototxt.read_net(model)  # says more about a file that is no network
     reason = _failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
     if reason:
         raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
