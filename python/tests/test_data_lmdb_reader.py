@@ -1,4 +1,5 @@
 """Records come back as they were written, and damage has a name."""
+import cv2
 import lmdb
 import numpy as np
 import pytest
@@ -43,15 +44,30 @@ def put(path, value):
         transaction.put(b"00000005", value)
 
 
-def datum(**fields):
-    return fork.caffe_pb2().Datum(channels=3, height=4, width=5, **fields).SerializeToString()
+def datum(height=4, **fields):
+    return fork.caffe_pb2().Datum(channels=3, height=height, width=5, **fields).SerializeToString()
+
+
+def png(image):
+    """The bytes of a PNG file with ``image`` (C, H, W) uint8, BGR."""
+    return cv2.imencode(".png", image.transpose(1, 2, 0))[1].tobytes()
+
+
+def test_an_encoded_image_is_decoded(written):
+    image = np.random.default_rng(3).integers(0, 256, SHAPE, np.uint8)
+    put(written, datum(data=png(image), encoded=True))
+    np.testing.assert_array_equal(read(written)[1][5], image)
 
 
 @pytest.mark.parametrize("value, message", [
     (lambda: b"\xff\xff\xff", "is damaged: make the data set anew"),
-    (lambda: datum(data=b"\xff\xd8", encoded=True), "is encoded: make a data set of pixels"),
-    (lambda: datum(data=bytes(59)), "holds 59 values as 3×4×5, and the manifest says 3×4×5"),
-    (lambda: datum(), "holds 0 values as 3×4×5")])
+    (lambda: datum(data=b"\xff\xd8", encoded=True), "is damaged"),
+    (lambda: datum(data=png(np.zeros(SHAPE, np.uint8))[:-20], encoded=True), "is damaged"),
+    (lambda: datum(data=png(np.zeros((3, 5, 4), np.uint8)), encoded=True), "is 3×5×4, and the manifest says 3×4×5"),
+    (lambda: datum(data=bytes(75), height=5), "is 3×5×5, and the manifest says 3×4×5"),
+    (lambda: datum(data=bytes(59)), "is damaged"),
+    (lambda: datum(float_data=[1.0] * 61), "is damaged"),
+    (lambda: datum(), "is damaged")])
 def test_a_record_that_cannot_be_read(written, value, message):
     put(written, value())
     with pytest.raises(UserError, match=f"record 00000005 of .*/lmdb {message}"):
@@ -59,7 +75,7 @@ def test_a_record_that_cannot_be_read(written, value, message):
 
 
 def test_records_of_another_shape(written):
-    with pytest.raises(UserError, match="record 00000000 of .*/lmdb holds 60 values as 3×4×5, and the manifest says 3×5×4"):
+    with pytest.raises(UserError, match="record 00000000 of .*/lmdb is 3×4×5, and the manifest says 3×5×4"):
         read(written, shape=(3, 5, 4))
 
 

@@ -3,11 +3,13 @@ import os
 import re
 import subprocess
 
+import cv2
+import lmdb
 import numpy as np
 import pytest
 
 from active_convolution import evaluation, fork, models, prototxt
-from active_convolution.data import lmdb_writer
+from active_convolution.data import datum, lmdb_writer
 from active_convolution.data.manifest import database, database_bytes, write_manifest
 from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
@@ -23,9 +25,13 @@ def write_data(folder, images, labels, **entries):
     """A data set folder with these images for testing (and training); ``entries`` are more ones of its manifest."""
     for split in "train", "test":
         lmdb_writer.write(database(folder, split), images, labels)
-    entry = {"images": len(labels), "shape": list(images.shape[1:]), **entries}
+    return describe(folder, images=len(labels), shape=list(images.shape[1:]), **entries)
+
+
+def describe(folder, **entries):
+    """Writes the manifest of the databases in ``folder``."""
     write_manifest(folder, {"dataset": "made", **{
-        split: {**entry, "bytes": database_bytes(folder, split)} for split in ("train", "test")}})
+        split: {**entries, "bytes": database_bytes(folder, split)} for split in ("train", "test")}})
     return folder
 
 
@@ -122,6 +128,22 @@ def test_cropped_images_with_a_mean_agree_with_caffe_test(made, batch):
     expected = caffe_test(network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH)
     assert 10 < expected[0] <= COUNT // 3 and 0 < expected[1] < expected[0]
     assert run(network, data, batch=batch) == expected
+
+
+def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
+    """As create_lmdb.py writes Places365: whoever decodes them, the pixels are the same."""
+    images, labels = made_images()
+    data = write_data(tmp_path / "data", images, labels)
+    with lmdb.open(str(database(data, "test"))) as store, store.begin(write=True) as transaction:
+        for key, value in transaction.cursor():
+            record = fork.caffe_pb2().Datum.FromString(value)
+            record.data = cv2.imencode(".jpg", datum.pixels(record).transpose(1, 2, 0))[1].tobytes()
+            record.encoded = True
+            transaction.put(key, record.SerializeToString())
+    describe(data, images=COUNT, shape=list(STORED))
+    network = write_network(tmp_path / "network", database(data, "test"))
+    expected = caffe_test(network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH)
+    assert run(network, data) == expected
 
 
 def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, monkeypatch):

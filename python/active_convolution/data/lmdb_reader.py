@@ -1,19 +1,18 @@
 """An LMDB of Caffe's Datum as arrays."""
-import math
-
 import lmdb
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from ..errors import UserError
 from ..fork import caffe_pb2
+from . import datum
 
 
 def batches(path, shape, count, size):
     """Yields (images (n, C, H, W) float32, labels (n,)), n <= ``size``, of the LMDB folder ``path`` in its order. The
     images are one buffer, which the next batch fills again.
 
-    Raises UserError unless that holds ``count`` whole records, each of ``shape`` (C, H, W) and not encoded.
+    Raises UserError unless that holds ``count`` whole records, each of ``shape`` (C, H, W).
     """
     images, labels = np.empty((min(size, count), *shape), np.float32), []
     try:
@@ -37,17 +36,13 @@ def _image(path, key, value, shape):
     """The pixels and the label of a record."""
     where = f"record {key.decode(errors='replace')} of {path}"
     try:
-        datum = caffe_pb2().Datum.FromString(value)
-    except DecodeError as error:
+        record = caffe_pb2().Datum.FromString(value)
+        pixels = datum.pixels(record)
+    except (DecodeError, ValueError) as error:
         raise UserError(f"{where} is damaged: make the data set anew") from error
-    if datum.encoded:
-        raise UserError(f"{where} is encoded: make a data set of pixels with ./scripts/create_lmdb.py")
-    stored = datum.channels, datum.height, datum.width
-    pixels = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-    if stored != shape or len(pixels) != math.prod(shape):
-        raise UserError(f"{where} holds {len(pixels)} values as {by(stored)}, and the manifest says {by(shape)}: "
-                        "make the data set anew")
-    return pixels.reshape(shape), datum.label
+    if pixels.shape != shape:
+        raise UserError(f"{where} is {by(pixels.shape)}, and the manifest says {by(shape)}: make the data set anew")
+    return pixels, record.label
 
 
 def by(shape):

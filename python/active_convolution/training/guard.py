@@ -90,25 +90,12 @@ def log_to(log):
 
 def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``: asks in a process that may die of it."""
-    reason = _failure("caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))", device)
-    if reason:
-        raise UserError(f"cannot use GPU {device} ({reason}): "
+    probe = ("import sys; from active_convolution import fork; caffe = fork.caffe(); "
+             "caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))")
+    done = subprocess.run([sys.executable, "-c", probe, str(device)], env=_environment(), capture_output=True,
+                          text=True)
+    if done.returncode != 0:
+        fatal = re.findall(r"^F.*\] (.*)$", done.stderr, re.MULTILINE)
+        reason = fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"cannot use GPU {device} ({reason[-1]}): "
                         "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")
-
-
-def check_net(model):
-    """Raises UserError unless Caffe can build the network of the prototxt ``model`` for testing: asks in a process that
-    may die of it."""
-    reason = _failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
-    if reason:
-        raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
-
-
-def _failure(statement, argument):
-    """Why a process that runs ``statement`` failed, in a line; None if it did not. There ``argument`` is sys.argv[1]."""
-    probe = f"import sys; from active_convolution import fork; caffe = fork.caffe(); {statement}"
-    done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=_environment(), capture_output=True, text=True)
-    if done.returncode == 0:
-        return None
-    fatal = re.findall(r"^F.*\] (.*)$", done.stderr, re.MULTILINE)
-    return (fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
