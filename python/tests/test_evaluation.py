@@ -153,7 +153,8 @@ def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, m
     weights = folder / "snapshots/digits_tiny_acu_iter_4.caffemodel"
     net = prototxt.read_net(folder / "train_val.prototxt")
     accuracy = next(layer for layer in net.layer if layer.type == "Accuracy")
-    five = net.layer.add(type="Accuracy", name="five", bottom=accuracy.bottom, top=["accuracy_top5"], include=accuracy.include)
+    five = net.layer.add(type="Accuracy", name="five", bottom=accuracy.bottom, top=["accuracy_top5"],
+                         include=accuracy.include)
     five.accuracy_param.top_k = 5
     prototxt.write(tmp_path / "five.prototxt", net)
     expected = caffe_test(tmp_path / "five.prototxt", weights, 3, 99)
@@ -206,7 +207,7 @@ def test_the_train_val_may_lie_elsewhere(made, tmp_path):
     data, network = made
     for name in "deploy.prototxt", "made.caffemodel":
         (tmp_path / name).write_bytes((network / name).read_bytes())
-    with pytest.raises(UserError, match="test images are 3×19×22, and the network takes 3×12×12, and no train_val .*--train-val"):
+    with pytest.raises(UserError, match="images are 3×19×22, and the network takes 3×12×12, and no train_val .*--train-val"):
         run(tmp_path, data)
     assert run(tmp_path, data, train_val=network / "train_val.prototxt") == run(network, data)
 
@@ -243,7 +244,7 @@ def test_weights_of_another_shape_are_refused(made, tmp_path):
     blob = next(layer for layer in weights.layer if layer.name == "conv").blobs[0]
     blob.shape.dim[:] = [3, 6, 3, 3]
     (tmp_path / "w.caffemodel").write_bytes(weights.SerializeToString())
-    with pytest.raises(UserError, match="layer conv of .* has blobs 6×3×3×3, 6, 1×1×3×3, 1×1×3×3, and .*holds 3×6×3×3, .*: "
+    with pytest.raises(UserError, match="layer conv of .* has blobs 6×3×3×3, 6, 1×1×3×3, 1×1×3×3, and .*holds 3×6×3×3, .*"
                                         "give the weights of this network"):
         evaluation.evaluate(network / "deploy.prototxt", tmp_path / "w.caffemodel", data)
 
