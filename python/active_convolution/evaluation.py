@@ -78,7 +78,7 @@ def load(model, weights):
     Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
     Caffe itself would leave such a layer as it was filled, or end the process.
     """
-    _check_inputs(model)
+    prototxt.read_net(model)  # says what is wrong with it; Caffe would end the process
     live = fork.caffe().Net(str(model), fork.caffe().TEST)
     _check_weights(live, model, weights)
     live.copy_from(str(weights))
@@ -117,6 +117,7 @@ class Classifier:
     """A trained network: images in, class scores out. ``model`` and ``weights`` as in ``evaluate``."""
 
     def __init__(self, model, weights):
+        _check_inputs(model)
         self.net = load(model, weights)
         if len(self.net.outputs) != 1:
             raise UserError(f"{model} has the outputs {', '.join(self.net.outputs)}, not one: "
