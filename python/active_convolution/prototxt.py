@@ -1,4 +1,5 @@
 """Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and written."""
+import math
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -41,6 +42,14 @@ def shape(blob):
     """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
     old = ("num", "channels", "height", "width")
     return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
+
+
+def holds(blob, expected):
+    """Whether a BlobProto has the values of a blob of shape ``expected``, so that Caffe can copy them."""
+    found, expected = shape(blob), tuple(expected)
+    if not blob.HasField("shape"):
+        expected = (1,) * (4 - len(expected)) + expected
+    return found == expected and (len(blob.data) or len(blob.double_data)) == math.prod(expected)
 
 
 def text(message):

@@ -54,9 +54,9 @@ def edit(name, old, new):
 
 
 @pytest.mark.parametrize("spoil, expected", [
-    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt is no valid SolverParameter: .*base_rate"),
-    (edit("train_val.prototxt", "}", ""), "train_val.prototxt is no valid NetParameter: "),
-    (edit("deploy.prototxt", "}", ""), "deploy.prototxt is no valid NetParameter: "),
+    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt is no valid prototxt of a solver: .*base_rate"),
+    (edit("train_val.prototxt", "}", ""), "train_val.prototxt is no valid prototxt of a network: "),
+    (edit("deploy.prototxt", "}", ""), "deploy.prototxt is no valid prototxt of a network: "),
     (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt is no valid"),
     (lambda folder: (folder / "acu/deploy.prototxt").unlink(), "cannot read .*deploy.prototxt"),
     (edit("solver.prototxt", "max_iter: 240", ""), "cannot be trained and tested: give its solver.prototxt max_iter"),

@@ -25,6 +25,21 @@ def test_everything_moves_in_proportion():
     assert short.warmups == [234] * 6                      # 10000 · 1500 / 64000
 
 
+def test_a_training_that_was_to_stop_early_keeps_its_own_proportions():
+    """The paper stopped the residual network on Places365 at 350k of the 400k iterations of its schedule."""
+    residual = next(model for model in models.MODELS if model.folder == "places365/residual")
+    short = shortened(residual, 3500)
+    assert (short.solver.max_iter, list(short.solver.stepvalue)) == (3500, [2000, 3000])
+    assert short.warmups == [500] * 8
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 10, 100])
+@pytest.mark.parametrize("model", models.MODELS, ids=lambda model: model.folder)
+def test_the_first_iteration_has_the_whole_rate(model, max_iter):
+    steps = shortened(model, max_iter).solver.stepvalue
+    assert len(steps) == 2 and 1 <= steps[0] <= steps[1] <= max_iter
+
+
 def test_tests_snapshots_and_lines_come_often_enough():
     short = shortened(CIFAR10, 1500).solver
     assert (short.test_interval, short.snapshot, short.display) == (375, 375, 15)
@@ -46,6 +61,7 @@ def test_the_whole_length_changes_nothing(model):
 def test_one_iteration_is_a_schedule_too():
     short = shortened(CIFAR10, 1)
     assert short.warmups == [0] * 6
+    assert list(short.solver.stepvalue) == [1, 1]          # at 0, Caffe would lower the rate before the iteration
     assert (short.solver.test_interval, short.solver.snapshot, short.solver.display) == (1, 1, 1)
 
 

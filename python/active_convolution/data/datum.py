@@ -30,9 +30,12 @@ def from_file(data, label, size, raw):
 
 
 def pixels(datum):
-    """The values of a Datum, (C, H, W), float32 or uint8, as Caffe's Data layer reads them."""
+    """The values of a Datum, (C, H, W), float32 or uint8, as Caffe's Data layer reads them. Raises ValueError where they
+    are not whole."""
     if datum.encoded:
         image = decode_as_stored(datum.data)
+        if image is None:
+            raise ValueError("no whole image")
         return np.atleast_3d(image).transpose(2, 0, 1)
     shape = datum.channels, datum.height, datum.width
     if len(datum.float_data):

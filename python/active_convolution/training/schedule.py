@@ -12,7 +12,8 @@ def shorten(solver, net, max_iter):
     """
     scale = max_iter / solver.max_iter
     solver.max_iter = max_iter
-    solver.stepvalue[:] = [round(step * scale) for step in solver.stepvalue]
+    # Not 0: there Caffe would lower the rate before the first iteration.
+    solver.stepvalue[:] = [max(1, round(step * scale)) for step in solver.stepvalue]
     if solver.HasField("stepsize"):
         solver.stepsize = max(1, round(solver.stepsize * scale))
     for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):

@@ -1,0 +1,5 @@
+"""The paper's networks, and the data sets that they train on.
+
+A network is a function ``body(net, data, dataset, variant)``: it adds the layers from the blob ``data`` to the class
+scores to the NetSpec ``net`` and returns the scores. Only where ``variant`` is "acu" are convolutions active.
+"""
