@@ -5,7 +5,7 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from . import fork, prototxt
+from . import fork, formats, prototxt
 from .data.manifest import check_manifest, database
 from .errors import UserError
 
@@ -46,7 +46,7 @@ def load(model, weights):
 
 
 def _check_weights(live, model, weights):
-    stored = prototxt.read_weights(weights)
+    stored = formats.read_weights(weights)
     counts = {layer.name: [len(blob.data) or len(blob.double_data) for blob in layer.blobs] for layer in stored.layer}
     for name, blobs in live.params.items():
         expected = [blob.count for blob in blobs]
