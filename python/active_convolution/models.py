@@ -165,10 +165,10 @@ def published():
     layers, aconv = fork.caffe().layers, dict(pos_filler_std=-1, normalize=True)
     net = fork.caffe().NetSpec()
 
-    def unit(suffix, bottom, kind=layers.AConvFast, name=None, **convolution):
+    def unit(suffix, bottom, kind="AConvFast", name=None, **convolution):
         name = name or f"conv{suffix}"
-        active = dict(aconv_param=aconv) if kind is layers.AConvFast else {}
-        net[name] = kind(bottom, convolution_param=dict(convolution, bias_term=False), **active)
+        active = dict(aconv_param=aconv) if kind == "AConvFast" else {}
+        net[name] = getattr(layers, kind)(bottom, convolution_param=dict(convolution, bias_term=False), **active)
         net[f"bn{suffix}"] = layers.BatchNorm(net[name], in_place=True)
         net[f"scale{suffix}"] = layers.Scale(net[f"bn{suffix}"], in_place=True, bias_term=True)
         net[f"relu{suffix}"] = layers.ReLU(net[f"scale{suffix}"], in_place=True)
@@ -180,7 +180,7 @@ def published():
         for index in (1, 2):
             stride = 2 if stage > 1 and index == 1 else 1
             top = unit(f"{stage}_1/{index}", top, num_output=outputs, kernel_size=3, pad=1, stride=stride)
-    top = unit("_fc1", top, kind=layers.Convolution, name="fc1", num_output=1000, kernel_size=1)
+    top = unit("_fc1", top, kind="Convolution", name="fc1", num_output=1000, kernel_size=1)
     net["prescore"] = layers.Pooling(top, pool=fork.caffe().params.Pooling.AVE, global_pooling=True)
     net["score"] = layers.Convolution(net["prescore"], convolution_param=dict(num_output=10, kernel_size=1))
     proto = fork.caffe_pb2().NetParameter(name="PlainC")

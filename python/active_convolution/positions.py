@@ -5,6 +5,7 @@ A position is a pair (x, y) in pixels, relative to the base pixel: x = horizonta
 """
 import dataclasses
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -121,8 +122,8 @@ def _aconv_start(layer, count):
 
 def ring(count, radius=1, angle=0, rounded=True):
     """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
-    angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False) + angle
-    around = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    angles = [2 * math.pi * k / (count - 1) + angle for k in range(count - 1)]  # as the layer, to the last bit: it rounds
+    around = radius * np.array([(math.cos(angle), math.sin(angle)) for angle in angles]).reshape(-1, 2)
     return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
 
 

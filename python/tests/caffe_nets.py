@@ -36,10 +36,12 @@ def run(net, image):
 
 
 def shake(net, seed):
-    """Random values for what a fresh net has at rest: positions, averages, factors and shifts."""
+    """Random values for what a fresh net has at rest: positions, averages, factors, shifts, and weights without a filler."""
     draw = np.random.default_rng(seed)
     for name, layer in zip(net._layer_names, net.layers):
         blobs = layer.blobs
+        if len(blobs) and not blobs[0].data.any():
+            blobs[0].data[...] = draw.normal(size=blobs[0].data.shape) * np.sqrt(2 * len(blobs[0].data) / blobs[0].count)
         if layer.type in ("ActiveConvolution", "AConvFast"):
             for blob in list(blobs)[2:]:
                 blob.data[...] += draw.uniform(-1.4, 1.4, blob.data.shape)
