@@ -15,7 +15,7 @@ size of image, and runs in any Caffe, OpenCV's dnn, or whatever else reads Caffe
   report.txt, report.json   each layer's kernel, its cost, and the largest difference between the two on random input"""
 _EXAMPLE = """\
 example:
-  ./scripts/export.py --model models/cifar10/plain/acu/deploy.prototxt --weights runs/acu/snapshots/acu_iter_64000.caffemodel \\
+  ./scripts/export.py --model models/cifar10/published/deploy.prototxt --weights acu_plain_cifar10_iter_64000.caffemodel \\
       --fold --output runs/exported"""
 
 

@@ -1,4 +1,4 @@
-"""Networks into active convolutions: ordinary ones into their ACU twins, and the authors' AConvFast into ActiveConvolution."""
+"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into ActiveConvolution."""
 import dataclasses
 import fnmatch
 import math
@@ -11,6 +11,7 @@ from .errors import UserError
 from .files import whole_file, whole_folder
 
 WEIGHTS = "weights.caffemodel"
+LARGEST = 2 ** 31       # of a number in a prototxt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Options:
         """Sets them in a LayerParameter. Raises UserError for what the layer does not take."""
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
-                if value < 0 or not math.isfinite(value):
-                    raise UserError(f"{name} {value}: give 0 or more")
+                if not 0 <= value < LARGEST:
+                    raise UserError(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
                 setattr(layer.active_convolution_param, name, value)
         sets, outputs = layer.active_convolution_param.position_group, layer.convolution_param.num_output
         if sets < 1 or outputs % sets:
@@ -87,7 +88,7 @@ def _choose(net, model, patterns, kernels):
         chosen = ([layer for layer in candidates if layer.type == "AConvFast"] or
                   [layer for layer in candidates if math.prod(geometry.kernel(layer)) > 1])
         if not chosen:
-            raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer: there is nothing to convert")
+            raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer: nothing to convert")
         return chosen
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in candidates):
@@ -95,7 +96,7 @@ def _choose(net, model, patterns, kernels):
             raise UserError(f"no convolution of {model} is called {pattern}: it has {names}")
     for kernel in kernels:
         if not any(geometry.kernel(layer) == kernel for layer in candidates):
-            raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: choose by another --kernel")
+            raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
     chosen = [layer for layer in candidates if _matches(layer, patterns, kernels)]
     if not chosen:
         raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
@@ -123,8 +124,6 @@ def to_active(layer, blobs, options=Options()):
         param.ClearField("engine")
     layer.type = "ActiveConvolution"
     options.apply(layer)
-    if not layer.HasField("active_convolution_param"):
-        layer.active_convolution_param.SetInParent()
     if blobs is None:
         return None
     kernel = geometry.kernel(layer)

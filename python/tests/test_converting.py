@@ -279,8 +279,9 @@ def test_random_start_without_weights():
     (dict(kernels=[(1, 1)], patterns=["conv1/1"]), "has both the name and the kernel"),
     (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "no convolution larger than 1×1 and no AConvFast"),
     (dict(options=Options(position_group=5)), "layer conv1/1: position_group 5 does not divide its 48 outputs"),
-    (dict(options=Options(warmup_iter=-1)), "warmup_iter -1: give 0 or more"),
-    (dict(options=Options(position_lr_mult=float("nan"))), "position_lr_mult nan: give 0 or more"),
+    (dict(options=Options(warmup_iter=-1)), "warmup_iter -1 is out of range: give 0 or more"),
+    (dict(options=Options(warmup_iter=10 ** 12)), "warmup_iter 1000000000000 is out of range"),
+    (dict(options=Options(position_lr_mult=float("nan"))), "position_lr_mult nan is out of range"),
     (dict(output=ROOT / "docs"), "exists already"),
 ])
 def test_bad_input(options, message, ordinary, tmp_path):
