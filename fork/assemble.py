@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays out its own.
 
-    fork/assemble.py --caffe DIR --project DIR [--output DIR]
+    fork/assemble.py --caffe DIR [--project DIR] [--output DIR]
 
-Without --output it only looks whether the fork can be made.
+Without --output it only looks whether the fork can be made. Without --project the tree gets nothing of ours: only what
+current toolchains need to build it.
 All anchors are looked up before anything is written. A file is written only where its content changes, so a second run
 costs a second, and a build after it compiles what really changed. The file ``.assembled`` in the output names the tree
 it came from; it is there only when the fork is whole.
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from edits import EDITS, AnchorError  # noqa: E402
+from edits import EDITS, TOOLCHAIN, AnchorError  # noqa: E402
 
 STAMP = ".assembled"
 LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
@@ -44,25 +45,29 @@ def files_below(root):
 
 
 def planned_files(caffe, project):
-    """Returns {relative path: (source path, edited bytes or None)} of the whole fork; raises before anything is written."""
+    """Returns {relative path: (source path, edited bytes or None)} of the whole fork; raises before anything is written.
+
+    ``project`` is None for a tree without anything of ours.
+    """
     for landmark in LANDMARKS:
         if not (caffe / landmark).is_file():
             raise ForkError(f"{caffe} is not a Caffe source tree: it has no {landmark}")
     plan = {path: (caffe / path, None) for path in files_below(caffe)}
-    for name in sorted({edit.file for edit in EDITS}):
+    edits = EDITS if project else TOOLCHAIN
+    for name in sorted({edit.file for edit in edits}):
         path = Path(name)
         if path in plan:
-            plan[path] = (caffe / path, edited(caffe / path, name))
-    for folder in OUR_FOLDERS:
+            plan[path] = (caffe / path, edited(caffe / path, name, edits))
+    for folder in OUR_FOLDERS if project else ():
         for path in files_below(project / folder):
             plan[Path(folder) / path] = (project / folder / path, None)
     return plan
 
 
-def edited(path, name):
-    """Returns the bytes of Caffe's file ``name`` after all edits of it."""
+def edited(path, name, edits):
+    """Returns the bytes of Caffe's file ``name`` after all of ``edits`` that are its."""
     text = path.read_text(encoding="utf-8")
-    for edit in EDITS:
+    for edit in edits:
         if edit.file == name:
             text = edit.apply(text)
     return text.encode("utf-8")
@@ -80,7 +85,8 @@ def write_if_changed(target, source, content):
 
 
 def assemble(caffe, project, output):
-    """Brings ``output`` to the fork of ``caffe`` with the files of ``project``; returns the number of files written."""
+    """Brings ``output`` to the fork of ``caffe`` with the files of ``project`` (or None, as in planned_files); returns the
+    number of files written."""
     plan = planned_files(caffe, project)
     stamp = output / STAMP
     stamp.unlink(missing_ok=True)
@@ -96,7 +102,7 @@ def assemble(caffe, project, output):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, text in (("caffe", "Caffe's source tree (read only)"), ("project", "our own tree"), ("output", "the fork")):
-        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=name != "output", metavar="DIR",
+        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=name == "caffe", metavar="DIR",
                             help=text)
     arguments = parser.parse_args()
     try:
@@ -108,7 +114,8 @@ def main():
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot assemble {arguments.output}: {error}")
-    print(f"Fork of {arguments.caffe}: {written} files brought up to date")
+    what = "Fork" if arguments.project else "Plain copy"
+    print(f"{what} of {arguments.caffe}: {written} files brought up to date")
 
 
 if __name__ == "__main__":

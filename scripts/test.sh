@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 
-./scripts/build.sh
+./scripts/build.sh --plain
 
 status=0
 log=$(mktemp)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import fork, prototxt, views
+from . import formats, fork, prototxt, views
 from .data.lmdb_reader import batches, by
 from .data.manifest import check_manifest, database
 from .errors import UserError
@@ -86,14 +86,25 @@ def load(model, weights):
 
 
 def check_deploy(model):
-    """Raises UserError unless Caffe can build the deploy prototxt ``model``: asks in a process that may die of it."""
+    """Raises UserError unless ``model`` is a deploy prototxt of one input that Caffe can build."""
     _check_inputs(model)
+    check_net(model)
+
+
+def check_net(model):
+    """Raises UserError unless Caffe can build the prototxt ``model``: asks in a process that may die of it."""
     packages = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", _BUILD, packages, model], capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         fatal = re.findall(r"^F.*?\] (.*)$", done.stderr, re.MULTILINE)
         reason = (fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
         raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
+
+
+def load_checked(model, weights):
+    """As ``load``; raises UserError, too, where Caffe cannot build the network."""
+    check_net(model)
+    return load(model, weights)
 
 
 def _check_inputs(model):
@@ -104,7 +115,7 @@ def _check_inputs(model):
 
 
 def _check_weights(live, model, weights):
-    stored = {layer.name: layer.blobs for layer in prototxt.read_weights(weights).layer}
+    stored = {layer.name: layer.blobs for layer in formats.read_weights(weights).layer}
     for name, blobs in live.params.items():
         expected, found = [blob.data.shape for blob in blobs], stored.get(name, [])
         if len(found) != len(expected) or not all(map(prototxt.holds, found, expected)):

@@ -8,6 +8,7 @@ In a notebook, a LayerPositions, a list of them as the readers here give it, and
 import dataclasses
 import itertools
 import json
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -140,18 +141,18 @@ def _aconv_start(layer, count):
     """The start of an AConvFast layer of ``count`` synapses; None where it was random, or its parameters are unknown."""
     if layer.HasField("aconv_param"):
         own = layer.aconv_param
-        return None if own.pos_filler_std > 0 else _ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
+        return None if own.pos_filler_std > 0 else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
     # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
     # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
     fields = {field.field_number: field.data for field in getattr(layer, "swish_param", layer).UnknownFields()}
     on_lattice = set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
-    return _ring(count) if on_lattice else None
+    return ring(count) if on_lattice else None
 
 
-def _ring(count, radius=1, angle=0, rounded=True):
+def ring(count, radius=1, angle=0, rounded=True):
     """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
-    angles = np.linspace(0, 2 * np.pi, count - 1, endpoint=False) + angle
-    around = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    angles = [2 * math.pi * k / (count - 1) + angle for k in range(count - 1)]  # as the layer, to the last bit: it rounds
+    around = radius * np.array([(math.cos(angle), math.sin(angle)) for angle in angles]).reshape(-1, 2)
     return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
 
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
 from assemble import STAMP, ForkError, assemble, files_below  # noqa: E402
-from edits import EDITS, OURS, AnchorError  # noqa: E402
+from edits import EDITS, OURS, TOOLCHAIN, AnchorError  # noqa: E402
 
 EDITED = sorted({edit.file for edit in EDITS})
 
@@ -85,6 +85,17 @@ def test_a_fork_of_a_fork_is_the_same(caffe, project, tmp_path):
     assemble(caffe, project, tmp_path / "fork")
     assemble(tmp_path / "fork", project, tmp_path / "again")
     assert digest(tmp_path / "again") == digest(tmp_path / "fork")
+
+
+def test_without_a_project_nothing_of_ours_arrives(caffe, tmp_path):
+    """What the exported networks are tried in: Caffe's own files, but for what current toolchains need."""
+    assemble(caffe, None, tmp_path / "plain")
+    before, after = digest(caffe), digest(tmp_path / "plain")
+    assert before.keys() == after.keys()
+    mended = {str(path) for path in before if before[path] != after[path]}
+    assert mended and mended <= {edit.file for edit in TOOLCHAIN}
+    for edit in OURS:
+        assert not re.search(edit.done, (tmp_path / "plain" / edit.file).read_text()), edit.name
 
 
 @pytest.mark.parametrize("name, landmark", [("fields of LayerParameter", "message LayerParameter {"),

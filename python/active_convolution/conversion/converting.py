@@ -1,0 +1,164 @@
+"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into ActiveConvolution."""
+import dataclasses
+import fnmatch
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .. import evaluation, formats, positions, prototxt
+from ..errors import UserError
+from ..files import whole_file, whole_folder
+from . import aconv_fast, comparing, geometry
+
+WEIGHTS = "weights.caffemodel"
+LARGEST = 2 ** 31       # of a number in a prototxt
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The fields of active_convolution_param to set; None leaves the default, or what an AConvFast layer says."""
+    warmup_iter: int = None
+    normalize_gradient: bool = None
+    position_lr_mult: float = None
+    position_group: int = None
+    fix_origin: bool = None
+
+    def apply(self, layer):
+        """Sets them in a LayerParameter. Raises UserError for what the layer does not take."""
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None:
+                if not 0 <= value < LARGEST:
+                    raise UserError(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
+                setattr(layer.active_convolution_param, name, value)
+        sets, outputs = layer.active_convolution_param.position_group, layer.convolution_param.num_output
+        if sets < 1 or outputs % sets:
+            raise UserError(f"layer {layer.name}: position_group {sets} does not divide its {outputs} outputs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """The names of the converted layers, and what comparing.compare says of the network's outputs, {} where it was not
+    run: without weights, or where the network reads its images itself."""
+    layers: list
+    outputs: dict
+
+
+def convert(model, weights, output, patterns=(), kernels=(), options=Options(), seed=0):
+    """Writes ``model`` (any network's prototxt) with active convolutions into the new folder ``output``, under its own
+    name, and ``weights`` (its .caffemodel, or None) as weights.caffemodel. What the network computes stays the same.
+
+    Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in a shell; none: any)
+    and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none: any). With neither given it is every
+    AConvFast layer, or in a network without one every Convolution larger than 1×1. ``seed`` is that of the noise in
+    AConvFast's starting positions. Returns a Conversion. Raises UserError for files that do not fit, and for a layer
+    that cannot be converted.
+    """
+    net = formats.read_net(model)
+    stored = formats.read_weights(weights) if weights else None
+    chosen, draw = _choose(net, model, patterns, kernels), np.random.default_rng(seed)
+    with whole_folder(output) as folder:
+        for layer in chosen:
+            blobs = _stored_blobs(stored, layer, weights) if stored else None
+            if layer.type == "AConvFast":
+                blobs = aconv_fast.translate(layer, blobs, draw)
+                options.apply(layer)
+            else:
+                blobs = to_active(layer, blobs, options)
+            if stored:
+                _replace(stored, layer, blobs)
+        prototxt.write(folder / Path(model).name, net)
+        if stored:
+            with whole_file(folder / WEIGHTS, "wb") as file:
+                file.write(stored.SerializeToString())
+        outputs = {} if not stored or comparing.own_source(net) else _compare(model, weights, folder)
+    return Conversion([layer.name for layer in chosen], outputs)
+
+
+def _compare(model, weights, folder):
+    original = evaluation.load_checked(model, weights)
+    return comparing.compare(original, evaluation.load(folder / Path(model).name, folder / WEIGHTS), {})[1]
+
+
+# ---- Which layers
+
+def _choose(net, model, patterns, kernels):
+    """The layers to convert, in order."""
+    candidates = [layer for layer in net.layer if layer.type in ("Convolution", "AConvFast")]
+    if not patterns and not kernels:
+        chosen = ([layer for layer in candidates if layer.type == "AConvFast"] or
+                  [layer for layer in candidates if math.prod(geometry.kernel(layer)) > 1])
+        if not chosen:
+            raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer: nothing to convert")
+        return chosen
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in candidates):
+            names = ", ".join(layer.name for layer in candidates) or "no convolution"
+            raise UserError(f"no convolution of {model} is called {pattern}: it has {names}")
+    for kernel in kernels:
+        if not any(geometry.kernel(layer) == kernel for layer in candidates):
+            raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
+    chosen = [layer for layer in candidates if _matches(layer, patterns, kernels)]
+    if not chosen:
+        raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
+    return chosen
+
+
+def _matches(layer, patterns, kernels):
+    return ((not patterns or any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)) and
+            (not kernels or geometry.kernel(layer) in kernels))
+
+
+# ---- One layer
+
+def to_active(layer, blobs, options=Options()):
+    """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns its four blobs.
+
+    ``blobs`` are the Convolution's, or None, and then None is returned. Raises UserError for what the layer cannot do.
+    """
+    param = layer.convolution_param
+    if param.axis not in (1, -3) or param.force_nd_im2col:
+        field = "force_nd_im2col" if param.force_nd_im2col else "axis"
+        raise UserError(f"layer {layer.name} has convolution_param.{field}, which no active convolution takes: "
+                        "leave it out with --layers")
+    if param.engine == param.CUDNN:
+        param.ClearField("engine")
+    layer.type = "ActiveConvolution"
+    options.apply(layer)
+    if blobs is None:
+        return None
+    kernel = geometry.kernel(layer)
+    grid = positions.grid(kernel, geometry.pair(layer, "dilation", 1)).T.reshape(2, 1, 1, *kernel)
+    x, y = (np.repeat(of_set, layer.active_convolution_param.position_group, axis=0) for of_set in grid)
+    return [blobs[0], blobs[1].ravel() if param.bias_term else np.zeros((1, 1, 1, 1)), x, y]
+
+
+# ---- Stored weights
+
+def _stored_blobs(stored, layer, weights):
+    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
+    found = next((of_file for of_file in stored.layer if of_file.name == layer.name), None)
+    blobs = [np.array(blob.data or blob.double_data) for blob in found.blobs] if found is not None else []
+    shapes = [prototxt.shape(blob) for blob in found.blobs] if blobs else []
+    param, kernel = layer.convolution_param, geometry.kernel(layer)
+    bias = param.num_output if param.bias_term else 1
+    expected = [param.num_output * (shapes[0][1] if shapes and len(shapes[0]) == 4 else 1) * math.prod(kernel), bias]
+    if layer.type == "AConvFast":
+        expected += [layer.aconv_param.position_group * math.prod(kernel)] * 2
+    elif not param.bias_term:
+        del expected[1]
+    if [blob.size for blob in blobs] != expected or shapes[0][0] != param.num_output or shapes[0][2:] != kernel:
+        seen = ", ".join("×".join(map(str, shape)) for shape in shapes) or "no blobs"
+        raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
+                        "this network, or choose other --layers")
+    return [blobs[0].reshape(shapes[0]), *blobs[1:]]
+
+
+def _replace(stored, layer, blobs):
+    """Puts ``layer`` with these arrays in the place of the stored layer of its name."""
+    target = next(of_file for of_file in stored.layer if of_file.name == layer.name)
+    target.CopyFrom(layer)
+    for array in blobs:
+        blob = target.blobs.add()
+        blob.shape.dim.extend(array.shape)
+        blob.data.extend(np.float32(array).ravel().tolist())

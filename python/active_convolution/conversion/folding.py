@@ -1,0 +1,80 @@
+"""Folds BatchNorm and Scale layers into the convolutions whose output they alone read."""
+import collections
+
+import numpy as np
+
+
+def fold(net, blobs):
+    """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly follows a Convolution.
+
+    ``blobs`` maps the layers' names to lists of float64 arrays, and gets the convolutions' new weight and bias. Whatever
+    stands elsewhere (after a sum, before its convolution, beside another reader of the convolution's output) stays.
+    Returns {name of a convolution: names of the layers that went into it, in order}.
+    """
+    readers, sources, folded, removed = _readers(net), {}, {}, []
+    for index, (layer, bottoms, tops) in enumerate(_versions(net)):
+        convolution = sources.get(bottoms[0]) if len(bottoms) == 1 else None
+        share = _share(layer, blobs.get(layer.name, []), convolution)
+        if share and len(readers[bottoms[0]]) == 1:
+            blobs[convolution.name] = _folded(blobs[convolution.name], *share)
+            convolution.convolution_param.ClearField("bias_term")
+            convolution.top[0] = layer.top[0]
+            forget_sharing(convolution, 2)
+            sources[tops[0]] = convolution
+            folded.setdefault(convolution.name, []).append(layer.name)
+            removed.append(index)
+        elif layer.type == "Convolution" and len(tops) == 1 and layer.name in blobs:
+            sources[tops[0]] = layer
+    for index in reversed(removed):
+        del net.layer[index]
+    return folded
+
+
+def forget_sharing(layer, blobs):
+    """Leaves ``param`` entries for no more than ``blobs`` blobs, and no names: the layer's blobs are its own now."""
+    del layer.param[blobs:]
+    for param in layer.param:
+        param.ClearField("name")
+        param.ClearField("share_mode")
+
+
+def _versions(net):
+    """Yields (layer, versions it reads, versions it writes): a blob has another version after each layer that writes it."""
+    current = {}
+    for index, layer in enumerate(net.layer):
+        bottoms = [(name, current.get(name)) for name in layer.bottom]
+        current.update((name, index) for name in layer.top)
+        yield layer, bottoms, [(name, index) for name in layer.top]
+
+
+def _readers(net):
+    readers = collections.defaultdict(list)
+    for layer, bottoms, _ in _versions(net):
+        for version in bottoms:
+            readers[version].append(layer.name)
+    return readers
+
+
+def _share(layer, blobs, convolution):
+    """(factor, summand), one number per channel, of a layer that can go into ``convolution``; None for any other."""
+    if convolution is None or len(layer.top) != 1:
+        return None
+    outputs = convolution.convolution_param.num_output
+    if layer.type == "BatchNorm" and _is_fixed(layer) and len(blobs) == 3:
+        count = blobs[2].item()
+        mean, variance = (blob / count if count else 0 * blob for blob in blobs[:2])
+        factor = 1 / np.sqrt(variance + layer.batch_norm_param.eps)
+        return factor, -mean * factor
+    if layer.type == "Scale" and layer.scale_param.axis in (1, -3) and blobs and blobs[0].shape == (outputs,):
+        return blobs[0], blobs[1] if layer.scale_param.bias_term else np.zeros(outputs)
+    return None
+
+
+def _is_fixed(layer):
+    """Whether a BatchNorm uses its stored averages in testing, as it does by default."""
+    return layer.batch_norm_param.use_global_stats or not layer.batch_norm_param.HasField("use_global_stats")
+
+
+def _folded(blobs, factor, summand):
+    weight, bias = blobs if len(blobs) == 2 else (*blobs, np.zeros(len(blobs[0])))
+    return [weight * factor.reshape(-1, 1, 1, 1), bias.ravel() * factor + summand]

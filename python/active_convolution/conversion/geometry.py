@@ -1,0 +1,81 @@
+"""Where the outputs and the taps of a layer stand: what its prototxt says, for Convolution, ActiveConvolution, AConvFast."""
+import dataclasses
+
+from ..errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One axis of a layer at rest, in pixels.
+
+    Output m has its base at input pixel base + stride·m; there are ⌊(size + 2·pad − extent) / stride⌋ + 1 of them. With
+    explicit positions, and for AConvFast, that is what a single tap gives; ``pad`` may be negative there.
+    """
+    taps: int
+    stride: int
+    pad: int
+    dilation: int
+
+    @property
+    def extent(self):
+        return (self.taps - 1) * self.dilation + 1
+
+    @property
+    def base(self):
+        return (self.taps - 1) // 2 * self.dilation - self.pad
+
+
+def kernel(layer):
+    """(kernel_h, kernel_w) of a LayerParameter; raises UserError where it gives none."""
+    return pair(layer, "kernel_size")
+
+
+def axes(layer):
+    """The (vertical, horizontal) Axis of a LayerParameter with a convolution_param."""
+    stride, dilation = pair(layer, "stride", 1), pair(layer, "dilation", 1)
+    taps, pad = kernel(layer), pair(layer, "pad", 0)
+    if layer.type == "AConvFast":
+        pad = _aconv_pad(layer, taps, pad)
+    if layer.type == "AConvFast" or layer.active_convolution_param.position:
+        taps = dilation = 1, 1
+    return tuple(Axis(*of_axis) for of_axis in zip(taps, stride, pad, dilation))
+
+
+def _aconv_pad(layer, taps, pad):
+    """AConvFast's pad as that of a single tap: SQUARE's kernel has its base at its centre, the others name it themselves."""
+    own = layer.aconv_param
+    if own.type == own.SQUARE:
+        return tuple(of_axis - count // 2 for of_axis, count in zip(pad, taps))
+    return (own.pad_h, own.pad_w) if own.HasField("pad_h") or own.HasField("pad_w") else (own.pad, own.pad)
+
+
+def pair(layer, field, default=None):
+    """(vertical, horizontal) of a field of convolution_param: given once, twice, or as its _h and _w."""
+    param, (name_h, name_w) = layer.convolution_param, _separate(field)
+    if name_h in param.DESCRIPTOR.fields_by_name and (param.HasField(name_h) or param.HasField(name_w)):
+        return getattr(param, name_h), getattr(param, name_w)
+    values = list(getattr(param, field)) or [default]
+    if len(values) > 2 or values[0] is None:
+        raise UserError(f"layer {layer.name} gives convolution_param.{field} {len(getattr(param, field))} times: "
+                        "give it once, or twice (vertical, horizontal)")
+    return values[0], values[-1]
+
+
+def set_pair(layer, field, values, default=None):
+    """Lets convolution_param say (vertical, horizontal) of a field, in the shortest way: nothing for the default."""
+    param, names = layer.convolution_param, _separate(field)
+    names = [name for name in names if name in param.DESCRIPTOR.fields_by_name]
+    for name in (field, *names):
+        param.ClearField(name)
+    if values[0] == values[1]:
+        getattr(param, field).extend([values[0]] if values[0] != default else [])
+    elif names:
+        for name, value in zip(names, values):
+            setattr(param, name, value)
+    else:
+        getattr(param, field).extend(values)
+
+
+def _separate(field):
+    stem = field.split("_")[0]
+    return f"{stem}_h", f"{stem}_w"

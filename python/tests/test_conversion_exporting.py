@@ -1,0 +1,356 @@
+"""Exported networks: the same output as the active convolutions', in the fork, in Caffe without it, and in OpenCV."""
+import json
+import os
+import re
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from active_convolution import evaluation, fork, models, positions, prototxt
+from active_convolution.check import oracle
+from active_convolution.check.cases import random_case
+from active_convolution.conversion import exporting, geometry
+from active_convolution.data import lmdb_writer
+from active_convolution.errors import UserError
+
+from caffe_nets import assert_same, run, shake, single
+from conftest import ROOT
+
+CASES = 120
+PUBLISHED = ROOT / "models/cifar10/published/deploy.prototxt"
+
+
+def layer_of(case):
+    return text_format.Parse(case.layer(), fork.caffe_pb2().LayerParameter())
+
+
+def random_blobs(case, seed):
+    """Weight, bias, x and y in float64: some axes of a layer at rest, some on its lattice, the others anywhere."""
+    draw, shape = np.random.default_rng(seed), case.shape
+    weight = draw.normal(size=(shape.outputs, case.image[1] // shape.group, *shape.kernel))
+    bias = draw.normal(size=shape.outputs) if case.bias else np.zeros((1, 1, 1, 1))
+    start = shape.grid() if case.positions is None else case.positions.T.astype(float)
+    xy = []
+    for of_axis, dilation in zip(start, shape.dilation[::-1]):
+        of_axis = np.broadcast_to(of_axis.reshape(-1, 1, *shape.kernel), (shape.position_group, 1, *shape.kernel))
+        places = [of_axis, dilation * draw.integers(-3, 4, of_axis.shape), draw.uniform(-4, 4, of_axis.shape),
+                  np.zeros(of_axis.shape)]
+        xy.append(np.float32(places[draw.integers(0, len(places))]).astype(float))
+    return [weight, bias, *xy]
+
+
+# ---- One layer
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_convolution_computes_the_papers_equations(seed, tmp_path):
+    """Caffe's own Convolution with the exported kernel against the oracle, for the size of the case and another one."""
+    case, draw = random_case(seed), np.random.default_rng(seed)
+    layer, blobs = layer_of(case), random_blobs(case, seed)
+    plain = exporting.to_convolution(layer, blobs)
+    assert layer.type == "Convolution" and not layer.HasField("active_convolution_param")
+    net = single(layer, case.image, tmp_path / "net.prototxt", plain)
+    for height, width in (case.image[2:], np.add(case.image[2:], draw.integers(1, 7, 2))):
+        image = draw.normal(size=(*case.image[:2], height, width))
+        expected = oracle.forward(case.shape, image, *blobs)
+        found = run(net, image)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+def test_kernel_is_the_smallest(seed):
+    """One tap less on both sides of an axis would lose weight, or ask for a negative pad, or leave nothing."""
+    case = random_case(seed)
+    layer = layer_of(case)
+    kernel = exporting.to_convolution(layer, random_blobs(case, seed))[0]
+    for axis, of_axis in zip((2, 3), geometry.axes(layer)):
+        ends = np.take(kernel, (0, -1), axis)
+        assert np.any(ends != 0) or of_axis.pad < of_axis.dilation or of_axis.taps <= 2
+
+
+def test_the_cases_cover_the_contract():
+    """Among the cases are kernels of every kind, also those that keep their dilation."""
+    seen = []
+    for seed in range(CASES):
+        case = random_case(seed)
+        layer, before = layer_of(case), case.shape
+        exporting.to_convolution(layer, random_blobs(case, seed))
+        seen.append((before, geometry.axes(layer)))
+    for feature in (
+            [rows.taps != columns.taps for _, (rows, columns) in seen], [rows.taps % 2 == 0 for _, (rows, _) in seen],
+            [rows.dilation > 1 and rows.taps > 1 for _, (rows, _) in seen],
+            [shape.dilation[0] > 1 and rows.dilation == 1 for shape, (rows, _) in seen],
+            [shape.explicit for shape, _ in seen], [shape.group > 1 for shape, _ in seen],
+            [shape.position_group > 1 and shape.position_group != shape.group > 1 for shape, _ in seen],
+            [rows.pad != columns.pad for _, (rows, columns) in seen], [rows.stride > 1 for _, (rows, _) in seen]):
+        assert sum(feature) >= 5
+
+
+@pytest.mark.parametrize("pad, size", [(0, 3), (1, 1), (2, 1)])
+def test_no_kernel_is_so_small_that_its_pad_would_be_negative(pad, size):
+    """All nine synapses on the base pixel are one tap, which stands a pixel from the border where the pad was 0."""
+    layer = text_format.Parse('name: "one" type: "ActiveConvolution" '
+                              f"convolution_param {{ num_output: 1 kernel_size: 3 pad: {pad} bias_term: false }}",
+                              fork.caffe_pb2().LayerParameter())
+    at_base = np.zeros((1, 1, 3, 3))
+    kernel, = exporting.to_convolution(layer, [np.ones((1, 1, 3, 3)), np.zeros((1, 1, 1, 1)), at_base, at_base])
+    assert kernel.shape == (1, 1, size, size) and kernel[0, 0, size // 2, size // 2] == kernel.sum() == 9
+    assert geometry.pair(layer, "pad", 0) == (pad - 1 + size // 2,) * 2
+
+
+AUTHORS = [
+    "type: SQUARE", "type: SQUARE pos_filler_std: -1", "type: SQUARE pos_filler_std: 0 base_radius: 1.7 position_group: 2",
+    "type: CIRCLE pos_filler_std: -1 base_radius: 2", "type: CIRCLE pad: -1", "type: CIRCLE pad: 2 base_angle: 0.3",
+    "type: RANDOM pad_h: -2 pad_w: 3", "type: CIRCLE pad_h: 1 position_group: 4 base_radius: 3"]
+SHAPES = ["kernel_size: 3", "kernel_size: 3 pad: 1 stride: 2", "kernel_size: 2", "kernel_size: 1", "kernel_size: 4 stride: 3"]
+
+
+@pytest.mark.parametrize("kernel", SHAPES)
+@pytest.mark.parametrize("aconv", AUTHORS)
+def test_authors_layer(aconv, kernel, tmp_path):
+    """Every type of AConvFast, with the pads, negative ones too, that it takes from two places."""
+    if "SQUARE" not in aconv:
+        kernel = kernel.replace("pad: 1", "")
+    layer = text_format.Parse(
+        f'name: "layer" type: "AConvFast" bottom: "image" top: "top" aconv_param {{ {aconv} }} '
+        f"convolution_param {{ num_output: 4 group: 2 {kernel} weight_filler {{ type: 'msra' }} }}",
+        fork.caffe_pb2().LayerParameter())
+    image = np.random.default_rng(0).normal(size=(2, 4, 11, 12))
+    net = single(layer, image.shape, tmp_path / "active.prototxt")
+    expected = run(net, image)
+    blobs = exporting.to_convolution(layer, [blob.data.astype(float) for blob in net.params["layer"]])
+    assert_same(run(single(layer, image.shape, tmp_path / "plain.prototxt", blobs), image), expected)
+
+
+def test_opencv_takes_every_kernel(tmp_path):
+    """Non-square and even kernels, dilations, groups, strides: what OpenCV makes of them is what Caffe does."""
+    for seed in range(40):
+        case = random_case(seed)
+        layer = layer_of(case)
+        net = single(layer, case.image, tmp_path / "net.prototxt", exporting.to_convolution(layer, random_blobs(case, seed)))
+        net.save(str(tmp_path / "net.caffemodel"))
+        image = np.random.default_rng(seed).normal(size=case.image).astype(np.float32)
+        opencv = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+        opencv.setInput(image)
+        expected = run(net, image)
+        found = opencv.forward()
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()), err_msg=seed)
+
+
+# ---- Networks
+
+@pytest.fixture(scope="module")
+def shaken(tmp_path_factory):
+    """Returns (deploy prototxt, .caffemodel) of a checked-in network with random positions and averages, batch 1."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp("shaken")
+            message = prototxt.read_net(ROOT / "models" / name / "deploy.prototxt")
+            message.layer[0].input_param.shape[0].dim[0] = 1
+            prototxt.write(folder / "deploy.prototxt", message)
+            net = fork.caffe().Net(str(folder / "deploy.prototxt"), fork.caffe().TEST)
+            shake(net, 0)
+            net.save(str(folder / "weights.caffemodel"))
+            made[name] = folder / "deploy.prototxt", folder / "weights.caffemodel"
+        return made[name]
+    return make
+
+
+# Each body once, on the first of its data sets.
+NETWORKS = [*{model.body: f"{model.folder}/acu" for model in reversed(models.MODELS)}.values(), "cifar10/published"]
+
+
+@pytest.mark.parametrize("name, fold", [(name, fold) for name in NETWORKS for fold in (False, True)
+                                        if fold or not name.startswith("places365")])  # large: once is enough
+def test_networks_with_random_positions(name, fold, shaken, tmp_path):
+    """In the fork and in OpenCV, whose own folding of what it finds rounds in its own way."""
+    model, weights = shaken(name)
+    report = exporting.export(model, weights, tmp_path / "out", fold=fold)
+    written = tmp_path / "out/deploy.prototxt", tmp_path / "out/weights.caffemodel"
+    original, exported = evaluation.load(model, weights), evaluation.load(*written)
+    assert not set(positions.TYPES) & {layer.type for layer in exported.layers}
+    image = np.random.default_rng(1).normal(size=original.blobs["data"].data.shape).astype(np.float32)
+    expected = run(original, image)
+    assert_same(run(exported, image), expected, 1e-4)
+    assert [layer.name for layer in report.layers] == [layer.name for layer in positions.from_caffemodel(weights)]
+    assert all(layer.difference < 1e-4 * layer.largest for layer in report.layers)
+    opencv = cv2.dnn.readNetFromCaffe(*map(str, written))
+    opencv.setInput(image)
+    assert_same(opencv.forward(exported.outputs[0]).reshape(expected.shape), expected, 1e-3)
+
+
+def test_folding_leaves_no_normalisation_in_the_plain_network(shaken, tmp_path):
+    report = exporting.export(*shaken("digits/plain/acu"), tmp_path / "out", fold=True)
+    types = [layer.type for layer in prototxt.read_net(tmp_path / "out/deploy.prototxt").layer]
+    assert "BatchNorm" not in types and "Scale" not in types and types.count("Convolution") == 9
+    assert {convolution: len(names) for convolution, names in report.folded.items()} == {
+        name: 2 for name in ["conv0", *(f"conv{i}/{j}" for i in (1, 2, 3) for j in (1, 2)), "fc1"]}
+
+
+def test_report_counts_the_costs(shaken, tmp_path):
+    """The first active layer of the digits' network: 16 channels, 48 outputs, 8×8 pixels, nine synapses."""
+    model, weights = shaken("digits/plain/acu")
+    exporting.export(model, weights, tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    first = report["layers"][0]
+    assert first["name"] == "conv1/1" and first["active_kernel"] == [3, 3]
+    assert first["active_cost"] == 8 * 8 * 16 * 9 * (48 + 4)
+    assert first["cost"] == 8 * 8 * 16 * 48 * np.prod(first["kernel"])
+    x, y = (blob.data for blob in evaluation.load(model, weights).params["conv1/1"][2:])
+    assert first["kernel"] == [1 + 2 * int(np.ceil(np.abs(axis).max())) for axis in (y, x)]
+    assert 0 < first["difference"] < 1e-4 * first["largest"]
+    text = (tmp_path / "out/report.txt").read_text()
+    assert "conv1/1" in text and "output prob: largest difference" in text
+
+
+# ---- Without the plugin
+
+@pytest.fixture(scope="module")
+def published(shared_reference, tmp_path_factory):
+    """The authors' final network, exported without and with folding: {fold: folder}."""
+    folders = {fold: tmp_path_factory.mktemp("published") / "out" for fold in (False, True)}
+    for fold, folder in folders.items():
+        exporting.export(PUBLISHED, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", folder, fold=fold)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def golden(shared_reference):
+    """(inputs, logits) of the authors' final network."""
+    arrays = np.load(shared_reference / "golden.npz")
+    return arrays["inputs"], arrays["logits_64000"]
+
+
+def plain_caffe_test(model, weights, inputs, folder):
+    """Runs `caffe test` of Debian's Caffe without anything of ours on one batch of ``inputs``; a CompletedProcess.
+
+    Its log has a line for every number that the network puts out; the labels tell which image it is.
+    """
+    message = prototxt.read_net(model)
+    data = fork.caffe_pb2().LayerParameter(name="data", type="Data", top=["data", "label"])
+    data.data_param.source, data.data_param.batch_size, data.data_param.backend = str(folder / "lmdb"), len(inputs), 1
+    message.layer[0].CopyFrom(data)
+    lmdb_writer.write(folder / "lmdb", inputs, np.arange(len(inputs)))
+    prototxt.write(folder / "test.prototxt", message)
+    return subprocess.run([plain_caffe(), "test", "-model", folder / "test.prototxt", "-weights", weights,
+                           "-iterations", "1"], capture_output=True, text=True,
+                          env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"})
+
+
+def plain_caffe():
+    program = fork.BUILD / "plain/out/tools/caffe"
+    assert program.exists(), "build it with ./scripts/build.sh --plain"
+    return program
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_golden_logits_in_unpatched_caffe(fold, published, golden, tmp_path):
+    inputs, expected = golden
+    done = plain_caffe_test(published[fold] / "deploy.prototxt", published[fold] / "weights.caffemodel", inputs, tmp_path)
+    assert done.returncode == 0, done.stderr
+    numbers = {name: [float(value) for value in re.findall(rf"Batch 0, {name} = (\S+)", done.stderr)]
+               for name in ("label", "score")}
+    logits = np.reshape(numbers["score"], (16, 10))[np.argsort(numbers["label"])]
+    assert sorted(numbers["label"]) == list(range(16))
+    assert_same(logits, expected, 1e-4)
+
+
+def test_unpatched_caffe_has_none_of_ours(golden, shared_reference, tmp_path):
+    done = plain_caffe_test(PUBLISHED, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", golden[0], tmp_path)
+    assert done.returncode != 0 and 'has no field named "aconv_param"' in done.stderr
+    for name in (b"ActiveConvolution", b"AConvFast", b"BeforeUpdate"):
+        for library in (plain_caffe().parent.parent / "lib").glob("libcaffe*.so"):
+            assert name not in library.read_bytes()
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_golden_logits_in_opencv(fold, published, golden):
+    inputs, expected = golden
+    net = cv2.dnn.readNetFromCaffe(str(published[fold] / "deploy.prototxt"), str(published[fold] / "weights.caffemodel"))
+    net.setInput(inputs)
+    assert_same(net.forward("score").reshape(16, 10), expected, 1e-4)
+
+
+# ---- Bad input
+
+def script(**options):
+    arguments = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
+    return subprocess.run([ROOT / "scripts/export.py", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_prints_the_report(shaken, tmp_path):
+    model, weights = shaken("digits/plain/acu")
+    done = script(model=model, weights=weights, output=tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "out/report.txt").read_text()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "deploy.prototxt", "report.json", "report.txt", "weights.caffemodel"]
+
+
+def broken(tmp_path, old, new):
+    """A copy of the digits' deploy prototxt with a mistake in it."""
+    text = (ROOT / "models/digits/plain/acu/deploy.prototxt").read_text()
+    assert old in text
+    (tmp_path / "broken.prototxt").write_text(text.replace(old, new))
+    return tmp_path / "broken.prototxt"
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(model="missing.prototxt"), "cannot read missing.prototxt"),
+    (dict(model=ROOT / "README.md"), "is no valid prototxt of a network"),
+    (dict(model=ROOT / "models/digits/plain/baseline/deploy.prototxt"), "has no ActiveConvolution or AConvFast layer"),
+    (dict(model=ROOT / "models/digits/plain/acu/train_val.prototxt"), "in layer data of type Data: give the deploy prototxt"),
+    (dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"), "give the weights of this network"),
+    (dict(model=('bottom: "conv0"', 'bottom: "nowhere"')), "Unknown bottom blob 'nowhere'"),
+    (dict(model=("pad: 1", "pad: 1 stride: 2 stride: 2 stride: 2")), "stride is given 4 times; allowed: once"),
+    (dict(weights="missing.caffemodel"), "cannot read missing.caffemodel"),
+    (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
+    (dict(max_kernel=0), "--max-kernel 0: give 1 or more"),
+    (dict(output=ROOT / "docs"), "exists already"),
+    (dict(output=ROOT / "README.md/out"), "cannot write"),
+])
+def test_bad_input(options, message, shaken, tmp_path):
+    model, weights = shaken("digits/plain/acu")
+    if isinstance(options.get("model"), tuple):
+        options = dict(model=broken(tmp_path, *options["model"]))
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        exporting.export(**{"model": model, "weights": weights, "output": tmp_path / "out", **options})
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_the_command_ends_with_one_line(shaken, tmp_path):
+    done = script(model=shaken("digits/plain/acu")[0], weights="missing.caffemodel", output=tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and done.stderr.startswith("error: cannot read missing")
+
+
+@pytest.mark.parametrize("blob, value, message", [
+    (2, 4.5, "layer conv2/1: synapse 3, at (4.5, 0), needs a kernel of 11 taps, more than --max-kernel 9"),
+    (3, -1e30, "layer conv2/1: synapse 3, at (-1, -1e+30), needs a kernel of "),
+    (2, np.nan, "layer conv2/1: synapse 3, at (nan, 0), is nowhere"),
+    (3, np.inf, "layer conv2/1: synapse 3, at (-1, inf), is nowhere"),
+    (0, np.nan, "layer conv2/1 of weights.caffemodel has weights that are not finite"),
+])
+def test_lost_synapses_are_named(blob, value, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = ROOT / "models/digits/plain/acu/deploy.prototxt"
+    net = fork.caffe().Net(str(model), fork.caffe().TEST)
+    net.params["conv2/1"][blob].data.reshape(-1)[3] = value
+    net.save("weights.caffemodel")
+    with pytest.raises(UserError, match=re.escape(message)):
+        exporting.export(model, "weights.caffemodel", "out", max_kernel=9)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_position_set_of_a_lost_synapse_is_named():
+    layer = text_format.Parse('name: "two" type: "ActiveConvolution" convolution_param { num_output: 2 kernel_size: 1 } '
+                              "active_convolution_param { position_group: 2 }", fork.caffe_pb2().LayerParameter())
+    x = np.reshape([0, 7.5], (2, 1, 1, 1))
+    with pytest.raises(UserError, match=re.escape("layer two: synapse 0 of position set 1, at (7.5, 0), needs a kernel of 17")):
+        exporting.to_convolution(layer, [np.ones((2, 1, 1, 1)), np.zeros(2), x, 0 * x], max_kernel=15)
