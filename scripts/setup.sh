@@ -11,6 +11,8 @@ packages=(
   # pycaffe and our package
   python3 python3-dev python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-pytest
   python3-scipy python3-skimage python3-sklearn python3-tqdm
+  # to train with several processes
+  openmpi-bin python3-mpi4py
 )
 
 fail() { echo "error: $*" >&2; exit 1; }
