@@ -3,6 +3,7 @@ its PYTHONPATH: GPU mode is CPU mode, and the mean of the gradients goes over fi
 import importlib.abc
 import importlib.machinery
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ class Nccl:
 
 def patch(caffe):
     if "FAKE_NCCL_DIES" in os.environ:
-        Nccl.bcast = lambda self: self.rank == 1 and os.kill(os.getpid(), int(os.environ["FAKE_NCCL_DIES"]))
+        Nccl.bcast = lambda self: self.rank == int(os.environ["FAKE_NCCL_DIES"]) and os.kill(os.getpid(), signal.SIGKILL)
     add_callback, after_backward = caffe._caffe.Solver.add_callback, caffe.Net.after_backward
     caffe._caffe.Solver.add_callback = lambda solver, nccl: add_callback(solver, lambda: None, lambda: None)
     caffe.Net.after_backward = lambda net, nccl: after_backward(net, lambda layer: layer == 0 and nccl.reduce())
