@@ -270,7 +270,7 @@ def test_gpus_that_stop_stop_together(gpus, half, odd_data, tmp_path):
 def test_a_build_without_nccl_is_told_apart(monkeypatch):
     monkeypatch.setattr(launch, "check_gpu", lambda gpu: None)
     launch.check([3])
-    with pytest.raises(UserError, match="no NCCL, over which several GPUs train: build it with .*USE_NCCL=ON"):
+    with pytest.raises(UserError, match="no NCCL, over which several GPUs train: build it with ./scripts/build.sh --gpu --nccl"):
         launch.check([0, 1])
     with pytest.raises(UserError, match="--gpu 1,0,1 names a GPU twice"):
         launch.check([1, 0, 1])

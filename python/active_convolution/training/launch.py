@@ -20,8 +20,7 @@ def check(gpus):
         raise UserError(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
     if _over_nccl(gpus) and not fork.caffe().has_nccl():
         raise UserError("this build of Caffe has no NCCL, over which several GPUs train: build it with "
-                        "`cmake -S . -B build-gpu -DCPU_ONLY=OFF -DUSE_NCCL=ON` and ./scripts/build.sh --gpu, "
-                        "use mpirun with one process per GPU, or name one GPU")
+                        "./scripts/build.sh --gpu --nccl, start a process per GPU with mpirun, or name one GPU")
 
 
 def lead(run, gpus, resume):

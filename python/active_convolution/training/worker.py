@@ -11,8 +11,8 @@ from .guard import STOPS
 
 
 class Worker:
-    """One of the ``ranks`` (see ranks.py) at work on what rank 0 has been told to train: at every rank but that one,
-    where a Trainer is in charge, ``solver``, ``net`` and ``snapshot`` are None.
+    """One of the ``ranks`` (see ranks.py) at work. Rank 0's is a Trainer, which is told what to train: a SolverParameter
+    and a NetParameter; the others hear it from there.
 
     ``gpus`` are those of this machine, one for each rank on it, or empty for the CPU.
     """
@@ -64,7 +64,7 @@ class Worker:
                 check_manifest(Path(layer.data_param.source).parent)
 
     def begin(self, snapshot=None):
-        """Brings all ranks to one state: that of rank 0's ``snapshot``, or its fresh weights. Whether to stop at once."""
+        """Brings all ranks to one state: rank 0's ``snapshot``, or its fresh weights. Returns whether to stop at once."""
         packed = self.ranks.share(snapshot and self.ranks.size > 1 and snapshots.packed(snapshot))
         if self.ranks.rank == 0 and snapshot:
             snapshots.restore(self.solver, snapshot)
