@@ -143,6 +143,10 @@ TOOLCHAIN = [
     Edit("CUDA 13: kernelExecTimeoutEnabled is gone", "src/caffe/common.cpp",
          anchor=r"^( *LOG\(INFO\) << \"Kernel execution timeout: [^;]*;\n)",
          new="#if CUDART_VERSION < 13000\n\\1#endif\n", done=r"CUDART_VERSION < 13000\n.*Kernel", required=False),
+    # Python 3 got it only up to its first zero byte, which since NCCL 2 comes early.
+    Edit("pycaffe's name of an NCCL session", "python/caffe/_caffe.cpp",
+         anchor=r"PyBytes_FromString\(uid\.c_str\(\)\)", new="PyBytes_FromStringAndSize(uid.data(), uid.size())", done="",
+         required=False),
     Edit("Boost >= 1.67: names of the Python component", "cmake/Dependencies.cmake",
          anchor=r"python-py\$\{boost_py_version\}", new="python${boost_py_version}", done="",
          required=False, everywhere=True),

@@ -13,6 +13,8 @@ packages=(
   python3-scipy python3-skimage python3-sklearn python3-tqdm
   # to execute the notebook, and to test the report's page in a browser
   chromium-headless-shell python3-ipykernel python3-nbclient python3-nbformat python3-websocket
+  # to train with several processes
+  openmpi-bin python3-mpi4py
 )
 
 fail() { echo "error: $*" >&2; exit 1; }

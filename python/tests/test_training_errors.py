@@ -92,7 +92,7 @@ def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected
 
 def test_script_explains_itself():
     status, stdout, _ = run_script("--help")
-    assert status == 0 and "example:" in stdout and "--resume" in stdout
+    assert status == 0 and "examples:" in stdout and "--resume" in stdout
 
 
 def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):

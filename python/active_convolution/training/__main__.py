@@ -1,25 +1,48 @@
-"""The process that trains: started by ``trainer.train``, on a run folder that is ready."""
+"""The process that trains: started by ``trainer.train``, at rank 0 on a run folder that is ready."""
 from .guard import end_with_parent, log_to, stop_at_once
 
 end_with_parent()
-stop_at_once()  # until the Trainer handles them; before the slow imports
+stop_at_once()  # until the Worker handles them; before the slow imports
 
 import argparse  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from .. import command  # noqa: E402
+from ..errors import UserError  # noqa: E402
+from . import ranks  # noqa: E402
 from .run_folder import RunFolder  # noqa: E402
 from .trainer import Trainer  # noqa: E402
+from .worker import Worker  # noqa: E402
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
-    parser.add_argument("--gpu", type=int)
+    parser.add_argument("--run", help="rank 0's folder")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--gpu", type=int, nargs="*", default=[])
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--nccl", type=int, nargs="+", metavar="N", help="rank, number of ranks and pipes of ranks.Nccl")
     arguments = parser.parse_args()
-    run = RunFolder(arguments.run)
-    log_to(run.log)
-    return Trainer(run, arguments.gpu).train(arguments.resume)
+    log_to(arguments.log)
+    rank, size = arguments.nccl[:2] if arguments.nccl else ranks.under_mpirun()
+    try:
+        return train(arguments)
+    except UserError as error:
+        raise UserError(f"{ranks.name(rank, size)}{error}") from error
+    except Exception:
+        print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
+        raise
+
+
+def train(arguments):
+    mine = ranks.mine(arguments.nccl)
+    if mine.rank == 0:
+        status = Trainer(RunFolder(arguments.run), mine, arguments.gpu).train(arguments.resume)
+    else:
+        status = Worker(mine, arguments.gpu).train()
+    mine.leave()
+    return status
 
 
 command.run(main)

@@ -3,43 +3,102 @@
 The process is a new one, not a fork: OpenMP's threads, once in use, do not survive a fork.
 """
 import ctypes
+import dataclasses
 import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
 from ..errors import UserError
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last one is what mpirun passes on
+INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
+_GRACE = 3          # seconds for the others to end where one process has failed
 
 
-def guarded(arguments, log):
-    """Runs ``python3 -m active_convolution.training`` with ``arguments``; ``log`` is the file where it lets Caffe log.
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One to be started as ``python3 -m active_convolution.training`` with ``arguments`` and ``--log``: the file where
+    it lets Caffe log, or None for one that is read only here. It inherits the file descriptors ``keep``; an error
+    begins with ``name``."""
+    arguments: tuple
+    log: Path = None
+    keep: tuple = ()
+    name: str = ""
 
-    Returns its exit status. Raises UserError with Caffe's own last words where Caffe ended the process, and
-    KeyboardInterrupt where Ctrl-C or SIGTERM did, before the process could handle them.
+
+class _Child:
+    """A Process that runs."""
+
+    def __init__(self, process):
+        self.process = process
+        self._unnamed = None if process.log else tempfile.TemporaryFile()
+        self._log = process.log or Path(f"/dev/fd/{self._unnamed.fileno()}")
+        self._written = self._log.stat().st_size if self._log.exists() else 0
+        keep = process.keep if process.log else (*process.keep, self._unnamed.fileno())
+        arguments = map(str, [*process.arguments, "--log", self._log])
+        self.popen = subprocess.Popen([sys.executable, "-m", __package__, *arguments], env=environment(), pass_fds=keep)
+
+    def status(self):
+        """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
+        status = self.popen.returncode
+        if -status in STOPS:
+            raise KeyboardInterrupt
+        if status < 0:
+            log = f" (the log: {self._log})" if self.process.log else ""
+            raise UserError(f"{self.process.name}Caffe ended the training: {self._last_words(-status)}{log}")
+        return status
+
+    def _last_words(self, number):
+        """Caffe's fatal line in what has been logged since the start, without its prefix."""
+        if self._log.exists():
+            with open(self._log, "rb") as file:
+                file.seek(self._written)
+                said = file.read().decode(errors="replace")
+            fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", said, re.MULTILINE)
+            if fatal:
+                return fatal[-1]
+        return signal.Signals(number).name
+
+
+def guarded(processes):
+    """Runs every Process to its end. Where one fails, it ends the others, and that one's exit status is returned.
+
+    Raises UserError with Caffe's own last words where Caffe ended the process, and KeyboardInterrupt where Ctrl-C or
+    SIGTERM did, before the process could handle them.
     """
-    written = log.stat().st_size if log.exists() else 0
     sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # in the child, too: a signal must not get lost while Python starts
-    child = subprocess.Popen([sys.executable, "-m", __package__, *map(str, arguments)], env=environment())
-    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _STOPS}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # in the child, too: a signal must not get lost while Python starts
+    children = [_Child(process) for process in processes]
+    before = {number: signal.signal(number, lambda number, _: [child.popen.send_signal(number) for child in children])
+              for number in STOPS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     try:
-        status = child.wait()
+        return _first_to_fail(children).status()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if -status in _STOPS:
-        raise KeyboardInterrupt
-    if status < 0:
-        raise UserError(f"Caffe ended the training: {_last_words(log, written, -status)} (the log: {log})")
-    return status
+
+
+def _first_to_fail(children):
+    """The child whose end counts, when all have ended. Where one fails, the others wait for it in vain."""
+    with ThreadPoolExecutor(len(children)) as pool:
+        waiting = {pool.submit(child.popen.wait): child for child in children}
+        for done in as_completed(waiting):
+            if done.result() not in (0, INTERRUPTED):
+                for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+                    for child in children:
+                        end(child.popen)
+                    wait(waiting, timeout=_GRACE)
+                return waiting[done]
+    return children[0]
 
 
 def environment():
@@ -48,23 +107,12 @@ def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
-def _last_words(log, start, number):
-    """Caffe's fatal line in what was logged from byte ``start`` on, without its prefix."""
-    if log.exists():
-        with open(log, "rb") as file:
-            file.seek(start)
-            fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", file.read().decode(errors="replace"), re.MULTILINE)
-        if fatal:
-            return fatal[-1]
-    return signal.Signals(number).name
-
-
 def stop_at_once():
-    """Lets SIGINT and SIGTERM, held back since the parent started this process, end it without a word until somebody
+    """Lets the signals in STOPS, held back since the parent started this process, end it without a word until somebody
     handles them."""
-    for number in _STOPS:
+    for number in STOPS:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def end_with_parent():

@@ -1,4 +1,5 @@
-"""A shorter training with the same shape."""
+"""How long a training takes: a shorter one with the same shape, and how much it sees."""
+from .. import fork
 
 _LOOKS = 4       # tests and snapshots of a run, at least
 _LINES = 100     # lines of metrics.csv, at least
@@ -28,3 +29,14 @@ def shorten(solver, net, max_iter):
 def warmup_iter(net):
     """The longest warm-up of the active convolutions of ``net`` (NetParameter), in iterations; 0 without any."""
     return max((layer.active_convolution_param.warmup_iter for layer in net.layer), default=0)
+
+
+def images_per_iteration(solver, net):
+    """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
+    iter_size passes. 0 for a network that reads other data than LMDBs."""
+    return solver.iter_size * sum(layer.data_param.batch_size for layer in net.layer if _trains(layer))
+
+
+def _trains(layer):
+    phases = {rule.phase for rule in layer.include if rule.HasField("phase")}
+    return layer.HasField("data_param") and fork.caffe_pb2().TEST not in phases

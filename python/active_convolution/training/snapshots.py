@@ -1,4 +1,5 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
+import contextlib
 import dataclasses
 import re
 import tempfile
@@ -87,3 +88,19 @@ def restore(solver, snapshot):
         file.write(state.SerializeToString())
         file.flush()
         solver.restore(file.name)
+
+
+def packed(snapshot):
+    """A Snapshot with its files' contents, to be sent to another process."""
+    return snapshot, snapshot.state.read_bytes(), snapshot.model.read_bytes()
+
+
+@contextlib.contextmanager
+def unpacked(parts):
+    """What ``packed`` made, as a Snapshot in a temporary folder."""
+    snapshot, state, model = parts
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Snapshot(snapshot.iteration, Path(folder) / snapshot.state.name, Path(folder) / snapshot.model.name)
+        copy.state.write_bytes(state)
+        copy.model.write_bytes(model)
+        yield copy

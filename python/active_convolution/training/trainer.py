@@ -1,98 +1,79 @@
 """The loop around Caffe's solver."""
-import signal
 import sys
-import tempfile
 import time
 
 import numpy as np
 from tqdm import tqdm
 
-from .. import fork, positions, prototxt
-from . import run_folder, schedule, snapshots
-from .guard import check_gpu, guarded
+from .. import positions
+from . import launch, run_folder, schedule, snapshots
+from .guard import INTERRUPTED
 from .metrics import Metrics
 from .run_folder import RunFolder
-
-INTERRUPTED = 128 + signal.SIGINT
+from .worker import Worker
 
 
 def train(model, variant, data, output, max_iter=None, seed=None, gpu=None, resume=False):
     """Trains the network in the folder ``model/variant`` on the data set in ``data``, into the run folder ``output``.
 
-    ``max_iter`` shortens the whole schedule in proportion; ``seed`` is Caffe's random_seed; ``gpu`` a device number, or
-    None for the CPU; ``resume`` goes on from the newest whole snapshot. Returns the exit status: 0, or 130 after Ctrl-C
-    or SIGTERM, which snapshot and stop. Raises UserError for bad input, and where Caffe fails.
+    ``max_iter`` shortens the whole schedule in proportion; ``seed`` is Caffe's random_seed; ``gpu`` a device number,
+    several of them, or None for the CPU; ``resume`` goes on from the newest whole snapshot. Returns the exit status: 0,
+    or 130 after Ctrl-C or SIGTERM, which snapshot and stop. Raises UserError for bad input, and where Caffe fails.
+
+    Several GPUs train together, one process for each, and so do the processes of one mpirun, which all call this: see
+    ranks.py. Rank 0 decides what is trained, and alone has to do with ``output``.
     """
+    gpus = [] if gpu is None else [gpu] if isinstance(gpu, int) else list(gpu)
+    if launch.follows():
+        return launch.follow(gpus)
     run = RunFolder(output)
     solver, net = run_folder.resolve(run, model, variant, data, max_iter, seed)
-    if gpu is not None:
-        check_gpu(gpu)
+    launch.check(gpus)
     if resume:
         run_folder.go_on(run, solver, net)
     else:
         run_folder.start(run, solver, net, model, variant)
-    options = [*(["--resume"] if resume else []), *([] if gpu is None else ["--gpu", gpu])]
-    return guarded([run.path, *options], run.log)
+    return launch.lead(run, gpus, resume)
 
 
-class Trainer:
-    """One process's work on a run folder that is ready. ``gpu`` as in ``train``."""
+class Trainer(Worker):
+    """Rank 0's work on a run folder that is ready: it also tests, takes snapshots, and keeps the records."""
 
-    def __init__(self, run, gpu):
+    def __init__(self, run, ranks, gpus):
         self.run = run
-        self.parameter, net = run_folder.load(run)
-        self.caffe = fork.caffe()
-        self.caffe.init_log(0, True)  # all of Caffe's log, to the file descriptor that is the run's log
-        self.stop = False
-        for number in (signal.SIGINT, signal.SIGTERM):  # after init_log, which handles SIGTERM in its own way
-            signal.signal(number, self._ask_to_stop)
-        if gpu is None:
-            self.caffe.set_mode_cpu()
-        else:
-            self.caffe.set_device(gpu)
-            self.caffe.set_mode_gpu()
-        self.solver = self._make_solver()
+        super().__init__(ranks, gpus, *run_folder.load(run))
         self.test_net = self.caffe.Net(str(run.train_val), self.caffe.TEST)
         self.metrics = Metrics()
-        self.history = positions.History(schedule.warmup_iter(net))
+        self.history = positions.History(schedule.warmup_iter(self.net))
         self.seconds_before = 0
-
-    def _make_solver(self):
-        """Caffe's solver, without its tests and snapshots: those are made here, where a test's progress shows and its
-        result is read, and where metrics and positions are on the disk before the snapshot that they lead to."""
-        parameter = type(self.parameter)()
-        parameter.CopyFrom(self.parameter)
-        for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
-            parameter.ClearField(name)
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt", encoding="utf-8") as file:
-            file.write(prototxt.text(parameter))
-            file.flush()
-            return self.caffe.get_solver(file.name)
+        self.images = self.ranks.size * schedule.images_per_iteration(self.parameter, self.net)
+        self.rate = 0  # images per second
 
     def train(self, resume):
-        """Runs the solver to its end or until it is told to stop; returns the exit status."""
-        if resume:
-            self._go_on()
+        """As Worker.train; ``resume`` goes on from the newest whole snapshot."""
+        stop = self.begin(self._go_on() if resume else None)
+        self._say_what_trains()
         self.started = time.monotonic()
         if self.solver.iter == 0:
             self._record_positions()
         with tqdm(total=self.parameter.max_iter, initial=self.solver.iter, desc="training", unit="it",
                   mininterval=0.5, dynamic_ncols=True) as bar:
             self._show(bar)
-            self._loop(bar)
-            if self._at_end() and self.metrics.tested() != self.solver.iter:
+            self._loop(bar, stop)
+            if self.at_end() and self.metrics.tested() != self.solver.iter:
                 self._record(bar, **self._test())
-        return self._finish()
+        return self.ranks.share(self._finish())
 
-    def _ask_to_stop(self, number, frame):
-        self.stop = True
+    def _say_what_trains(self):
+        if self.ranks.size > 1:
+            self._say(f"{self.ranks.size} ranks, together {self.images} images per iteration")
 
     def _go_on(self):
+        """Brings the records to the newest whole snapshot, and returns it; None without one."""
         snapshot = snapshots.newest_whole(self.parameter.snapshot_prefix, self.solver, self._say)
         if snapshot is None:
             self._say("no whole snapshot: starting at iteration 0")
-            return
-        snapshots.restore(self.solver, snapshot)
+            return None
         self.metrics = Metrics.load(self.run.metrics)
         self.metrics.truncate(snapshot.iteration)
         self.seconds_before = self.metrics.last("seconds") or 0
@@ -100,36 +81,29 @@ class Trainer:
             self.history = positions.History.load(self.run.positions)
             self.history.truncate(snapshot.iteration)
         self._say(f"going on from iteration {snapshot.iteration}")
+        return snapshot
 
-    def _at_end(self):
-        return self.solver.iter == self.parameter.max_iter
-
-    def _loop(self, bar):
-        losses, stop = [], self.stop
-        while not (stop or self._at_end()):
-            learning_rate = self.solver.lr
-            self.solver.step(1)
-            losses.append(self._loss(self.solver.net))
+    def _loop(self, bar, stop):
+        losses, seconds = [], 0
+        while not (stop or self.at_end()):
+            learning_rate, before = self.solver.lr, time.monotonic()
+            loss, stop = self.step()
+            losses.append(loss)
+            seconds += time.monotonic() - before
             bar.update()
-            stop = self.stop  # looked at once: a signal that comes after this has the next iteration to stop at
-            snapshot = stop or self._at_end() or self._due("snapshot")
-            test = not self._at_end() and self._due("test_interval")  # the last one comes after the snapshot
+            snapshot = stop or self.at_end() or self._due("snapshot")
+            test = not self.at_end() and self._due("test_interval")  # the last one comes after the snapshot
             if snapshot or test or self._due("display"):
+                self.rate = len(losses) * self.images / seconds
                 self._record(bar, loss=float(np.mean(losses)), learning_rate=learning_rate,
                              **(self._test() if test else {}))
-                losses.clear()
+                losses, seconds = [], 0
             if snapshot:
                 self.solver.snapshot()
 
     def _due(self, interval):
         every = getattr(self.parameter, interval)
         return every > 0 and self.solver.iter % every == 0
-
-    @staticmethod
-    def _loss(net):
-        """The sum of all losses of a pycaffe Net's last forward pass, by their weights."""
-        weights = net.blob_loss_weights.items()
-        return float(sum(weight * net.blobs[name].data.sum() for name, weight in weights if weight))
 
     def _test(self):
         """Loss and error over the whole test set; nothing where a stop is asked for meanwhile."""
@@ -140,7 +114,7 @@ class Trainer:
             if self.stop:
                 return {}
             self.test_net.forward()
-            loss += self._loss(self.test_net) / rounds
+            loss += self.loss(self.test_net) / rounds
             accuracy += float(self.test_net.blobs["accuracy"].data) / rounds
         return dict(test_loss=loss, test_error=1 - accuracy)
 
@@ -166,6 +140,7 @@ class Trainer:
         loss, error = self.metrics.last("loss"), self.metrics.last("test_error")
         shown = [] if loss is None else [f"loss {loss:.4f}"]
         shown += [] if error is None else [f"test error {100 * error:.2f} %"]
+        shown += [f"{self.rate:.0f} images/s"] if self.rate else []
         bar.set_postfix_str(", ".join(shown), refresh=False)
 
     def _finish(self):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from active_convolution import folding, fork
+from active_convolution import fork
+from active_convolution.conversion import folding
 
 from caffe_nets import INPUT, assert_same, live, run, shake
 
