@@ -18,7 +18,8 @@ export CUDA_VISIBLE_DEVICES=$device  # the C++ tests use the first
 for tool in memcheck racecheck initcheck; do
   echo "C++ tests under compute-sanitizer: $tool"
   (cd build-gpu/fork && "$sanitizer" --tool $tool --error-exitcode 1 \
-     ../out/test/test.testbin --gtest_color=no --gtest_brief=1 --gtest_filter='Active*:AConv*:-*ErrorTest*')
+     ../out/test/test.testbin --gtest_color=no --gtest_filter='Active*:AConv*-*ErrorTest*') |
+    grep -v '^$\|^\[ *\(RUN\|OK\|-*\) *\]'
 done
 export ACTIVE_CONVOLUTION_BUILD=$PWD/build-gpu ACTIVE_CONVOLUTION_GPU=0
 ./scripts/check_layer.py --cases 1000

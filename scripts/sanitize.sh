@@ -17,6 +17,7 @@ cmake --build build-sanitize --parallel "$(nproc)"
 
 # Caffe and its libraries keep some memory until the process ends: what is looked for is access, not leaks.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
-(cd build-sanitize/fork && ../out/test/test.testbin --gtest_color=no --gtest_brief=1 --gtest_filter='Active*:AConv*')
+(cd build-sanitize/fork && ../out/test/test.testbin --gtest_color=no --gtest_filter='Active*:AConv*') |
+  grep -v '^$\|^\[ *\(RUN\|OK\|-*\) *\]'
 ./scripts/check_layer.py --cases 300 --build build-sanitize
 echo "No finding of the sanitizers."
