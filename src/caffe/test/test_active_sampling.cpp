@@ -53,14 +53,14 @@ TYPED_TEST(ActiveSamplingTest, TestWeightsAreEquationSevenToNine) {
 TYPED_TEST(ActiveSamplingTest, TestSlopesOfAPlaneAreItsGradient) {
   // x[row][column] = 5 + 3 column - 2 row
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(0.3, 0.7);
-  EXPECT_NEAR(3, ActiveSlopeX<TypeParam>(tap, 5, 8, 3, 6), 1e-5);
-  EXPECT_NEAR(-2, ActiveSlopeY<TypeParam>(tap, 5, 8, 3, 6), 1e-5);
+  EXPECT_NEAR(3, (ActiveSlopeX<TypeParam, TypeParam>(tap, 5, 8, 3, 6)), 1e-5);
+  EXPECT_NEAR(-2, (ActiveSlopeY<TypeParam, TypeParam>(tap, 5, 8, 3, 6)), 1e-5);
 }
 
 TYPED_TEST(ActiveSamplingTest, TestSlopeAtALatticePointLooksTowardsPlusOne) {
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(0, 0);
-  EXPECT_EQ(TypeParam(10), ActiveSlopeX<TypeParam>(tap, 1, 11, 101, 1001));
-  EXPECT_EQ(TypeParam(100), ActiveSlopeY<TypeParam>(tap, 1, 11, 101, 1001));
+  EXPECT_EQ(TypeParam(10), (ActiveSlopeX<TypeParam, TypeParam>(tap, 1, 11, 101, 1001)));
+  EXPECT_EQ(TypeParam(100), (ActiveSlopeY<TypeParam, TypeParam>(tap, 1, 11, 101, 1001)));
 }
 
 }  // namespace caffe
