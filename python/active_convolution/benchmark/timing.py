@@ -1,6 +1,8 @@
 """Interleaved repeats, medians and spread."""
 import contextlib
+import ctypes
 import dataclasses
+import gc
 import math
 import time
 
@@ -56,6 +58,8 @@ class PeakMemory:
 
     def __enter__(self):
         self.mebibytes = math.nan
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system, and counts when it is used again
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak starts anew
         self._before = _status("VmRSS")

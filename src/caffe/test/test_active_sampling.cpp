@@ -39,7 +39,8 @@ TYPED_TEST(ActiveSamplingTest, TestNaNStaysInTheWeights) {
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(std::numeric_limits<TypeParam>::quiet_NaN(), 0);
   EXPECT_EQ(0, tap.x);
   EXPECT_FALSE(tap.on_lattice());
-  EXPECT_TRUE(std::isnan(ActiveWeights<TypeParam>(tap).Sample(1, 1, 1, 1)));
+  const TypeParam one = 1;
+  EXPECT_TRUE(std::isnan(ActiveWeights<TypeParam>(tap).Sample(one, one, one, one)));
 }
 
 TYPED_TEST(ActiveSamplingTest, TestWeightsAreEquationSevenToNine) {

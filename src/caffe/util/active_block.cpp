@@ -302,9 +302,9 @@ struct Kernels {
     for (int j = 0; j < run.length; ++j) { Add(to + j * run.step, Vector::Load(diff + j * s.pixel_size)); }
   }
 
-  static ACTIVE_INLINE double Sum(V terms) {
+  static ACTIVE_INLINE double Sum(V terms, int lanes) {
     double sum = 0;
-    for (int i = 0; i < kLanes; ++i) { sum += terms[i]; }
+    for (int i = 0; i < lanes; ++i) { sum += terms[i]; }
     return sum;
   }
 
@@ -312,11 +312,11 @@ struct Kernels {
     for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
       const ActiveTap<Dtype> tap = f.taps[k];
       const ActiveWeights<Dtype> w(tap);
-      V slopes[2] = {};
+      V slopes[2][2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
       ForEachRun(f, tap, [&](const Run& run) __attribute__((always_inline)) {
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.channels + lane;
-          if (s.x_diff) { SlopeRun(run, tap, s, diff, lane, slopes); }
+          if (s.x_diff) { SlopeRun(run, tap, s, diff, lane, slopes[lane + kLanes > f.channels]); }
           if (!s.frame_diff) { continue; }
           if (tap.on_lattice()) {
             ReturnRun(run, s, diff, lane);
@@ -328,8 +328,8 @@ struct Kernels {
         }
       });
       if (s.x_diff) {
-        s.x_diff[k] += Sum(slopes[0]);
-        s.y_diff[k] += Sum(slopes[1]);
+        s.x_diff[k] += Sum(slopes[0][0], kLanes) + Sum(slopes[1][0], f.channels % kLanes);
+        s.y_diff[k] += Sum(slopes[0][1], kLanes) + Sum(slopes[1][1], f.channels % kLanes);
       }
     }
   }

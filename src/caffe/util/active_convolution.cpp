@@ -48,7 +48,7 @@ const size_t kWeightBytes = 16 << 20;
 /// Terms of a product at a time, which is rows of the columns: enough to hide the sums' way to memory and back.
 const int kTerms = 288;
 /// Bytes of the columns and outputs of a chunk, and of its frame: together they should leave room in a core's second cache.
-const int kChunkBytes = 256 << 10, kFrameBytes = 512 << 10;
+const int kChunkBytes = 512 << 10, kFrameBytes = 512 << 10;
 /// Parts of the backward pass: enough for many threads, few enough to add up quickly.
 const int kParts = 32;
 
@@ -79,7 +79,6 @@ class ActiveBlockPass {
 
   /// ActiveGradients says what is overwritten and what is added to; the bias is somebody else's.
   void Backward(const Dtype* top_diff, const ActiveGradients<Dtype>& wanted) {
-    if (wanted.bottom) { ZeroBottom(wanted.bottom); }
     for (const ActiveSegment& segment : Segments()) {
       Begin(segment);
       if (wanted.bottom || wanted.x) { PackBackward(); }
@@ -296,12 +295,6 @@ class ActiveBlockPass {
     return data;
   }
 
-  void ZeroBottom(Dtype* bottom_diff) const {
-    const size_t size = BottomAt(1, 0);
-#pragma omp parallel for
-    for (int image = 0; image < num_; ++image) { std::fill_n(bottom_diff + image * size, size, Dtype(0)); }
-  }
-
   /// Cuts the backward pass of the segment; see kParts and kWeightBytes.
   std::vector<Part> Parts(const ActiveGradients<Dtype>& wanted) const {
     const size_t weights = wanted.weight ? static_cast<size_t>(synapses_ * block_ + kernels_.rows) * output_size_ : 0;
@@ -333,6 +326,7 @@ class ActiveBlockPass {
       chunk.image += part.image;
       Dtype* columns = Columns(chunk, thread);
       const Dtype* outputs = LoadOutputs(chunk, top_diff, thread);
+      if (wanted.bottom && chunk.begin == 0) { ZeroBottom(chunk, part, wanted.bottom); }
       if (wanted.weight) {
         SampleBlock(chunk, part.block, thread, columns);
         MultiplyForWeights(chunk, part, columns, outputs);
@@ -341,6 +335,14 @@ class ActiveBlockPass {
         MultiplyForColumns(chunk, part, outputs, columns);
         SpreadBlock(chunk, part, wanted, columns, thread);
       }
+    }
+  }
+
+  /// The first chunk of an image, in the first segment of a group, finds there what the blob held before.
+  void ZeroBottom(const ActiveChunk& chunk, const Part& part, Dtype* bottom_diff) const {
+    if (segment_.output % (g_.num_output / g_.group)) { return; }
+    for (int image = chunk.image; image < chunk.image + chunk.images; ++image) {
+      std::fill_n(bottom_diff + BottomAt(image, Channel(part.block)), Channels(part.block) * g_.image_size(), Dtype(0));
     }
   }
 
