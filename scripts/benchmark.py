@@ -5,6 +5,8 @@ PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. 
 
     python3 -m venv --system-site-packages ~/torch && ~/torch/bin/pip install torch torchvision
     ~/torch/bin/python scripts/benchmark.py
+
+Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
 """
 import argparse
 import json
@@ -39,7 +41,7 @@ def main():
     found = list(_bars(benchmark, rows, limits)) if arguments.bars else []
     if arguments.json:
         settings = {"gpu": arguments.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
-                    "pytorch": pytorch.version()}
+                    "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"), "pytorch": pytorch.version()}
         with whole_file(arguments.json) as file:
             json.dump(report.as_json(rows, limits, settings, found), file, indent=1)
             file.write("\n")
@@ -87,5 +89,4 @@ def _bars(benchmark, rows, limits):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     command.run(main)

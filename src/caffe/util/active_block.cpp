@@ -127,6 +127,7 @@ struct Kernels {
                                        Cursor<Dtype*>* to) {
     V square[kLanes];
     for (int i = 0; i < kLanes; ++i, from += s.plane_size) {
+      if (planes == kLanes) { __builtin_prefetch(from + kLanes); }  // the next square
       square[i] = V{};
       if (i < planes && pixels == kLanes) { square[i] = Vector::Load(from); }
       if (i < planes && pixels < kLanes) { std::memcpy(&square[i], from, pixels * sizeof(Dtype)); }
@@ -257,17 +258,31 @@ struct Kernels {
     }
   }
 
-  /// Adds to slopes[0] and [1] the gradient of a position, from that of its columns.
-  static ACTIVE_INLINE void SlopeRun(const Run& run, const ActiveTap<Dtype>& tap, const ActiveSpread<Dtype>& s,
-                                     const Dtype* diff, int lane, V* slopes) {
+  /// Terms of the gradient of a position.
+  struct Slopes {
+    V x, y;
+  };
+
+  /// What the columns of a run give to their position, from their gradient. kUnit as in SampleRun.
+  template <bool kUnit>
+  static ACTIVE_INLINE Slopes SlopeRun(const Run& run, const ActiveTap<Dtype>& tap, const ActiveSpread<Dtype>& s,
+                                       const Dtype* diff, int lane) {
     const Dtype* above = s.frame + run.above + lane;
     const Dtype* below = s.frame + run.below + lane;
+    V x00 = Vector::Load(above), x10 = Vector::Load(below);
+    Slopes sum = {};
     for (int j = 0; j < run.length; ++j, diff += s.pixel_size, above += run.step, below += run.step) {
-      const V g = Vector::Load(diff), x00 = Vector::Load(above), x01 = Vector::Load(above + run.next);
-      const V x10 = Vector::Load(below), x11 = Vector::Load(below + run.next);
-      slopes[0] += g * ActiveSlopeX(tap, x00, x01, x10, x11);
-      slopes[1] += g * ActiveSlopeY(tap, x00, x01, x10, x11);
+      if (!kUnit) {
+        x00 = Vector::Load(above);
+        x10 = Vector::Load(below);
+      }
+      const V g = Vector::Load(diff), x01 = Vector::Load(above + run.next), x11 = Vector::Load(below + run.next);
+      sum.x += g * ActiveSlopeX(tap, x00, x01, x10, x11);
+      sum.y += g * ActiveSlopeY(tap, x00, x01, x10, x11);
+      x00 = x01;
+      x10 = x11;
     }
+    return sum;
   }
 
   static ACTIVE_INLINE void Add(Dtype* to, V value) { Vector::Store(to, Vector::Load(to) + value); }
@@ -312,15 +327,21 @@ struct Kernels {
     for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
       const ActiveTap<Dtype> tap = f.taps[k];
       const ActiveWeights<Dtype> w(tap);
-      V slopes[2][2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
+      const bool unit = f.geometry->stride_w == 1;
+      Slopes slopes[2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
       ForEachRun(f, tap, [&](const Run& run) __attribute__((always_inline)) {
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.channels + lane;
-          if (s.x_diff) { SlopeRun(run, tap, s, diff, lane, slopes[lane + kLanes > f.channels]); }
+          if (s.x_diff) {
+            const Slopes some = unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
+            Slopes* sum = &slopes[lane + kLanes > f.channels];
+            sum->x += some.x;
+            sum->y += some.y;
+          }
           if (!s.frame_diff) { continue; }
           if (tap.on_lattice()) {
             ReturnRun(run, s, diff, lane);
-          } else if (f.geometry->stride_w == 1) {
+          } else if (unit) {
             ScatterRun<true>(run, w, s, diff, lane);
           } else {
             ScatterRun<false>(run, w, s, diff, lane);
@@ -328,8 +349,8 @@ struct Kernels {
         }
       });
       if (s.x_diff) {
-        s.x_diff[k] += Sum(slopes[0][0], kLanes) + Sum(slopes[1][0], f.channels % kLanes);
-        s.y_diff[k] += Sum(slopes[0][1], kLanes) + Sum(slopes[1][1], f.channels % kLanes);
+        s.x_diff[k] += Sum(slopes[0].x, kLanes) + Sum(slopes[1].x, f.channels % kLanes);
+        s.y_diff[k] += Sum(slopes[0].y, kLanes) + Sum(slopes[1].y, f.channels % kLanes);
       }
     }
   }

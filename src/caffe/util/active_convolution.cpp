@@ -50,7 +50,7 @@ const int kTerms = 288;
 /// Bytes of the columns and outputs of a chunk, and of its frame: together they should leave room in a core's second cache.
 const int kChunkBytes = 512 << 10, kFrameBytes = 512 << 10;
 /// Parts of the backward pass: enough for many threads, few enough to add up quickly.
-const int kParts = 32;
+const int kParts = 16;
 
 /// Forward and backward pass, segment by segment. All cuts but the forward pass's chunks, which do not show in the result,
 /// depend on the layer and the batch alone.
