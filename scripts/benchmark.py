@@ -31,7 +31,7 @@ def main():
     benchmark = Benchmark(arguments.gpu, arguments.threads, arguments.repeats)
     for line in pytorch.missing():
         print(line)
-    limits = machine.limits(benchmark.threads, arguments.repeats, arguments.gpu, benchmark.synchronize)
+    limits = machine.limits(benchmark.threads, arguments.gpu, benchmark.synchronize)
     print(f"{limits['cpu']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
           f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s")
     rows = []

@@ -16,24 +16,25 @@ LEAST = 0.02          # seconds of one measurement: short calls are repeated ins
 class Time:
     """Of one call, in milliseconds."""
     median: float
+    least: float
     spread: float       # the distance of the quartiles, relative to the median
     repeats: int
 
     @classmethod
     def of(cls, seconds):
         lower, median, upper = np.percentile(np.array(seconds) * 1e3, (25, 50, 75))
-        return cls(float(median), float((upper - lower) / median), len(seconds))
+        return cls(float(median), float(min(seconds) * 1e3), float((upper - lower) / median), len(seconds))
 
 
-def interleaved(calls, repeats, synchronize=lambda: None):
+def interleaved(calls, repeats, synchronize=lambda: None, least=LEAST):
     """Times ``calls`` (dict of callables) in turns, each ``repeats`` times; returns a dict of Times.
 
-    ``synchronize`` waits until the device has done all work. The first call of each is not timed.
+    One measurement repeats a call until about ``least`` seconds are over. ``synchronize`` waits until the device has done all work. The first call of each is not timed.
     """
     counts, seconds = {}, {name: [] for name in calls}
     for name, call in calls.items():
         call()
-        counts[name] = max(1, math.ceil(LEAST / _measure(call, 1, synchronize)))
+        counts[name] = max(1, math.ceil(least / _measure(call, 1, synchronize)))
     for _ in range(repeats):
         for name, call in calls.items():
             seconds[name].append(_measure(call, counts[name], synchronize))

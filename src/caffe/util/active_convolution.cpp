@@ -162,10 +162,10 @@ class ActiveBlockPass {
     return (static_cast<size_t>(image) * g_.num_output + segment_.output) * g_.out_size() + pixel;
   }
 
-  /// Weight of output d of the segment, row r = k * channels + c of a block.
-  size_t WeightAt(int d, int block, int r) const {
-    const int k = r / Channels(block), c = block * block_ + r % Channels(block);
-    return (static_cast<size_t>(segment_.output + d) * g_.group_channels() + c) * synapses_ + k;
+  /// Weights of one output, and where those of output d of the segment for the c-th channel of a block start.
+  size_t WeightSize() const { return static_cast<size_t>(g_.group_channels()) * synapses_; }
+  size_t WeightAt(int d, int block, int c) const {
+    return (segment_.output + d) * WeightSize() + static_cast<size_t>(block * block_ + c) * synapses_;
   }
 
   /// Columns of a packed matrix that has `columns`: whole strips.
@@ -178,12 +178,13 @@ class ActiveBlockPass {
 #pragma omp parallel for collapse(2)
     for (int block = 0; block < blocks_; ++block) {
       for (int first = 0; first < columns; first += strip) {
-        const int rows = Channels(block) * synapses_;
-        Dtype* to = packed + ForwardWeightAt(block) + static_cast<size_t>(first) * rows;
-        for (int r = 0; r < rows; ++r) {
-          for (int d = first; d < first + strip; ++d, ++to) {
-            *to = d < segment_.outputs ? parameters_.weight[WeightAt(d, block, r)] : Dtype(0);
-          }
+        const int channels = Channels(block), outputs = std::min(strip, segment_.outputs - first);
+        Dtype* to = packed + ForwardWeightAt(block) + static_cast<size_t>(first) * channels * synapses_;
+        for (int i = 0; i < channels * synapses_; ++i) {  // as they lie in the blob
+          const Dtype* from = parameters_.weight + WeightAt(first, block, 0) + i;
+          Dtype* row = to + (i % synapses_ * channels + i / synapses_) * strip;
+          for (int d = 0; d < outputs; ++d) { row[d] = from[d * WeightSize()]; }
+          std::fill(row + outputs, row + strip, Dtype(0));
         }
       }
     }
@@ -198,13 +199,16 @@ class ActiveBlockPass {
     Dtype* packed = Buffer(&workspace_->weight, BackwardWeightAt(blocks_));
 #pragma omp parallel for
     for (int block = 0; block < blocks_; ++block) {
-      const int rows = Channels(block) * synapses_, strip = ActiveStrip(rows, kernels_.lanes);
-      Dtype* to = packed + BackwardWeightAt(block);
-      for (int first = 0; first < rows; first += strip) {
-        for (int d = 0; d < segment_.outputs; ++d) {
-          for (int r = first; r < first + strip; ++r, ++to) {
-            *to = r < rows ? parameters_.weight[WeightAt(d, block, r)] : Dtype(0);
-          }
+      const int channels = Channels(block), rows = channels * synapses_, strip = ActiveStrip(rows, kernels_.lanes);
+      std::vector<Dtype> row(PackedColumns(rows), Dtype(0));
+      for (int d = 0; d < segment_.outputs; ++d) {
+        const Dtype* from = parameters_.weight + WeightAt(d, block, 0);
+        for (int c = 0; c < channels; ++c) {
+          for (int k = 0; k < synapses_; ++k) { row[k * channels + c] = from[c * synapses_ + k]; }
+        }
+        Dtype* to = packed + BackwardWeightAt(block) + d * strip;
+        for (int first = 0; first < rows; first += strip, to += static_cast<size_t>(segment_.outputs) * strip) {
+          std::copy_n(&row[first], strip, to);
         }
       }
     }
@@ -399,16 +403,15 @@ class ActiveBlockPass {
 #pragma omp parallel for collapse(2)
     for (int block = 0; block < blocks_; ++block) {
       for (int first = 0; first < segment_.outputs; first += kTogether) {
-        const int outputs = std::min(kTogether, segment_.outputs - first);
-        for (int r = 0; r < synapses_ * Channels(block); ++r) {
+        const int channels = Channels(block), outputs = std::min(kTogether, segment_.outputs - first);
+        for (int i = 0; i < channels * synapses_; ++i) {  // as they lie in the blob
+          const size_t at = static_cast<size_t>(i % synapses_ * channels + i / synapses_) * output_size_ + first;
           Dtype sums[kTogether] = {};
-          for (int i = block; i < parts.size(); i += blocks_) {
-            const Dtype* part = parts[i].weight_sums + static_cast<size_t>(r) * output_size_ + first;
-            for (int d = 0; d < outputs; ++d) { sums[d] += part[d]; }
+          for (int part = block; part < parts.size(); part += blocks_) {
+            for (int d = 0; d < outputs; ++d) { sums[d] += parts[part].weight_sums[at + d]; }
           }
-          Dtype* to = weight_diff + WeightAt(first, block, r);
-          const size_t step = WeightAt(1, 0, 0) - WeightAt(0, 0, 0);
-          for (int d = 0; d < outputs; ++d) { to[d * step] += sums[d]; }
+          Dtype* to = weight_diff + WeightAt(first, block, 0) + i;
+          for (int d = 0; d < outputs; ++d) { to[d * WeightSize()] += sums[d]; }
         }
       }
     }
