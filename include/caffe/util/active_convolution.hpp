@@ -4,14 +4,15 @@
 #include <vector>
 
 #include "caffe/blob.hpp"
+#include "caffe/util/active_block.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 /**
  * Forward and backward pass of an active convolution, over a batch.
  *
- * On the CPU, images are cut into tiles of output pixels; the interpolated columns of a tile stay in cache and feed a
- * BLAS product from there, so that the workspace depends on the layer and the number of threads, not on the batch. With
- * one number of threads, two runs give the same bits.
+ * On the CPU, the output pixels are cut into chunks and the channels into blocks whose columns stay in cache; see
+ * active_block.hpp. The workspace depends on the layer and the number of threads, not on the batch. Two runs on machines
+ * with the same vector instructions give the same bits, whatever the number of threads.
  *
  * On the GPU, a batch is cut into chunks whose columns fit a workspace of limited size; see active_chunked.hpp. Two
  * runs on GPUs of one kind give the same bits.
@@ -37,16 +38,20 @@ struct ActiveGradients {
   Dtype* bottom;
 };
 
-/// Buffers of the CPU, kept between calls; one set per thread.
+/// Buffers of the CPU, kept between calls.
 template <typename Dtype>
 struct ActiveWorkspace {
   struct PerThread {
-    std::vector<Dtype> columns, column_diff, weight_diff;
-    std::vector<double> x_diff, y_diff;
+    std::vector<Dtype> frame, frame_diff, columns, outputs;
   };
-  std::vector<ActiveTap<Dtype> > taps;  // position_group x K
-  std::vector<Dtype> zeros;             // a row of the input
+  const ActiveBlockKernels<Dtype>* kernels;  // the fastest
+  std::vector<ActiveTap<Dtype> > taps;       // position_group x K
+  std::vector<Dtype> weight;                 // of one segment, packed for its products
+  std::vector<Dtype> weight_sums;            // parts of its gradient
+  std::vector<double> position_sums;
   std::vector<PerThread> threads;
+
+  ActiveWorkspace() : kernels(&AllActiveBlockKernels<Dtype>()[0]) {}
 
   /// Bytes held at present.
   size_t bytes() const;

@@ -16,6 +16,8 @@
 #else
 #define ACTIVE_HOST_DEVICE
 #endif
+/// For what takes vectors: it must be compiled into code that may use the machine's instructions for them.
+#define ACTIVE_INLINE inline __attribute__((always_inline))
 
 namespace caffe {
 
@@ -52,20 +54,24 @@ struct ActiveWeights {
   ACTIVE_HOST_DEVICE explicit ActiveWeights(const ActiveTap<Dtype>& tap)
       : w00((1 - tap.dx) * (1 - tap.dy)), w01(tap.dx * (1 - tap.dy)), w10((1 - tap.dx) * tap.dy), w11(tap.dx * tap.dy) {}
 
-  ACTIVE_HOST_DEVICE Dtype Sample(Dtype x00, Dtype x01, Dtype x10, Dtype x11) const {
+  /// Of single values, or of vectors of them.
+  template <typename Value>
+  ACTIVE_HOST_DEVICE ACTIVE_INLINE Value Sample(Value x00, Value x01, Value x10, Value x11) const {
     return w00 * x00 + w01 * x01 + w10 * x10 + w11 * x11;
   }
 };
 
 /// d x~ / d alpha (eq. 12): at a lattice point the one-sided difference towards +1.
-template <typename Dtype>
-ACTIVE_HOST_DEVICE inline Dtype ActiveSlopeX(const ActiveTap<Dtype>& tap, Dtype x00, Dtype x01, Dtype x10, Dtype x11) {
+template <typename Dtype, typename Value>
+ACTIVE_HOST_DEVICE ACTIVE_INLINE Value ActiveSlopeX(const ActiveTap<Dtype>& tap, Value x00, Value x01, Value x10,
+                                                           Value x11) {
   return (1 - tap.dy) * (x01 - x00) + tap.dy * (x11 - x10);
 }
 
 /// d x~ / d beta (eq. 13).
-template <typename Dtype>
-ACTIVE_HOST_DEVICE inline Dtype ActiveSlopeY(const ActiveTap<Dtype>& tap, Dtype x00, Dtype x01, Dtype x10, Dtype x11) {
+template <typename Dtype, typename Value>
+ACTIVE_HOST_DEVICE ACTIVE_INLINE Value ActiveSlopeY(const ActiveTap<Dtype>& tap, Value x00, Value x01, Value x10,
+                                                           Value x11) {
   return (1 - tap.dx) * (x10 - x00) + tap.dx * (x11 - x01);
 }
 

@@ -42,14 +42,19 @@ def _move(draw, start):
 
 
 def check(seed, runner):
-    """The relative difference of every quantity of case ``seed`` between the layer and the oracle.
-
-    ``runner`` is a LayerRunner. Returns a dict of top, weight, bias, x, y and image (the input's gradient).
-    """
+    """``differences`` of the random case ``seed``; ``runner`` is a LayerRunner."""
     case = random_case(seed, largest=LARGEST)
     values = draw_values(case, seed)
     layer = text_format.Parse(case.layer(), fork.caffe_pb2().LayerParameter())
-    top, image, parameters = runner.run(layer, values.parameters, values.image, values.top_diff)
+    return differences(case, values, *runner.run(layer, values.parameters, values.image, values.top_diff))
+
+
+def differences(case, values, top, image, parameters):
+    """The relative difference of every quantity between the oracle and what a layer found for ``values``.
+
+    ``top``, ``image`` (the input's gradient) and ``parameters`` (list of gradients) are the layer's. Returns a dict of
+    top, weight, bias, x, y and image.
+    """
     found = dict(zip(("weight", "bias", "x", "y"), parameters), top=top, image=image)
     weight, bias, x, y = values.parameters
     expected = {"top": oracle.forward(case.shape, values.image, *values.parameters),

@@ -1,3 +1,7 @@
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -21,6 +25,20 @@
 namespace caffe {
 
 namespace {
+
+int MaxThreads() {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+void SetThreads(int threads) {
+#ifdef _OPENMP
+  omp_set_num_threads(threads);
+#endif
+}
 
 LayerParameter Parse(const std::string& text) {
   LayerParameter param;
@@ -248,10 +266,16 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolution) {
   }
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyTiles) {
-  this->FillBottom(1, 40, 33, 47);  // one image: threads share it; columns exceed a tile
+TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyChunks) {
+  this->FillBottom(1, 40, 33, 47);  // one image: threads share it; columns exceed a chunk
   this->ExpectEqualsConvolution("num_output: 5 kernel_size: 3 pad: 1");
   this->ExpectEqualsConvolution("num_output: 5 kernel_size: 3 pad: 1 stride: 2");
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyBlocks) {
+  this->FillBottom(9, 72, 4, 5);  // channels and outputs exceed a block, and images share a chunk
+  this->ExpectEqualsConvolution("num_output: 108 kernel_size: 3 pad: 1");
+  this->ExpectEqualsConvolution("num_output: 108 kernel_size: 4 group: 2 bias_term: false");
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestMovedAgainstReference) {
@@ -354,43 +378,51 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestTwoBottoms) {
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
+  const int threads = MaxThreads();
+  SetThreads(1);  // with more, one may get no work and need no buffers
   size_t bytes[2];
   for (int i = 0; i < 2; ++i) {
-    this->FillBottom(i ? 64 : 8, 16, 16, 16);
+    this->FillBottom(i ? 256 : 64, 16, 16, 16);
     auto layer = this->Make("convolution_param { num_output: 16 kernel_size: 3 pad: 1 }");
     layer->Forward(this->bottom_vec_, this->top_vec_);
     this->FillDiff(&this->top_);
     layer->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
     bytes[i] = layer->workspace_bytes();
   }
+  SetThreads(threads);
   EXPECT_GT(bytes[0], 0);
   if (Caffe::mode() == Caffe::CPU) {
     EXPECT_EQ(bytes[0], bytes[1]);
+    EXPECT_LE(bytes[0], 64 << 20);
   } else {
     EXPECT_LE(bytes[1], 130 << 20);  // columns and outputs of a chunk, 64 MiB each, and sums
   }
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBits) {
+TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBitsWithAnyNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
+  const int threads = MaxThreads();
   this->FillBottom(7, 5, 9, 8);
   auto layer = this->Make("convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: 'msra' } }");
   this->Scatter(layer.get());
   vector<Dtype> first;
-  for (int run = 0; run < 2; ++run) {
+  for (int run = 0; run < 4; ++run) {
+    SetThreads(run < 2 ? threads : run);
     Caffe::set_random_seed(7);
     layer->Forward(this->bottom_vec_, this->top_vec_);
     this->FillDiff(&this->top_);
     for (int i = 0; i < 4; ++i) { caffe_set(layer->blobs()[i]->count(), Dtype(0), layer->blobs()[i]->mutable_cpu_diff()); }
     layer->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
-    vector<Dtype> all(this->bottom_.cpu_diff(), this->bottom_.cpu_diff() + this->bottom_.count());
+    vector<Dtype> all(this->top_.cpu_data(), this->top_.cpu_data() + this->top_.count());
+    all.insert(all.end(), this->bottom_.cpu_diff(), this->bottom_.cpu_diff() + this->bottom_.count());
     for (int i = 0; i < 4; ++i) {
       const Dtype* diff = layer->blobs()[i]->cpu_diff();
       all.insert(all.end(), diff, diff + layer->blobs()[i]->count());
     }
     if (run == 0) { first = all; }
-    EXPECT_TRUE(first == all);
+    EXPECT_TRUE(first == all) << "run " << run;
   }
+  SetThreads(threads);
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestFarPositionsContributeNothing) {

@@ -189,6 +189,22 @@ TYPED_TEST(ActiveKernelsTest, TestLikeCpu) {
   }
 }
 
+TYPED_TEST(ActiveKernelsTest, TestPositionsFarApartInALargeImage) {
+  // So far that the CPU gives each synapse a frame of its own.
+  this->MakeRandomCase();
+  this->g_.height = this->g_.out_height = 90;
+  this->g_.width = this->g_.out_width = 110;
+  this->g_.stride_h = this->g_.stride_w = 1;
+  this->g_.base_h = this->g_.base_w = 0;
+  this->num_ = 2;
+  this->MakeData();
+  for (int i = 0; i < this->x_.size(); ++i) {
+    this->x_[i] = 100 * this->Uniform();
+    this->y_[i] = 80 * this->Uniform();
+  }
+  this->ExpectKernelsLikeCpu("far apart");
+}
+
 TYPED_TEST(ActiveKernelsTest, TestOnlyWhatIsWanted) {
   for (int round = 0; round < 100; ++round) {
     this->MakeRandomCase();

@@ -39,7 +39,8 @@ TYPED_TEST(ActiveSamplingTest, TestNaNStaysInTheWeights) {
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(std::numeric_limits<TypeParam>::quiet_NaN(), 0);
   EXPECT_EQ(0, tap.x);
   EXPECT_FALSE(tap.on_lattice());
-  EXPECT_TRUE(std::isnan(ActiveWeights<TypeParam>(tap).Sample(1, 1, 1, 1)));
+  const TypeParam one = 1;
+  EXPECT_TRUE(std::isnan(ActiveWeights<TypeParam>(tap).Sample(one, one, one, one)));
 }
 
 TYPED_TEST(ActiveSamplingTest, TestWeightsAreEquationSevenToNine) {
@@ -53,14 +54,14 @@ TYPED_TEST(ActiveSamplingTest, TestWeightsAreEquationSevenToNine) {
 TYPED_TEST(ActiveSamplingTest, TestSlopesOfAPlaneAreItsGradient) {
   // x[row][column] = 5 + 3 column - 2 row
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(0.3, 0.7);
-  EXPECT_NEAR(3, ActiveSlopeX<TypeParam>(tap, 5, 8, 3, 6), 1e-5);
-  EXPECT_NEAR(-2, ActiveSlopeY<TypeParam>(tap, 5, 8, 3, 6), 1e-5);
+  EXPECT_NEAR(3, (ActiveSlopeX<TypeParam, TypeParam>(tap, 5, 8, 3, 6)), 1e-5);
+  EXPECT_NEAR(-2, (ActiveSlopeY<TypeParam, TypeParam>(tap, 5, 8, 3, 6)), 1e-5);
 }
 
 TYPED_TEST(ActiveSamplingTest, TestSlopeAtALatticePointLooksTowardsPlusOne) {
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(0, 0);
-  EXPECT_EQ(TypeParam(10), ActiveSlopeX<TypeParam>(tap, 1, 11, 101, 1001));
-  EXPECT_EQ(TypeParam(100), ActiveSlopeY<TypeParam>(tap, 1, 11, 101, 1001));
+  EXPECT_EQ(TypeParam(10), (ActiveSlopeX<TypeParam, TypeParam>(tap, 1, 11, 101, 1001)));
+  EXPECT_EQ(TypeParam(100), (ActiveSlopeY<TypeParam, TypeParam>(tap, 1, 11, 101, 1001)));
 }
 
 }  // namespace caffe

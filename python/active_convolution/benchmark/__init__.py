@@ -1,0 +1,1 @@
+"""Times the layer beside what else computes convolutions, after comparing it with the oracle."""

@@ -1,0 +1,141 @@
+"""The benchmark on tiny layers: what it reports is what it measured. No assertion on speed."""
+import json
+import math
+import subprocess
+
+import numpy as np
+import pytest
+
+from active_convolution.benchmark import bars, layers, pytorch, report, run, timing
+from active_convolution.check import compare
+from active_convolution.errors import UserError
+
+from conftest import ROOT
+
+
+def benchmark(*options):
+    return subprocess.run([ROOT / "scripts/benchmark.py", *options], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """(what it printed, its JSON)"""
+    path = tmp_path_factory.mktemp("benchmark") / "tiny.json"
+    done = benchmark("--layers", "tiny", "--batch", "1", "3", "--repeats", "3", "--threads", "2", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(path.read_text())
+
+
+def test_json_holds_every_layer_and_batch(tiny_run):
+    _, found = tiny_run
+    assert found["settings"]["threads"] == 2 and found["settings"]["repeats"] == 3
+    assert found["machine"]["gflops"] > 0 and found["machine"]["gigabytes_per_second"] > 0
+    assert [(row["layer"], row["batch"]) for row in found["layers"]] == [
+        ("small", 1), ("grouped", 1), ("small", 3), ("grouped", 3)]
+    for row in found["layers"]:
+        assert 0 < row["difference"] < compare.TOLERANCE["float"]
+        assert {"active", "Convolution"} <= set(row["times"])
+        for times in row["times"].values():
+            for which in run.PASSES:
+                assert times[which]["median"] > 0 and times[which]["spread"] >= 0 and times[which]["repeats"] == 3
+
+
+def test_sums_are_those_of_the_layers(tiny_run):
+    _, found = tiny_run
+    for each in found["sums"]:
+        rows = [row for row in found["layers"] if row["batch"] == each["batch"]]
+        for name in rows[0]["times"]:
+            parts = [sum(row["times"][name][which]["median"] for row in rows) for which in run.PASSES]
+            assert [each["milliseconds"][name][which] for which in run.PASSES] == pytest.approx(parts)
+            assert each["milliseconds"][name]["both"] == pytest.approx(sum(parts))
+
+
+def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
+    printed, found = tiny_run
+    assert ("PyTorch is not installed" in printed) == (found["settings"]["pytorch"] is None)
+    assert printed.count("compared with the oracle first") == 2 and printed.count("peak workspace, MiB") == 2
+    assert "of limit" in printed and "sum, ms" in printed
+
+
+@pytest.mark.parametrize("options, message", [
+    (("--layers", "tabel1"), "--layers tabel1: no such layers"),
+    (("--layers", "tiny:conv1/1"), "--layers tiny:conv1/1: no such layers"),
+    (("--repeats", "0"), "--repeats must be 1 or more"), (("--batch", "4", "-1"), "--batch must be 1 or more")])
+def test_bad_options(options, message):
+    done = benchmark(*options)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+
+
+def test_one_layer_of_a_set():
+    chosen, = layers.choose(["table1:conv3/2", "table1:conv1/1", "table1:conv3/2"])
+    assert [layer.name for layer in chosen.layers] == ["conv3/2", "conv1/1"]
+
+
+def test_table_1_has_the_operations_that_the_paper_s_layers_have():
+    assert sum(layer.gflop(64) for layer in layers.SETS["table1"].layers) == pytest.approx(11.8, abs=0.05)
+
+
+@pytest.mark.parametrize("stride, group", [(1, 1), (2, 2)])
+def test_operations_and_bytes_are_those_of_the_blobs(stride, group):
+    layer = layers.Layer("a", 4, 7, 6, stride=stride, group=group)
+    values = layer.values(3)
+    image, weight, top = values.image, values.parameters[0], values.top_diff
+    assert layer.gflop(3) == pytest.approx(2e-9 * top.size * weight[0].size)
+    forward, backward = image.nbytes + top.nbytes + weight.nbytes, 2 * image.nbytes + top.nbytes + 2 * weight.nbytes
+    assert layer.gigabytes(3) == pytest.approx((1e-9 * forward, 1e-9 * backward))
+
+
+def test_a_wrong_layer_is_not_timed(monkeypatch):
+    class Spoiled(run.LayerNet):
+        @property
+        def top(self):
+            return super().top * np.float32(1.01)
+    monkeypatch.setattr(run, "LayerNet", Spoiled)
+    with pytest.raises(UserError, match="small differs from the oracle by .* in top"):
+        run.Benchmark(threads=1).verify(layers.SETS["tiny"].layers[0])
+
+
+def test_repeats_are_interleaved():
+    called = []
+    times = timing.interleaved({name: lambda name=name: called.append(name) or timing.time.sleep(0.03) for name in "ab"}, 3)
+    assert called == ["a", "a", "b", "b"] + ["a", "b"] * 3  # the first call, one to see how long it takes, then in turns
+    assert all(30 <= time.median < 300 for time in times.values())
+
+
+def test_time_is_the_median_with_the_quartiles():
+    time = timing.Time.of([0.004, 0.001, 0.002, 0.003, 0.100])
+    assert (time.median, time.spread, time.repeats) == (pytest.approx(3), pytest.approx(2 / 3), 5)
+
+
+def test_peak_memory_is_what_was_held():
+    with timing.PeakMemory() as peak:
+        np.ones(40 << 17)  # 40 MiB, freed again
+    assert math.isnan(peak.mebibytes) or 38 < peak.mebibytes < 60
+
+
+def test_bars_compare_the_sums():
+    sums = {("table1", 64): {"active": {"forward": 40., "backward": 80., "both": 120.},
+                             "Convolution": {"forward": 80., "backward": 320., "both": 400.}}}
+    forward, both = bars.of_times(sums, gpu=False)
+    assert (forward.measured, forward.reached, both.measured, both.reached) == (0.5, False, pytest.approx(0.3), True)
+    assert str(forward).startswith("MISSED") and str(both).startswith("reached")
+    assert bars._exponent({2: 10, 4: 20, 8: 40}) == pytest.approx(1)
+
+
+def test_limit_is_the_slower_of_products_and_copies():
+    row = report.Row("tiny", "a", 1, gflop=3, gigabytes=(5, 1), difference=0, times={})
+    limits = {"gflops": 100, "gigabytes_per_second": 50}
+    assert row.limit("forward", limits) == pytest.approx(100) and row.limit("backward", limits) == pytest.approx(60)
+
+
+if pytorch.available():  # optional; where it is missing, nothing is left out that the project needs
+    @pytest.mark.parametrize("layer", layers.SETS["tiny"].layers)
+    @pytest.mark.parametrize("kind", ["Dense", "PerSynapse"])
+    def test_pytorch_computes_the_same(kind, layer):
+        values = layer.values(2)
+        contestant = getattr(pytorch, kind)(layer, values, "cpu")
+        contestant.forward()
+        image, weight, x, y = (tensor.numpy() for tensor in contestant.backward())
+        found = compare.differences(layer.case(2), run._exact(values), contestant.top.detach().numpy(), image,
+                                    [weight, np.zeros((1, 1, 1, 1)), x, y])
+        assert max(found.values()) < compare.TOLERANCE["float"]
