@@ -176,7 +176,7 @@ def wait_for(pattern, folder, process):
 
 def test_ctrl_c_on_mpirun_takes_a_snapshot(tiny, digits_data, tmp_path):
     process = mpirun(tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run",
-                     OMPI_MCA_odls_base_sigkill_timeout="2")
+                     OMPI_MCA_odls_base_sigkill_timeout="5")
     wait_for("metrics.csv", tmp_path / "run", process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=TIMEOUT)
