@@ -70,7 +70,7 @@ template <typename Dtype, int kBytes, int kRows>
 struct Kernels {
   typedef ActiveVector<Dtype, kBytes> Vector;
   typedef typename Vector::Type V;
-  static const int kLanes = Vector::kLanes;
+  static constexpr int kLanes = Vector::kLanes;
 
   /// A block of kRows x kVectors: its sums stay in registers. Each term takes one vector of b per column of the block,
   /// and one element of a, spread over a vector, per row.
