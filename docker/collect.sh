@@ -31,6 +31,7 @@ printf 'Source: active-convolution\n\nPackage: active-convolution\nArchitecture:
 # "shlibs:Depends=libc6 (>= 2.34), libopenblas0 | libopenblas.so.0, ...": the first of each choice, without its version,
 # and of those the real packages: dpkg knows no virtual one.
 names=$(sed 's/^[^=]*=//; s/, */\n/g' "$dest/debian/dependencies" | sed 's/ *[(|].*//')
-dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' $names 2>/dev/null | awk '$1 == "ii" { print $2 }' > "$dest/packages"
+{ dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' $names 2>/dev/null || true; } |
+  awk '$1 == "ii" { print $2 }' > "$dest/packages"
 rm -r "$dest/debian"
 [ -s "$dest/packages" ] || { echo "error: dpkg-shlibdeps named no package" >&2; exit 1; }

@@ -10,6 +10,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 absent=" setup build "
 [ -d "$root/python/tests" ] || absent+="test "
 
+fail() { echo "error: $*" >&2; exit 127; }
+
 script() {  # prints the path of the script NAME
   local file
   for file in "$root/scripts/$1".{py,sh}; do
@@ -38,10 +40,11 @@ name=$1
 shift
 case $name in help|--help|-h) help; exit 0 ;; esac
 
-if ! program=$(script "$name"); then
-  program=$(type -P "$name") || { echo "error: the image has no script and no program $name: its scripts are listed by" \
-    "\`docker run --rm IMAGE help\`" >&2; exit 127; }
+if [[ $name = test && $absent = *" test "* ]]; then
+  fail "this image holds no tests: docker build --target test makes one that does"
 fi
+program=$(script "$name") || program=$(type -P -- "$name") ||
+  fail "the image has no script and no program $name: its scripts are listed by \`docker run --rm IMAGE help\`"
 mountpoint -q "$PWD" || echo "note: nothing is mounted at $PWD: what is written there ends with the container" >&2
 [ -w . ] || echo "note: user $(id -u) may not write to $PWD: give docker run --user \"\$(id -u):\$(id -g)\"" >&2
 
