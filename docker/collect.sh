@@ -13,7 +13,7 @@ build=$(realpath -e "$1")
 mkdir "$2"
 dest=$(realpath "$2")
 
-mkdir -p "$dest"/run/out/lib "$dest"/run/out/tools "$dest"/run/fork "$dest"/test/out/test "$dest"/test/fork/src/caffe/test
+mkdir -p "$dest"/run/{out/lib,out/tools,fork} "$dest"/test/{out/test,fork/src/caffe/test}
 cp -a "$build"/out/lib/*.so* "$dest/run/out/lib/"
 find "$build/out/tools" -maxdepth 1 -type f -executable -exec cp -t "$dest/run/out/tools/" {} +
 cp -a "$build/fork/python" "$dest/run/fork/"

@@ -24,13 +24,15 @@ help() {
   cat <<'TEXT'
 usage: docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/workspace" IMAGE NAME [ARGUMENT ...]
 
-Relative paths are seen from /workspace; models/... is found in the image, too. NAME is a script (NAME --help says more),
+Relative paths are seen from /workspace; models/... is found in the image, too.
+NAME is a script (NAME --help says more),
 
 TEXT
   local file name
   for file in "$root"/scripts/*.{py,sh}; do
     name=$(basename "${file%.*}")
-    if script "$name" > /dev/null; then printf '  %-16s %s\n' "$name" "$(sed -n '2{s/^\(# \|"""\)//; s/"""$//; p}' "$file")"; fi
+    script "$name" > /dev/null || continue
+    printf '  %-16s %s\n' "$name" "$(sed -n '2 { s/^\(# \|"""\)//; s/"""$//; p }' "$file")"
   done
   printf '\n%s\n' "or any program of the image, such as caffe, python3 or bash."
 }
