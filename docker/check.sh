@@ -33,12 +33,12 @@ step() {  # step NAME COMMAND...: the command's output goes to the log, and its 
   echo "$1: ok, $((SECONDS - started)) s"
 }
 
-# ---- Two engines: prepare; build KIND TARGET; run_as USER IMAGE [NAME ARGUMENT...]; size IMAGE; cleanup
+# ---- Two engines: prepare; build KIND TARGET [OPTION...]; run_as USER IMAGE [NAME ARGUMENT...]; size IMAGE; cleanup
 
 if docker info > /dev/null 2>&1; then
   engine=docker
   prepare() { :; }
-  build() { docker build --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" . ; }
+  build() { docker build --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" "${@:3}" . ; }
   run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
   size() { docker image ls --format '{{.Size}}' "$1"; }
   cleanup() {
@@ -81,7 +81,7 @@ else
 
   build() {
     buildah build --layers --network host --file "docker/$1/Dockerfile" --build-arg BASE=$base --target "$2" \
-      --tag "check-$1-$2" .
+      --tag "check-$1-$2" "${@:3}" .
   }
 
   run_as() {  # `buildah run` knows neither entrypoint nor default command: they are read from the image
@@ -105,6 +105,11 @@ else
 fi
 
 # ---- The checks: the fixed user of the image has number 1000; 4711 stands for a --user that no passwd file knows
+
+refuses_what_is_no_caffe() {
+  if build "$1" build --build-arg CAFFE_TREE=docs; then echo "docs/ was taken for a Caffe tree"; return 1; fi
+  grep 'is not a Caffe source tree' "$log"
+}
 
 holds_what_runs() {
   run_as 1000 "$1" | grep ' train '
@@ -147,6 +152,7 @@ check() {  # check KIND
   local image=check-$1-image test=check-$1-test
   step "$1: build" build "$1" image
   step "$1: build with the tests" build "$1" test
+  step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
   echo "$1: the image has $(size "$image"), with the tests $(size "$test")"
   step "$1: holds what runs, and no compiler" holds_what_runs "$image"
   step "$1: starts as a normal user" starts_as_a_normal_user "$image"
