@@ -22,7 +22,7 @@ script() {  # prints the path of the script NAME
 
 help() {
   cat <<'TEXT'
-usage: docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/workspace" IMAGE NAME [ARGUMENT ...]
+usage: docker run --rm --init --user "$(id -u):$(id -g)" -v "$PWD:/workspace" IMAGE NAME [ARGUMENT ...]
 
 Relative paths are seen from /workspace; models/... is found in the image, too.
 NAME is a script (NAME --help says more),
