@@ -6,8 +6,8 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-# What an image cannot do: it holds no compiler, and the tests only if it was built with --target test.
-absent=" setup build "
+# What an image cannot do: these need a compiler or the CUDA toolkit, and the tests are there with --target test alone.
+absent=" setup build sanitize check_gpu "
 [ -d "$root/python/tests" ] || absent+="test "
 
 fail() { echo "error: $*" >&2; exit 127; }
