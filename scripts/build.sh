@@ -43,6 +43,8 @@ done
 [ $build = build-gpu ] || [ ${#gpu_options[@]} = 0 ] || fail "--nccl and --arch go with --gpu"
 options+=("${gpu_options[@]}")
 
+if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of docker/: finished, and no compiler
+
 ./scripts/setup.sh
 [ -z "$tree" ] || /usr/bin/python3 fork/assemble.py --caffe "$tree" --project .  # before the build folder remembers it
 if [ "$build" = build-gpu ]; then

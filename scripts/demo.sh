@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# Sets up, builds, and trains the paper's plain network twice on real handwritten digits: with ordinary convolutions and
-# with active ones. Prints both test errors and the path of a picture of the learned positions.
+# Trains the paper's plain network twice on real handwritten digits: with ordinary convolutions, and with active ones.
+# Sets up and builds first; prints both test errors and the path of a picture of the learned positions.
 #
 #   ./scripts/demo.sh
+#
+# Data and runs go to data/digits and runs/demo in the working directory.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 
 data=data/digits
 runs=runs/demo
 
-./scripts/build.sh
-[ -e $data ] || ./scripts/create_lmdb.py digits --output $data
+"$root/scripts/build.sh"
+[ -e $data ] || "$root/scripts/create_lmdb.py" digits --output $data
 rm -rf $runs
 for variant in baseline acu; do
   echo "Training the plain network: $variant"
-  ./scripts/train.py models/digits/plain --variant $variant --data $data --output $runs/$variant
+  "$root/scripts/train.py" "$root/models/digits/plain" --variant $variant --data $data --output $runs/$variant
 done
-./scripts/plot_positions.py $runs/acu --output $runs/positions.png
+"$root/scripts/plot_positions.py" $runs/acu --output $runs/positions.png
 
 # The last row of metrics.csv is the finished network's; its fifth column is the test error.
 error() { tail -1 "$runs/$1/metrics.csv" | tr -d '\r' | awk -F, '{ printf "%5.2f %%", 100 * $5 }'; }

@@ -1,20 +1,30 @@
 #!/usr/bin/env bash
 # Installs what the project needs from Debian's packages; does nothing where all of it is there.
+#
+#   ./scripts/setup.sh [--run [PACKAGE ...] | --test]
+#
+#   --run   only what a finished build runs with, and each PACKAGE
+#   --test  the same, and what its tests need (default: what building needs, too)
 set -euo pipefail
 
-packages=(
-  # to build Caffe
+# To build Caffe.
+build=(
   build-essential cmake dpkg-dev gpgv debian-archive-keyring
   libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
   libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev libopenblas-openmp-dev libopencv-dev
-  libprotobuf-dev libsnappy-dev protobuf-compiler
-  # pycaffe and our package
-  python3 python3-dev python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-pytest
-  python3-scipy python3-skimage python3-sklearn python3-tqdm
-  # to execute the notebook, and to test the report's page in a browser
-  chromium-headless-shell python3-ipykernel python3-nbclient python3-nbformat python3-websocket
-  # to train with several processes
+  libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev
+)
+# To run pycaffe and our package; to execute the notebook; to train with several processes.
+run=(
+  libopenblas0-openmp
+  python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-skimage
+  python3-sklearn python3-tqdm
+  python3-ipykernel python3-nbclient python3-nbformat
   openmpi-bin python3-mpi4py
+)
+# To test, the report's page in a browser, too.
+test=(
+  python3-pytest chromium-headless-shell python3-websocket
 )
 
 fail() { echo "error: $*" >&2; exit 1; }
@@ -24,7 +34,12 @@ missing() {
     <(dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null | awk '$1 == "ii" { print $2 }' | sort -u)
 }
 
-[ $# = 0 ] || fail "usage: $0 (no arguments)"
+case ${1-} in
+  "") packages=("${build[@]}" "${run[@]}" "${test[@]}") ;;
+  --run) packages=("${run[@]}" "${@:2}") ;;
+  --test) packages=("${run[@]}" "${test[@]}") ;;
+  *) fail "usage: $0 [--run [PACKAGE ...] | --test]" ;;
+esac
 command -v dpkg-query >/dev/null || fail "this set-up is for Debian 12: dpkg-query is missing"
 wanted=$(missing)
 [ -n "$wanted" ] || exit 0

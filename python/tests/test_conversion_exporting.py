@@ -245,6 +245,8 @@ def plain_caffe_test(model, weights, inputs, folder):
 
 def plain_caffe():
     program = fork.BUILD / "plain/out/tools/caffe"
+    if not program.exists() and "ACTIVE_CONVOLUTION_BUILT" in os.environ:
+        pytest.skip("an image of docker/ holds no Caffe without our fork")
     assert program.exists(), "build it with ./scripts/build.sh --plain"
     return program
 

@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# Builds the images and uses them as a user would: the tests, the demo, scripts and caffe by name, users of any number.
+#
+#   docker/check.sh [cpu] [gpu]    (default: cpu)
+#
+# With docker where its daemon answers. Else as root with buildah, which needs no daemon, over a Debian 12 that
+# debootstrap makes from the machine's own apt sources. ../shared, where it is there, is mounted for the tests that need
+# it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
+# started; the tests in it run where docker can give it a GPU.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+kinds=("$@")
+[ $# -gt 0 ] || kinds=(cpu)
+for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || fail "usage: $0 [cpu] [gpu]"; done
+
+work=$(mktemp -d)
+log=$work/log
+workspace=$work/workspace
+mkdir -m 777 "$workspace"
+mounts=(--volume "$workspace:/workspace")
+if [ -d ../shared ]; then mounts+=(--volume "$(realpath ../shared):/opt/shared:ro"); fi
+
+step() {  # step NAME COMMAND...: the command's output goes to the log, and its end is shown where it fails
+  local started=$SECONDS status
+  set +e  # tested by `if` or `||`, the function would not stop at its first error
+  (set -e; "${@:2}") > "$log" 2>&1
+  status=$?
+  set -e
+  [ $status = 0 ] || { tail -n 60 "$log"; fail "$1: the end of its output stands above"; }
+  echo "$1: ok, $((SECONDS - started)) s"
+}
+
+# ---- Two engines: prepare; build KIND TARGET [OPTION...]; run_as USER IMAGE [NAME ARGUMENT...]; size IMAGE; cleanup
+
+if docker info > /dev/null 2>&1; then
+  engine=docker
+  prepare() { :; }
+  build() { docker build --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" "${@:3}" . ; }
+  run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
+  size() { docker image ls --format '{{.Size}}' "$1"; }
+  cleanup() {
+    for kind in "${kinds[@]}"; do docker image rm "check-$kind-image" "check-$kind-test"; done > /dev/null 2>&1 || true
+    rm -rf "$work"
+  }
+else
+  engine=buildah
+  base=localhost/debian:12
+  driver=vfs  # goes anywhere, but copies every layer
+  if grep -qw overlay /proc/filesystems; then driver=overlay; fi
+
+  buildah() { command buildah --storage-driver $driver --root "$work/storage" --runroot "$work/state" "$@"; }
+
+  prepare() {
+    command -v buildah > /dev/null && command -v debootstrap > /dev/null ||
+      fail "no docker daemon answers, and its stand-ins are missing: apt-get install buildah debootstrap"
+    [ "$(id -u)" = 0 ] || fail "no docker daemon answers, and buildah with debootstrap needs root"
+    export BUILDAH_ISOLATION=chroot
+    step "Debian 12" make_base
+  }
+
+  make_base() {
+    local container apt=$work/base/etc/apt sources
+    sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) main' 'Created-By: Packages' 'Component: main' |
+              grep ' bookworm' | sort -u)
+    [ -n "$sources" ] || { echo "no Debian 12 in this machine's apt sources (run apt-get update)"; return 1; }
+    debootstrap --variant=minbase --include=ca-certificates bookworm "$work/base" \
+      "$(awk '$3 == "bookworm" { print $2; exit }' <<< "$sources")"
+    echo "$sources" > "$apt/sources.list"
+    apt-config dump | grep '^Acquire::' > "$apt/apt.conf.d/50machine"  # proxies, say
+    echo 'Acquire::Languages "none";' > "$apt/apt.conf.d/60languages"
+    echo force-unsafe-io > "$work/base/etc/dpkg/dpkg.cfg.d/unsafe-io"
+    rm -rf "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/*
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$work/base" /
+    buildah commit --quiet --rm "$container" $base
+    rm -rf "$work/base"
+  }
+
+  build() {
+    buildah build --layers --network host --file "docker/$1/Dockerfile" --build-arg BASE=$base --target "$2" \
+      --tag "check-$1-$2" "${@:3}" .
+  }
+
+  run_as() {  # `buildah run` knows neither entrypoint nor default command: they are read from the image
+    local container status=0 entrypoint command=("${@:3}")
+    mapfile -t entrypoint < <(configured "$2" Entrypoint)
+    [ $# -gt 2 ] || mapfile -t command < <(configured "$2" Cmd)
+    container=$(buildah from "localhost/$2")
+    buildah run --user "$1" "${mounts[@]}" "$container" -- "${entrypoint[@]}" "${command[@]}" || status=$?
+    buildah rm "$container" > /dev/null
+    return $status
+  }
+
+  configured() {
+    buildah inspect --type image --format "{{range .OCIv1.Config.$2}}{{println .}}{{end}}" "localhost/$1" | grep .
+  }
+  size() { buildah images --format '{{.Size}}' "localhost/$1"; }
+  cleanup() {
+    { buildah rm --all; buildah rmi --all --force; umount "$work/storage/overlay"; } > /dev/null 2>&1 || true
+    rm -rf --one-file-system "$work"
+  }
+fi
+
+# ---- The checks: the fixed user of the image has number 1000; 4711 stands for a --user that no passwd file knows
+
+refuses_what_is_no_caffe() {
+  if build "$1" build --build-arg CAFFE_TREE=docs; then echo "docs/ was taken for a Caffe tree"; return 1; fi
+  grep 'is not a Caffe source tree' "$log"
+}
+
+holds_what_runs() {
+  run_as 1000 "$1" | grep ' train '
+  run_as 1000 "$1" caffe --version
+  if run_as 1000 "$1" no_such_script; then echo "a missing script was not refused"; return 1; fi
+  if run_as 1000 "$1" bash -c 'type -P cc c++ gcc g++ cmake nvcc'; then echo "there is a compiler"; return 1; fi
+}
+
+starts_as_a_normal_user() {
+  local user
+  case $engine in
+    docker) user=$(docker image inspect --format '{{.Config.User}}' "$1") ;;
+    buildah) user=$(buildah inspect --type image --format '{{.OCIv1.Config.User}}' "localhost/$1") ;;
+  esac
+  [ "$user" = caffe ] && [ "$(run_as "$user" "$1" id -u)" = 1000 ]
+}
+
+tests_pass() {
+  run_as 1000 "$1"
+  grep -q ' passed, 0 failed, ' "$log"
+}
+
+demo_runs() {
+  run_as 1000 "$1" demo
+  grep -q 'Demo finished' "$log"
+  [ "$(stat -c %u "$workspace/runs/demo/positions.png")" = 1000 ]
+}
+
+trains_as_any_user() {
+  mkdir -m 777 "$workspace/other"
+  run_as 4711:4711 "$1" create_lmdb digits --output other/data
+  run_as 4711:4711 "$1" train models/digits/plain --variant acu --data other/data --output other/run --max-iter 20
+  run_as 4711:4711 "$1" plot_positions other/run --output other/positions.png
+  run_as 4711:4711 "$1" caffe time --model=models/digits/plain/acu/deploy.prototxt --iterations=1
+  [ "$(stat -c %u "$workspace/other/positions.png")" = 4711 ]
+  rm -r "$workspace/other"
+}
+
+check() {  # check KIND
+  local image=check-$1-image test=check-$1-test
+  step "$1: build" build "$1" image
+  step "$1: build with the tests" build "$1" test
+  step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
+  echo "$1: the image has $(size "$image"), with the tests $(size "$test")"
+  step "$1: holds what runs, and no compiler" holds_what_runs "$image"
+  step "$1: starts as a normal user" starts_as_a_normal_user "$image"
+  step "$1: trains as any user" trains_as_any_user "$image"
+  if [ "$1" = gpu ]; then
+    if [ $engine = docker ] && nvidia-smi > /dev/null 2>&1; then mounts+=(--gpus all); else
+      echo "gpu: no GPU for a container here, so its tests and its demo do not run"
+      return
+    fi
+  fi
+  step "$1: tests" tests_pass "$test"
+  tail -1 "$log"
+  step "$1: demo" demo_runs "$image"
+  tail -6 "$log"
+}
+
+trap cleanup EXIT
+prepare
+for kind in "${kinds[@]}"; do check "$kind"; done
+echo "Images checked with $engine: ${kinds[*]}"

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Starts what the image holds, by name: a script of scripts/ without its ending, or any program on the PATH.
+#
+# The working directory is the mounted /workspace. An argument models/..., or --option=models/..., that is not there is
+# taken from the image.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+# What an image cannot do: these need a compiler or the CUDA toolkit, and the tests are there with --target test alone.
+absent=" setup build sanitize check_gpu "
+[ -d "$root/python/tests" ] || absent+="test "
+
+fail() { echo "error: $*" >&2; exit 127; }
+
+script() {  # prints the path of the script NAME
+  local file
+  for file in "$root/scripts/$1".{py,sh}; do
+    if [ -x "$file" ] && [[ $absent != *" $1 "* ]]; then echo "$file"; return; fi
+  done
+  return 1
+}
+
+help() {
+  cat <<'TEXT'
+usage: docker run --rm --init --user "$(id -u):$(id -g)" -v "$PWD:/workspace" IMAGE NAME [ARGUMENT ...]
+
+Relative paths are seen from /workspace; models/... is found in the image, too.
+NAME is a script (NAME --help says more),
+
+TEXT
+  local file name
+  for file in "$root"/scripts/*.{py,sh}; do
+    name=$(basename "${file%.*}")
+    script "$name" > /dev/null || continue
+    printf '  %-16s %s\n' "$name" "$(sed -n '2 { s/^\(# \|"""\)//; s/"""$//; p }' "$file")"
+  done
+  printf '\n%s\n' "or any program of the image, such as caffe, python3 or bash."
+}
+
+[ $# -gt 0 ] || set -- help
+name=$1
+shift
+case $name in help|--help|-h) help; exit 0 ;; esac
+
+if [[ $name = test && $absent = *" test "* ]]; then
+  fail "this image holds no tests: docker build --target test makes one that does"
+fi
+program=$(script "$name") || program=$(type -P -- "$name") ||
+  fail "the image has no script and no program $name: its scripts are listed by \`docker run --rm IMAGE help\`"
+mountpoint -q "$PWD" || echo "note: nothing is mounted at $PWD: what is written there ends with the container" >&2
+[ -w . ] || echo "note: user $(id -u) may not write to $PWD: give docker run --user \"\$(id -u):\$(id -g)\"" >&2
+
+arguments=()
+for argument in "$@"; do
+  path=${argument#--*=}
+  if [[ $path == models/* && ! -e $path && -e $root/$path ]]; then argument=${argument%"$path"}$root/$path; fi
+  arguments+=("$argument")
+done
+exec "$program" ${arguments[@]+"${arguments[@]}"}

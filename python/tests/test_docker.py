@@ -1,0 +1,222 @@
+"""The images, as far as they can be looked at without building them; docker/check.sh builds and uses them."""
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from active_convolution.fork import BUILD
+
+from conftest import ROOT
+
+ENTRYPOINT = ROOT / "docker/entrypoint.sh"
+KINDS = ("cpu", "gpu")
+
+
+# ---- The Dockerfiles
+
+def instructions(kind):
+    """[(stage, instruction, arguments)] of a Dockerfile; a stage without a name is its number."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "docker" / kind / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found, stage, stages = [], None, 0
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if not line.strip():
+            continue
+        word, arguments = line.split(maxsplit=1)
+        if word == "FROM":
+            stage, stages = (arguments.split() + ["AS", str(stages)])[:3][2], stages + 1
+        found.append((stage, word, arguments))
+    return found
+
+
+def copies(kind):
+    """[(stage, --from or None, sources, target)], with every variable at its default."""
+    for stage, word, arguments in instructions(kind):
+        if word == "COPY":
+            words = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", arguments).split()
+            origin = words.pop(0).partition("--from=")[2] if words[0].startswith("--from=") else None
+            yield stage, origin, words[:-1], words[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_copied_is_there(kind):
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for _, origin, sources, _ in copies(kind):
+        for source in sources if origin is None else ():
+            assert (ROOT / source).exists(), source
+            assert not any(fnmatch.fnmatch(source, pattern) for pattern in ignored), source
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_copied_between_stages_is_made_there(kind):
+    found = [source for _, origin, sources, _ in copies(kind) if origin for source in sources]
+    collected = "/opt/active-convolution/collected/"
+    assert {source.removeprefix(collected) for source in found} == {"packages", "run", "test"}
+    assert all(origin in (None, "build") for _, origin, _, _ in copies(kind))
+    assert any(word == "RUN" and arguments == "docker/collect.sh build collected"
+               for stage, word, arguments in instructions(kind) if stage == "build")
+
+
+def test_both_images_hold_the_same():
+    kept = [{(stage, origin, tuple(sources), target) for stage, origin, sources, target in copies(kind)
+             if stage in ("image", "test")} for kind in KINDS]
+    only_gpu = {("image", None, ("docker/gpu/add_nonfree.sh",), "docker/gpu/")}
+    assert kept[1] - kept[0] == only_gpu
+    assert kept[0] - kept[1] == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_image_runs_as_a_normal_user_in_the_workspace(kind):
+    for stage in ("image", "test"):
+        last = {word: arguments for where, word, arguments in instructions(kind) if where == stage}
+        assert (last["USER"], last["WORKDIR"]) == ("caffe", "/workspace")
+
+
+@pytest.mark.parametrize("path", [".git", "build", "build-gpu", "data", "runs", "scripts/__pycache__"])
+def test_what_no_image_is_made_of(path):
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert any(fnmatch.fnmatch(path, pattern) for pattern in ignored)
+
+
+def test_nothing_asks_for_more_than_avx2():
+    files = [ROOT / "CMakeLists.txt", *(ROOT / "docker" / kind / "Dockerfile" for kind in KINDS),
+             *(BUILD / "out").rglob("flags.make")]
+    assert all(not re.search(r"=native\b|-mavx512|x86-64-v4", path.read_text()) for path in files)
+
+
+# ---- collect.sh
+
+def owner(library):
+    """The package that owns a shared library, by its path or by the one it had before /lib moved to /usr/lib."""
+    for path in (os.path.realpath(library), os.path.realpath(library).removeprefix("/usr")):
+        done = subprocess.run(["dpkg-query", "--search", path], capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.split(":")[0]
+    raise AssertionError(f"no package owns {library}")
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-shlibdeps"), reason="needs dpkg-dev")
+def test_collect_names_every_package_that_the_fork_links(tmp_path):
+    subprocess.run([ROOT / "docker/collect.sh", BUILD, tmp_path / "collected"], check=True)
+    packages = set((tmp_path / "collected/packages").read_text().split())
+    program = BUILD / "out/lib/libcaffe.so"
+    needed = re.findall(r"NEEDED.*\[(.*)\]", subprocess.check_output(["readelf", "-d", program], text=True))
+    paths = dict(re.findall(r"(\S+) => (/\S+)", subprocess.check_output(["ldd", program], text=True)))
+    assert len(needed) > 10
+    # setup.sh --run itself chooses among Debian's builds of OpenBLAS.
+    linked = {owner(paths[name]) for name in needed if name in paths and "openblas" not in name}
+    assert linked <= packages
+    run = tmp_path / "collected/run"
+    assert (run / "out/lib/libcaffe.so").resolve().is_file() and os.access(run / "out/tools/caffe", os.X_OK)
+    assert (run / "fork/python/caffe/proto/caffe_pb2.py").is_file()
+    assert not [path for path in run.rglob("*") if path.suffix in (".a", ".o", ".hpp")]
+
+
+# ---- add_nonfree.sh
+
+DEB822 = "Types: deb\nURIs: http://mirror/debian\nSuites: bookworm\nComponents: {}\nSigned-By: /a.gpg\n"
+
+
+@pytest.mark.parametrize("name, text, before, after", [
+    ("sources.list.d/debian.sources", DEB822, "main", "main contrib non-free"),
+    ("sources.list.d/debian.sources", DEB822, "main non-free-firmware", "main non-free-firmware contrib non-free"),
+    ("sources.list.d/debian.sources", DEB822, "main non-free contrib", "main non-free contrib"),
+    ("sources.list", "deb [arch=amd64] http://mirror/debian bookworm {}\n# deb http://other/ x main\n", "main",
+     "main contrib non-free"),
+    ("sources.list.d/a.list", "deb http://mirror/debian bookworm {}\ndeb http://other stable tool\n", "main contrib",
+     "main contrib non-free"),
+])
+def test_add_nonfree(tmp_path, name, text, before, after):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text.format(before))
+    for _ in range(2):
+        subprocess.run([ROOT / "docker/gpu/add_nonfree.sh", tmp_path], check=True)
+        assert path.read_text() == text.format(after)
+
+
+def test_add_nonfree_finds_no_debian_source(tmp_path):
+    (tmp_path / "sources.list").write_text("deb http://other stable tool\n")
+    done = subprocess.run([ROOT / "docker/gpu/add_nonfree.sh", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"error: no apt source below {tmp_path} has Debian's component main\n"
+
+
+# ---- The entrypoint
+
+def enter(*arguments, cwd, entrypoint=ENTRYPOINT):
+    return subprocess.run([entrypoint, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_names_every_script(tmp_path):
+    listed = {line.split()[0] for line in enter(cwd=tmp_path).stdout.splitlines() if line.startswith("  ")}
+    scripts = {path.stem for path in (ROOT / "scripts").iterdir() if path.suffix in (".py", ".sh")}
+    assert listed == scripts - {"setup", "build", "sanitize", "check_gpu"}
+    assert "train" in listed
+
+
+@pytest.fixture
+def image(tmp_path):
+    """The entrypoint of an image without the tests, and a script `show` that prints its arguments, one a line."""
+    for folder in ("docker", "scripts", "models/digits/plain"):
+        (tmp_path / "image" / folder).mkdir(parents=True)
+    shutil.copy(ENTRYPOINT, tmp_path / "image/docker")
+    for name in ("test.sh", "build.sh"):
+        shutil.copy(ROOT / "scripts" / name, tmp_path / "image/scripts")
+    (tmp_path / "image/scripts/show.sh").write_text('#!/bin/sh\n# Shows.\nprintf "%s\\n" "$PWD" "$@"\nexit 3\n')
+    (tmp_path / "image/scripts/show.sh").chmod(0o755)
+    (tmp_path / "workspace").mkdir()
+    return tmp_path / "image"
+
+
+def shown(image, *arguments):
+    """What the script ``show`` saw, started in the workspace."""
+    workspace = image.parent / "workspace"
+    done = enter("show", *map(str, arguments), cwd=workspace, entrypoint=image / "docker/entrypoint.sh")
+    assert done.returncode == 3  # the script's own
+    where, *seen = done.stdout.splitlines()
+    assert where == str(workspace)
+    return seen
+
+
+def test_models_come_from_the_image(image):
+    assert shown(image, "models/digits/plain", "--model=models/digits/plain", "--data", "data/a b", "") == \
+        [f"{image}/models/digits/plain", f"--model={image}/models/digits/plain", "--data", "data/a b", ""]
+
+
+def test_what_is_in_the_workspace_comes_first(image):
+    (image.parent / "workspace/models/digits/plain").mkdir(parents=True)
+    assert shown(image, "models/digits/plain", "models/no/such", f"{image}/models") == \
+        ["models/digits/plain", "models/no/such", f"{image}/models"]
+
+
+def test_any_program_by_name(image, tmp_path):
+    assert enter("echo", "-n", "models/digits", cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh").stdout == \
+        f"{image}/models/digits"
+
+
+@pytest.mark.parametrize("name", ["no_such_script", "build", "../scripts/show.sh", ""])
+def test_what_the_image_does_not_hold(image, tmp_path, name):
+    done = enter(name, cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh")
+    assert done.returncode == 127
+    assert re.fullmatch(rf"error: the image has no script and no program {re.escape(name)}: .* help`\n", done.stderr)
+
+
+def test_an_image_without_the_tests_says_so(image, tmp_path):
+    assert " test " not in enter("help", cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh").stdout
+    done = enter("test", cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh")
+    assert done.returncode == 127 and "--target test" in done.stderr
+
+
+def test_a_folder_that_is_not_mounted_is_noted(tmp_path):
+    assert enter("true", cwd=tmp_path).stderr.startswith(f"note: nothing is mounted at {tmp_path}: ")
+
+
+def test_an_image_builds_nothing(tmp_path):
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    done = subprocess.run([tmp_path / "scripts/build.sh"], env={**os.environ, "ACTIVE_CONVOLUTION_BUILT": "1"},
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["scripts"]
