@@ -3,6 +3,7 @@
 #
 #   docker/check.sh [cpu] [gpu]    (default: cpu)
 #
+# CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster.
 # With docker where its daemon answers. Else as root with buildah, which needs no daemon, over a Debian 12 that
 # debootstrap makes from the machine's own apt sources. ../shared, where it is there, is mounted for the tests that need
 # it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
@@ -150,8 +151,10 @@ trains_as_any_user() {
 
 check() {  # check KIND
   local image=check-$1-image test=check-$1-test
-  step "$1: build" build "$1" image
-  step "$1: build with the tests" build "$1" test
+  local options=()
+  if [ "$1" = gpu ] && [ -n "${CUDA_ARCH_BIN-}" ]; then options=(--build-arg "CUDA_ARCH_BIN=$CUDA_ARCH_BIN"); fi
+  step "$1: build" build "$1" image ${options[@]+"${options[@]}"}
+  step "$1: build with the tests" build "$1" test ${options[@]+"${options[@]}"}
   step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
   echo "$1: the image has $(size "$image"), with the tests $(size "$test")"
   step "$1: holds what runs, and no compiler" holds_what_runs "$image"
