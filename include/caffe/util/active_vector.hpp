@@ -17,7 +17,7 @@ namespace caffe {
 
 template <typename Dtype, int kBytes>
 struct ActiveVector {
-  static const int kLanes = kBytes / sizeof(Dtype);
+  static constexpr int kLanes = kBytes / sizeof(Dtype);
   typedef Dtype Type __attribute__((vector_size(kBytes), aligned(sizeof(Dtype)), may_alias));
 
   static ACTIVE_INLINE Type Load(const Dtype* from) { return *reinterpret_cast<const Type*>(from); }
