@@ -9,6 +9,7 @@ PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. 
 Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
 """
 import argparse
+import itertools
 import json
 import math
 import os
@@ -51,11 +52,13 @@ def _arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="on a GPU; needs a fork built with --gpu, and PyTorch")
     parser.add_argument("--layers", nargs="+", default=layers.DEFAULT, metavar="SET",
-                        help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer (default: {' '.join(layers.DEFAULT)})")
+                        help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer "
+                             f"(default: {' '.join(layers.DEFAULT)})")
     parser.add_argument("--batch", nargs="+", type=int, metavar="N", help="images (default: what belongs to the set)")
     parser.add_argument("--threads", type=int, metavar="N", help="of everything that is timed (default: one per core)")
-    parser.add_argument("--repeats", type=int, default=9, metavar="N", help="of each measurement (default: %(default)s)")
-    parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached, growth included")
+    parser.add_argument("--repeats", type=int, default=9, metavar="N",
+                        help="of each measurement (default: %(default)s)")
+    parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     arguments = parser.parse_args()
     for name in ("batch", "threads", "repeats"):
@@ -73,7 +76,8 @@ def _time(benchmark, each, batch, limits):
         rows.append(report.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
                                benchmark.time(layer, batch)))
     print("", *report.table(each.title, rows, limits), sep="\n")
-    print(f"  compared with the oracle first: worst relative difference {max(row.difference for row in rows):.1e}", flush=True)
+    worst = max(row.difference for row in rows)
+    print(f"  compared with the oracle first: worst relative difference {worst:.1e}", flush=True)
     return rows
 
 
@@ -82,10 +86,10 @@ def _bars(benchmark, rows, limits):
     memory = {(row.set, row.batch, row.layer): row.times["active"]["memory"] for row in rows}
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")
-    for some in (bars.of_times(report.sums(rows, limits), benchmark.gpu), bars.of_workspace(known), bars.of_growth(benchmark)):
-        for bar in some:
-            print(f"  {bar}", flush=True)
-            yield bar
+    for bar in itertools.chain(bars.of_times(report.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
+                               bars.of_growth(benchmark)):
+        print(f"  {bar}", flush=True)
+        yield bar
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 
 ./scripts/build.sh --plain
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # a waiting thread takes no core from a working one
 
 status=0
 log=$(mktemp)

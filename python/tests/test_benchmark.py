@@ -97,8 +97,9 @@ def test_a_wrong_layer_is_not_timed(monkeypatch):
 
 def test_repeats_are_interleaved():
     called = []
-    times = timing.interleaved({name: lambda name=name: called.append(name) or timing.time.sleep(0.03) for name in "ab"}, 3)
-    assert called == ["a", "a", "b", "b"] + ["a", "b"] * 3  # the first call, one to see how long it takes, then in turns
+    calls = {name: lambda name=name: called.append(name) or timing.time.sleep(0.03) for name in "ab"}
+    times = timing.interleaved(calls, 3)
+    assert called == ["a", "a", "b", "b"] + ["a", "b"] * 3  # the first call, one to see its length, then in turns
     assert all(30 <= time.median < 300 for time in times.values())
 
 

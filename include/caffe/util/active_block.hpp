@@ -98,8 +98,8 @@ struct ActiveSpread {
 };
 
 /**
- * The kernels for one instruction set. Vectors are written whole: columns, outputs and products have room for one vector
- * more than they say at the end of each row, and for `rows - 1` rows more at their end.
+ * The kernels for one instruction set. Vectors are written whole: columns, outputs and products have room for one
+ * vector more than they say at the end of each row, and for `rows - 1` rows more at their end.
  */
 template <typename Dtype>
 struct ActiveBlockKernels {

@@ -11,8 +11,8 @@
  * Forward and backward pass of an active convolution, over a batch.
  *
  * On the CPU, the output pixels are cut into chunks and the channels into blocks whose columns stay in cache; see
- * active_block.hpp. The workspace depends on the layer and the number of threads, not on the batch. Two runs on machines
- * with the same vector instructions give the same bits, whatever the number of threads.
+ * active_block.hpp. The workspace is limited whatever the batch, and grows with the number of threads. Two runs on
+ * machines with the same vector instructions give the same bits, whatever the number of threads.
  *
  * On the GPU, a batch is cut into chunks whose columns fit a workspace of limited size; see active_chunked.hpp. Two
  * runs on GPUs of one kind give the same bits.

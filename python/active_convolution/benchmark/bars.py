@@ -26,12 +26,14 @@ class Bar:
 
 # (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to PyTorch's conv2d
 CPU = {("table1", 64, "forward"): (0.40, 1.00), ("table1", 64, "both"): (0.45, 1.05),
-       ("alexnet", 32, "both"): (0.60, 1.15), ("residual", 32, "both"): (0.60, 1.15), ("table1", 1, "forward"): (1.0, None)}
-GPU = {("table1", batch, passes): (None, most) for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
+       ("alexnet", 32, "both"): (0.60, 1.15), ("residual", 32, "both"): (0.60, 1.15),
+       ("table1", 1, "forward"): (1.0, None)}
+GPU = {("table1", batch, passes): (None, most)
+       for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
 
 
 def of_times(sums, gpu):
-    """The bars on ``sums``, {(set, batch): {contestant: {"forward", "backward", "both": milliseconds}}}, that were timed."""
+    """The bars on what was timed; ``sums`` as report.sums returns them."""
     for (name, batch, passes), most in (GPU if gpu else CPU).items():
         times = sums.get((name, batch), {})
         for other, limit in zip((run.CONVOLUTION, run.CONV2D), most):

@@ -91,13 +91,13 @@ DEFAULT = ("table1", "alexnet", "residual")
 
 
 def choose(names):
-    """The Sets that ``names`` lists: names of sets, or set:layer for some layers of one; UserError names a wrong one."""
+    """The Sets that ``names`` lists: names of sets, or set:layer for one of a set's layers. UserError names a wrong one."""
     chosen = {}
     for name in names:
         of_set, _, layer = name.partition(":")
         found = [each for each in SETS[of_set].layers if layer in ("", each.name)] if of_set in SETS else []
         if not found:
             known = ", ".join(SETS)
-            raise UserError(f"--layers {name}: no such layers; there are {known}, and each one's layers as in table1:conv1/1")
+            raise UserError(f"--layers {name}: no such layers; there are {known}, and their layers as in table1:conv1/1")
         chosen.setdefault(of_set, []).extend(each for each in found if each not in chosen.get(of_set, []))
     return [dataclasses.replace(SETS[name], layers=tuple(layers)) for name, layers in chosen.items()]

@@ -39,7 +39,7 @@ def version():
 
 def device(gpu):
     if gpu and not torch.cuda.is_available():
-        raise UserError("--gpu: PyTorch sees no GPU; install its CUDA build, or take it away to time Caffe's layers alone")
+        raise UserError("--gpu: PyTorch sees no GPU: look at nvidia-smi, and install PyTorch's CUDA build")
     return torch.device("cuda" if gpu else "cpu")
 
 

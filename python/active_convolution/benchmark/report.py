@@ -42,8 +42,8 @@ def _add(of_set, name, which, milliseconds):
 
 
 def table(title, rows, limits):
-    """The lines of one set at one batch: milliseconds (and half the distance of the quartiles), the fraction of the limit
-    that ours reaches, the others' times relative to ours, and the peak of memory beside the blobs."""
+    """The lines of one set at one batch: milliseconds (and half the distance of the quartiles), the fraction of the
+    limit that ours reaches, our times relative to the others', and the peak of memory beside the blobs."""
     names = list(rows[0].times)
     total = sums(rows, limits)[rows[0].set, rows[0].batch]
     width = max(16, *(len(name) + 2 for name in names))
@@ -51,7 +51,8 @@ def table(title, rows, limits):
     for which in run.PASSES:
         yield f"  {which:22}" + "".join(f"{name:>{width}}" for name in names) + f"{'limit':>9}{'of limit':>10}"
         for row in rows:
-            cells = (f"{row.times[name][which].median:.3g} ± {50 * row.times[name][which].spread:.0f} %" for name in names)
+            times = (row.times[name][which] for name in names)
+            cells = (f"{time.median:.3g} ± {50 * time.spread:.0f} %" for time in times)
             yield _line(row.layer, cells, width, row.limit(which, limits), row.times[run.ACTIVE][which].median)
         cells = (f"{total[name][which]:.4g}" for name in names)
         yield _line("sum, ms", cells, width, total["limit"][which], total[run.ACTIVE][which])

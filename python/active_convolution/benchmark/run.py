@@ -42,7 +42,7 @@ class Benchmark:
             pytorch.torch.cuda.synchronize()
 
     def verify(self, layer):
-        """The largest relative difference between the layer and the oracle, one image; UserError where it is too large."""
+        """The largest relative difference between layer and oracle, on one image; UserError where it is too large."""
         case, values = layer.case(1), layer.values(1)
         net = LayerNet(case, "ActiveConvolution", values)
         net.forward()

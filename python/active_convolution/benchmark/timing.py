@@ -29,7 +29,8 @@ class Time:
 def interleaved(calls, repeats, synchronize=lambda: None, least=LEAST):
     """Times ``calls`` (dict of callables) in turns, each ``repeats`` times; returns a dict of Times.
 
-    One measurement repeats a call until about ``least`` seconds are over. ``synchronize`` waits until the device has done all work. The first call of each is not timed.
+    One measurement repeats a call until about ``least`` seconds are over. ``synchronize`` waits until the device has done
+    all work. The first call of each is not timed.
     """
     counts, seconds = {}, {name: [] for name in calls}
     for name, call in calls.items():

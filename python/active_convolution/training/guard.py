@@ -104,7 +104,8 @@ def _first_to_fail(children):
 def environment():
     """This process's, with the package in reach, and modules that lie in the working directory out of it."""
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
+    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def stop_at_once():

@@ -399,6 +399,15 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
   }
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
+  this->FillBottom(2, 512, 7, 7);
+  auto layer = this->Make("convolution_param { num_output: 512 kernel_size: 3 pad: 1 }");
+  layer->Forward(this->bottom_vec_, this->top_vec_);
+  this->FillDiff(&this->top_);
+  layer->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
+  if (Caffe::mode() == Caffe::CPU) { EXPECT_LE(layer->workspace_bytes(), 64 << 20); }
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBitsWithAnyNumberOfThreads) {
   typedef typename TypeParam::Dtype Dtype;
   const int threads = MaxThreads();

@@ -186,7 +186,7 @@ struct Kernels {
     }
   }
 
-  /// The pixels of a chunk in one output row, and where in the frame one synapse reads for them, in one vector's channels.
+  /// The pixels of a chunk in one output row, and where in the frame one synapse reads for them.
   struct Run {
     int length;
     size_t pixel;         // the first one, in the chunk
@@ -215,10 +215,10 @@ struct Kernels {
     }
   }
 
-  /// columns = the input between four neighbours. With kUnit, stride 1: right neighbours are the next pixel's left ones.
+  /// columns = the input between four neighbours. With kUnit, stride 1, right ones are the next pixel's left ones.
   template <bool kUnit>
-  static ACTIVE_INLINE void SampleRun(const Run& run, const ActiveWeights<Dtype>& w, const Dtype* data, size_t pixel_size,
-                                      Dtype* columns) {
+  static ACTIVE_INLINE void SampleRun(const Run& run, const ActiveWeights<Dtype>& w, const Dtype* data,
+                                      size_t pixel_size, Dtype* columns) {
     const Dtype* above = data + run.above;
     const Dtype* below = data + run.below;
     V x00 = Vector::Load(above), x10 = Vector::Load(below);
@@ -333,7 +333,8 @@ struct Kernels {
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.channels + lane;
           if (s.x_diff) {
-            const Slopes some = unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
+            const Slopes some =
+                unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
             Slopes* sum = &slopes[lane + kLanes > f.channels];
             sum->x += some.x;
             sum->y += some.y;
@@ -364,7 +365,9 @@ struct Kernels {
   struct set { \
     typedef Kernels<Dtype, bytes, rows> K; \
     target static void Multiply(const ActiveProduct<Dtype>& p) { K::Multiply(p); } \
-    target static void Load(const ActivePlanes<Dtype>& s, const Dtype* from, Dtype* to) { K::LoadPlanes(s, from, to); } \
+    target static void Load(const ActivePlanes<Dtype>& s, const Dtype* from, Dtype* to) { \
+      K::LoadPlanes(s, from, to); \
+    } \
     target static void Store(const ActivePlanes<Dtype>& s, const Dtype* from, const Dtype* offset, Dtype* to) { \
       K::template StorePlanes<false>(s, from, offset, to); \
     } \
@@ -410,7 +413,8 @@ const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels() {
 
 #define INSTANTIATE(Dtype) \
   template struct ActiveFrame<Dtype>; \
-  template std::vector<ActiveTap<Dtype> > ActiveFrameTaps<Dtype>(const ActiveGeometry&, const Dtype*, const Dtype*, int); \
+  template std::vector<ActiveTap<Dtype> > ActiveFrameTaps<Dtype>(const ActiveGeometry&, const Dtype*, const Dtype*, \
+                                                                 int); \
   template const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels<Dtype>()
 
 INSTANTIATE(float);

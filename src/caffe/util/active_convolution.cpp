@@ -42,18 +42,18 @@ Dtype* Buffer(std::vector<Dtype>* buffer, size_t size) {
 
 int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
 
-/// Bytes of a layer's packed weights, and of the parts of their gradient, at a time: half of the workspace's limit, with
-/// the other half left to the threads.
+/// Bytes of a layer's packed weights, and of the parts of their gradient, at a time: together half of the workspace's
+/// limit, with the other half left to the threads.
 const size_t kWeightBytes = 16 << 20;
 /// Terms of a product at a time, which is rows of the columns: enough to hide the sums' way to memory and back.
 const int kTerms = 288;
-/// Bytes of the columns and outputs of a chunk, and of its frame: together they should leave room in a core's second cache.
+/// Bytes of the columns and outputs of a chunk, and of its frame, for which a core's second cache should have room.
 const int kChunkBytes = 512 << 10, kFrameBytes = 512 << 10;
 /// Parts of the backward pass: enough for many threads, few enough to add up quickly.
 const int kParts = 16;
 
-/// Forward and backward pass, segment by segment. All cuts but the forward pass's chunks, which do not show in the result,
-/// depend on the layer and the batch alone.
+/// Forward and backward pass, segment by segment. All cuts but the forward pass's chunks, which do not show in the
+/// result, depend on the layer and the batch alone.
 template <typename Dtype>
 class ActiveBlockPass {
  public:
@@ -127,10 +127,10 @@ class ActiveBlockPass {
     output_size_ = PixelSize(segment.outputs);
   }
 
-  /// Elements from pixel to pixel where each has `count`: whole vectors, and room for what kernels write or read beyond.
+  /// Elements from pixel to pixel where each has `count`: whole vectors, and room for what kernels touch beyond.
   int PixelSize(int count) const { return RoundUp(count, kernels_.lanes) + std::max(kernels_.lanes, kernels_.rows); }
 
-  /// Chooses how many pixels of `images` images make a chunk: at most `most`, and what the caches hold. Where positions
+  /// Chooses how many pixels of `images` images make a chunk: at most `most`, and what caches hold. Where positions
   /// are so far apart that the frame of a small chunk is too large, each synapse gets a frame of its own.
   void CutPixels(int images, int most) {
     const int kFewest = 4 * kernels_.rows;
@@ -360,7 +360,8 @@ class ActiveBlockPass {
     return outputs;
   }
 
-  void MultiplyForWeights(const ActiveChunk& chunk, const Part& part, const Dtype* columns, const Dtype* outputs) const {
+  void MultiplyForWeights(const ActiveChunk& chunk, const Part& part, const Dtype* columns,
+                          const Dtype* outputs) const {
     const size_t strip = ActiveStrip(segment_.outputs, kernels_.lanes);
     const ActiveProduct<Dtype> product = {
         synapses_ * Channels(part.block), segment_.outputs, chunk.columns(), columns, 1,
