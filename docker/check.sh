@@ -109,7 +109,7 @@ fi
 
 refuses_what_is_no_caffe() {
   if build "$1" build --build-arg CAFFE_TREE=docs; then echo "docs/ was taken for a Caffe tree"; return 1; fi
-  grep 'is not a Caffe source tree' "$log"
+  grep -q 'is not a Caffe source tree' "$log"
 }
 
 holds_what_runs() {
