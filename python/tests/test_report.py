@@ -247,7 +247,9 @@ def test_keyboard_reaches_all_controls(show, tmp_path):
 def test_play_runs_to_the_end_and_can_be_paused(show, tmp_path):
     browser = show(write_run(tmp_path / "run", curve([240]), walk(range(0, 241, 4), GRID)))
     browser.click("#play")
-    assert browser.evaluate("play.getAttribute('aria-label')") == "Pause"
+    label = """new Promise(resolve => setInterval(() => {
+                   if (play.getAttribute("aria-label") === "Pause") resolve("Pause"); }, 5))"""
+    assert browser.evaluate(label) == "Pause"
     moving = """new Promise(resolve => setInterval(() => { const at = Number(slider.value);
                 if (at > 2 && at < slider.max) resolve(at); }, 5))"""
     assert 2 < browser.evaluate(moving) < 60

@@ -214,7 +214,7 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(digits_data, tmp_path, capfd
 
 
 @pytest.mark.parametrize("spoilt, expected", [
-    (["-x", "ACTIVE_CONVOLUTION_BUILD=/nowhere", "TRAIN"], "cannot import caffe .*"),
+    (["-x", "ACTIVE_CONVOLUTION_BUILD=/nowhere", "-x", "PYTHONPATH=", "TRAIN"], "cannot import caffe .*"),
     (["TRAIN", "--gpu", "0,1"], "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
 def test_a_rank_that_cannot_begin_is_named(tiny, digits_data, tmp_path, spoilt, expected):
     train = [ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"]
