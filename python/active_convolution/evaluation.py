@@ -1,8 +1,5 @@
 """How often a trained network is right."""
 import contextlib
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +9,7 @@ from . import formats, fork, prototxt, views
 from .data.lmdb_reader import batches, by
 from .data.manifest import check_manifest, database
 from .errors import UserError
-from .training.guard import check_gpu
-
-_BUILD = ("import sys; sys.path.insert(0, sys.argv[1]); from active_convolution import fork; caffe = fork.caffe(); "
-          "caffe.Net(sys.argv[2], caffe.TEST)")
+from .training.guard import check_gpu, failure
 
 
 def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None):
@@ -93,11 +87,8 @@ def check_deploy(model):
 
 def check_net(model):
     """Raises UserError unless Caffe can build the prototxt ``model``: asks in a process that may die of it."""
-    packages = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", _BUILD, packages, model], capture_output=True, text=True, errors="replace")
-    if done.returncode != 0:
-        fatal = re.findall(r"^F.*?\] (.*)$", done.stderr, re.MULTILINE)
-        reason = (fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
+    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
+    if reason:
         raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
 
 

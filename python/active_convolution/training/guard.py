@@ -138,13 +138,22 @@ def log_to(log):
 
 
 def check_gpu(device):
-    """Raises UserError unless this build of Caffe can use GPU ``device``: asks in a process that may die of it."""
-    probe = ("import sys; from active_convolution import fork; caffe = fork.caffe(); "
-             "caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))")
-    done = subprocess.run([sys.executable, "-c", probe, str(device)], env=environment(), capture_output=True,
-                          text=True)
-    if done.returncode != 0:
-        fatal = re.findall(r"^F.*\] (.*)$", done.stderr, re.MULTILINE)
-        reason = fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"]
-        raise UserError(f"cannot use GPU {device} ({reason[-1]}): "
+    """Raises UserError unless this build of Caffe can use GPU ``device``."""
+    reason = failure("caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))", device)
+    if reason:
+        raise UserError(f"cannot use GPU {device} ({reason}): "
                         "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")
+
+
+def failure(statement, argument):
+    """Why ``statement``, on ``caffe`` and with ``argument`` as sys.argv[1], fails, in a line; None if it does not.
+
+    It runs in a process of its own, which may die of it.
+    """
+    probe = f"import sys; from active_convolution import fork; caffe = fork.caffe(); {statement}"
+    done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=environment(), capture_output=True,
+                          text=True, errors="replace")
+    if done.returncode == 0:
+        return None
+    fatal = re.findall(r"^F.*?\] (.*)$", done.stderr, re.MULTILINE)
+    return (fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
