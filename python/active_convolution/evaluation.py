@@ -6,9 +6,10 @@ import numpy as np
 from tqdm import tqdm
 
 from . import formats, fork, prototxt, views
-from .data.lmdb_reader import batches, by
+from .data.lmdb_reader import batches
 from .data.manifest import check_manifest, database
 from .errors import UserError
+from .prototxt import by
 from .training.guard import check_gpu, failure
 
 

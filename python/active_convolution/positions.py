@@ -112,7 +112,7 @@ def _kernel(shapes, where):
     """(kh, kw), from the shapes of a layer's blobs: weight, bias, x, y."""
     right = len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
     if not right or not all(shapes[2]):
-        seen = ", ".join("×".join(map(str, shape)) or "scalar" for shape in shapes) or "none"
+        seen = ", ".join(prototxt.by(shape) or "scalar" for shape in shapes) or "none"
         raise UserError(f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
                         "x and y, both position_group×1×kernel_h×kernel_w")
     return shapes[2][2:]

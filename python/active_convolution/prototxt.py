@@ -44,6 +44,11 @@ def shape(blob):
     return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
 
 
+def by(shape):
+    """A shape as one reads it: 3×32×32."""
+    return "×".join(map(str, shape))
+
+
 def holds(blob, expected):
     """Whether a BlobProto has the values of a blob of shape ``expected``, so that Caffe can copy them."""
     found, expected = shape(blob), tuple(expected)

@@ -4,8 +4,8 @@ import dataclasses
 import numpy as np
 
 from . import fork, prototxt
-from .data.lmdb_reader import by
 from .errors import UserError
+from .prototxt import by
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _stored_blobs(stored, layer, weights):
     elif not param.bias_term:
         del expected[1]
     if [blob.size for blob in blobs] != expected or shapes[0][0] != param.num_output or shapes[0][2:] != kernel:
-        seen = ", ".join("×".join(map(str, shape)) for shape in shapes) or "no blobs"
+        seen = ", ".join(prototxt.by(shape) for shape in shapes) or "no blobs"
         raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
                         "this network, or choose other --layers")
     return [blobs[0].reshape(shapes[0]), *blobs[1:]]

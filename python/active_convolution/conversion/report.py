@@ -3,6 +3,7 @@ import dataclasses
 import json
 
 from ..files import whole_file
+from ..prototxt import by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +54,10 @@ class Report:
 
 
 def _cells(layer):
-    dilated = "" if layer.dilation == (1, 1) else f", dilation {_by(layer.dilation)}"
-    return (layer.name, f"{_by(layer.active_kernel)} → {_by(layer.kernel)}{dilated}", *_costs(layer.active_cost, layer.cost),
+    dilated = "" if layer.dilation == (1, 1) else f", dilation {by(layer.dilation)}"
+    return (layer.name, f"{by(layer.active_kernel)} → {by(layer.kernel)}{dilated}", *_costs(layer.active_cost, layer.cost),
             f"{layer.difference:.1e} of {layer.largest:.3g}")
 
 
 def _costs(before, after):
     return f"{before / 1e6:.2f} M → {after / 1e6:.2f} M", f"{after / before:.2f}"
-
-
-def _by(pair):
-    return "×".join(map(str, pair))

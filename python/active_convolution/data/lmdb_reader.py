@@ -5,6 +5,7 @@ from google.protobuf.message import DecodeError
 
 from ..errors import UserError
 from ..fork import caffe_pb2
+from ..prototxt import by
 from . import datum
 
 
@@ -43,8 +44,3 @@ def _image(path, key, value, shape):
     if pixels.shape != shape:
         raise UserError(f"{where} is {by(pixels.shape)}, and the manifest says {by(shape)}: make the data set anew")
     return pixels, record.label
-
-
-def by(shape):
-    """A shape as one reads it: 3×32×32."""
-    return "×".join(map(str, shape))
