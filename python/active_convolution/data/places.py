@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import whole_file
 from . import lmdb_writer
 from .datum import QUALITY
-from .image_list import ImageList, find_missing, read_list
+from .image_list import find_missing, read_list
 from .image_lmdb import Recipe, Workers, write_images
 from .manifest import database, database_bytes, write_manifest
 from .partial import partial_folder
