@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the images and uses them as a user would: the tests, the demo, scripts and caffe by name, users of any number.
 #
-#   docker/check.sh [cpu] [gpu]    (default: cpu)
+#   docker/check.sh [--own-tree] [cpu] [gpu]    (default: cpu)
 #
+# --own-tree also compiles the fork from a Caffe tree below the project's root, as a user's own: twice the compiling.
 # CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster.
 # With docker where its daemon answers. Else as root with buildah, which needs no daemon, over a Debian 12 that
 # debootstrap makes from the machine's own apt sources. ../shared, where it is there, is mounted for the tests that need
@@ -13,9 +14,11 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }
 
+own_tree=
+[ "${1-}" != --own-tree ] || { own_tree=$PWD/caffe-of-check-$$; shift; }
 kinds=("$@")
 [ $# -gt 0 ] || kinds=(cpu)
-for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || fail "usage: $0 [cpu] [gpu]"; done
+for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || fail "usage: $0 [--own-tree] [cpu] [gpu]"; done
 
 work=$(mktemp -d)
 log=$work/log
@@ -43,8 +46,8 @@ if docker info > /dev/null 2>&1; then
   run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
   size() { docker image ls --format '{{.Size}}' "$1"; }
   cleanup() {
-    for kind in "${kinds[@]}"; do docker image rm "check-$kind-image" "check-$kind-test"; done > /dev/null 2>&1 || true
-    rm -rf "$work"
+    for kind in "${kinds[@]}"; do docker image rm "check-$kind-"{build,image,test}; done > /dev/null 2>&1 || true
+    rm -rf "$work" ${own_tree:+"$own_tree"}
   }
 else
   engine=buildah
@@ -87,7 +90,7 @@ else
 
   run_as() {  # `buildah run` knows neither entrypoint nor default command: they are read from the image
     local container status=0 entrypoint command=("${@:3}")
-    mapfile -t entrypoint < <(configured "$2" Entrypoint)
+    mapfile -t entrypoint < <(configured "$2" Entrypoint)  # none in the stage that builds
     [ $# -gt 2 ] || mapfile -t command < <(configured "$2" Cmd)
     container=$(buildah from "localhost/$2")
     buildah run --user "$1" "${mounts[@]}" "$container" -- "${entrypoint[@]}" "${command[@]}" || status=$?
@@ -101,7 +104,7 @@ else
   size() { buildah images --format '{{.Size}}' "localhost/$1"; }
   cleanup() {
     { buildah rm --all; buildah rmi --all --force; umount "$work/storage/overlay"; } > /dev/null 2>&1 || true
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$work" ${own_tree:+"$own_tree"}
   }
 fi
 
@@ -110,6 +113,15 @@ fi
 refuses_what_is_no_caffe() {
   if build "$1" build --build-arg CAFFE_TREE=docs; then echo "docs/ was taken for a Caffe tree"; return 1; fi
   grep -q 'is not a Caffe source tree' "$log"
+}
+
+takes_a_caffe_tree_of_your_own() {
+  [ -d "$own_tree" ] || {
+    fork/fetch_caffe.sh "$own_tree"
+    sed -i '/^set(CAFFE_TARGET_VERSION/s/1\.0\.0/1.0.4711/' "$own_tree/CMakeLists.txt"  # tells it from Debian's
+  }
+  build "$1" build --build-arg CAFFE_TREE="$(basename "$own_tree")" "${@:2}"
+  run_as 0 "check-$1-build" /opt/active-convolution/build/out/tools/caffe --version | grep 'version 1\.0\.4711$'
 }
 
 holds_what_runs() {
@@ -156,6 +168,9 @@ check() {  # check KIND
   step "$1: build" build "$1" image ${options[@]+"${options[@]}"}
   step "$1: build with the tests" build "$1" test ${options[@]+"${options[@]}"}
   step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
+  if [ -n "$own_tree" ]; then
+    step "$1: takes a CAFFE_TREE" takes_a_caffe_tree_of_your_own "$1" ${options[@]+"${options[@]}"}
+  fi
   echo "$1: the image has $(size "$image"), with the tests $(size "$test")"
   step "$1: holds what runs, and no compiler" holds_what_runs "$image"
   step "$1: starts as a normal user" starts_as_a_normal_user "$image"

@@ -186,18 +186,16 @@ struct Kernels {
     }
   }
 
-  /// The pixels of a chunk in one output row, and where in the frame one synapse reads for them.
-  struct Run {
+  /// The pixels of a chunk in one output row of one image.
+  struct Row {
+    int image, m, n;      // the first pixel's
     int length;
     size_t pixel;         // the first one, in the chunk
-    size_t above, below;  // elements of its left neighbours
-    size_t step;          // from output pixel to output pixel
-    size_t next;          // from a left neighbour to the right one
   };
 
-  /// Calls body(run) for each output row of each image of the chunk.
+  /// Calls body(row) for each output row of each image of the chunk.
   template <typename Body>
-  static ACTIVE_INLINE void ForEachRun(const ActiveFrame<Dtype>& f, const ActiveTap<Dtype>& tap, const Body& body) {
+  static ACTIVE_INLINE void ForEachRow(const ActiveFrame<Dtype>& f, const Body& body) {
     const ActiveGeometry& g = *f.geometry;
     const int first_m = f.first_m(), last_m = f.last_m();
     size_t pixel = 0;
@@ -205,15 +203,30 @@ struct Kernels {
       for (int m = first_m; m <= last_m; ++m) {
         const int n = m == first_m ? f.chunk.begin - m * g.out_width : 0;
         const int end = std::min(g.out_width, f.chunk.end - m * g.out_width);
-        const int y = g.base_h + m * g.stride_h + tap.y, x = g.base_w + n * g.stride_w + tap.x - f.column;
-        const size_t at = static_cast<size_t>(x) * f.lanes;
-        const Run run = {end - n, pixel, f.RowAt(image, y) + at, f.RowAt(image, y + 1) + at,
-                         static_cast<size_t>(g.stride_w) * f.lanes, static_cast<size_t>(f.lanes)};
-        body(run);
-        pixel += run.length;
+        const Row row = {image, m, n, end - n, pixel};
+        body(row);
+        pixel += row.length;
       }
     }
   }
+
+  /// Where in the frame one synapse reads for the pixels of a row.
+  struct Run {
+    int length;           // the row's
+    size_t pixel;
+    size_t above, below;  // elements of its left neighbours
+    size_t step;          // from output pixel to output pixel
+    size_t next;          // from a left neighbour to the right one
+
+    ACTIVE_INLINE Run(const ActiveFrame<Dtype>& f, const ActiveTap<Dtype>& tap, const Row& row)
+        : length(row.length), pixel(row.pixel), step(static_cast<size_t>(f.geometry->stride_w) * f.lanes),
+          next(f.lanes) {
+      const ActiveGeometry& g = *f.geometry;
+      const int y = g.base_h + row.m * g.stride_h + tap.y, x = g.base_w + row.n * g.stride_w + tap.x - f.column;
+      above = f.RowAt(row.image, y) + x * next;
+      below = f.RowAt(row.image, y + 1) + x * next;
+    }
+  };
 
   /// columns = the input between four neighbours. With kUnit, stride 1, right ones are the next pixel's left ones.
   template <bool kUnit>
@@ -239,11 +252,13 @@ struct Kernels {
     for (int j = 0; j < run.length; ++j) { Vector::Store(columns + j * pixel_size, Vector::Load(from + j * run.step)); }
   }
 
+  /// Row by row: what all synapses write of a row, its pixels' columns, lies together.
   static ACTIVE_INLINE void Sample(const ActiveFrame<Dtype>& f, const Dtype* data, size_t pixel_size, Dtype* columns) {
-    for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
-      const ActiveTap<Dtype> tap = f.taps[k];
-      const ActiveWeights<Dtype> w(tap);
-      ForEachRun(f, tap, [&](const Run& run) __attribute__((always_inline)) {
+    ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
+      for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
+        const ActiveTap<Dtype> tap = f.taps[k];
+        const ActiveWeights<Dtype> w(tap);
+        const Run run(f, tap, row);
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           Dtype* to = columns + run.pixel * pixel_size + k * f.channels + lane;
           if (tap.on_lattice()) {
@@ -254,8 +269,8 @@ struct Kernels {
             SampleRun<false>(run, w, data + lane, pixel_size, to);
           }
         }
-      });
-    }
+      }
+    });
   }
 
   /// Terms of the gradient of a position.
@@ -329,7 +344,8 @@ struct Kernels {
       const ActiveWeights<Dtype> w(tap);
       const bool unit = f.geometry->stride_w == 1;
       Slopes slopes[2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
-      ForEachRun(f, tap, [&](const Run& run) __attribute__((always_inline)) {
+      ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
+        const Run run(f, tap, row);
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.channels + lane;
           if (s.x_diff) {
