@@ -58,7 +58,8 @@ def _arguments():
     parser.add_argument("--threads", type=int, metavar="N", help="of everything that is timed (default: one per core)")
     parser.add_argument("--repeats", type=int, default=9, metavar="N",
                         help="of each measurement (default: %(default)s)")
-    parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth")
+    parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth and a "
+                        "whole training iteration, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     arguments = parser.parse_args()
     for name in ("batch", "threads", "repeats"):
@@ -87,7 +88,7 @@ def _bars(benchmark, rows, limits):
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")
     for bar in itertools.chain(bars.of_times(report.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
-                               bars.of_growth(benchmark)):
+                               bars.of_growth(benchmark), bars.of_iteration(benchmark)):
         print(f"  {bar}", flush=True)
         yield bar
 

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from active_convolution.benchmark import bars, layers, pytorch, report, run, timing
+from active_convolution.benchmark import bars, layers, pytorch, report, run, timing, training
 from active_convolution.check import compare
 from active_convolution.errors import UserError
 
@@ -127,6 +127,30 @@ def test_limit_is_the_slower_of_products_and_copies():
     row = report.Row("tiny", "a", 1, gflop=3, gigabytes=(5, 1), difference=0, times={})
     limits = {"gflops": 100, "gigabytes_per_second": 50}
     assert row.limit("forward", limits) == pytest.approx(100) and row.limit("backward", limits) == pytest.approx(60)
+
+
+def test_an_iteration_computes_everything_and_changes_nothing():
+    iteration = training.Iteration("acu", batch=2)
+    net = iteration.solver.net
+    parameters = {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()
+                  if not name.startswith("bn")}  # the statistics of BatchNorm are no parameters
+    iteration()
+    assert iteration.solver.iter == 1
+    for name, blobs in parameters.items():
+        for before, blob in zip(blobs, net.params[name]):
+            np.testing.assert_array_equal(blob.data, before)
+    active = dict(iteration._active_blobs())
+    assert len(active) == 6
+    net.backward()
+    for weight, _, *positions in active.values():
+        assert np.any(weight.diff)
+        for blob in positions:
+            assert np.any(blob.diff) and np.all(blob.data % 1) and np.abs(blob.data).max() <= 1 + training.REACH
+
+
+def test_iterations_are_compared_with_the_baseline_s():
+    bar, = bars.of_iteration(run.Benchmark(threads=1, repeats=1), batch=2)
+    assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 
 if pytorch.available():  # optional; where it is missing, nothing is left out that the project needs

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from . import layers, run
+from . import layers, run, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,16 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
             by_threads[threads] = _both(benchmark, layer, 64)
         benchmark.set_threads(benchmark.threads)
         yield Bar(f"2 threads relative to 1, {layer.name}: times as fast", by_threads[1] / by_threads[2], np.inf, 1.8)
+
+
+def of_iteration(benchmark, batch=64):
+    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline."""
+    times = training.times(benchmark, batch)
+    active, convolution = (times[name].median for name in (run.ACTIVE, run.CONVOLUTION))
+    title = f"one training iteration of {training.MODEL.folder}, batch {batch}"
+    yield Bar(f"{title}: relative to {run.CONVOLUTION}'s {convolution:.3g} ms", active / convolution, 1)
+    if benchmark.gpu:
+        yield Bar(f"{title}: ms", active, 5)
 
 
 def _both(benchmark, layer, batch):
