@@ -47,8 +47,9 @@ int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
 const size_t kWeightBytes = 16 << 20;
 /// Terms of a product at a time, which is rows of the columns: enough to hide the sums' way to memory and back.
 const int kTerms = 288;
-/// The same of the weights' product, whose terms are pixels: the first cache should have room for a strip of so many.
-const int kPixels = 128;
+/// Bytes of a strip of outputs in the weights' product, whose terms are pixels: they are read again for each block of
+/// rows, from the first cache where that has room for them.
+const int kStripBytes = 12 << 10;
 /// Bytes of the columns and outputs of a chunk, and of its frame, for which a core's second cache should have room.
 const int kChunkBytes = 512 << 10, kFrameBytes = 512 << 10;
 /// Parts of the backward pass: enough for many threads, few enough to add up quickly.
@@ -365,7 +366,7 @@ class ActiveBlockPass {
   void MultiplyForWeights(const ActiveChunk& chunk, const Part& part, const Dtype* columns,
                           const Dtype* outputs) const {
     const size_t strip = ActiveStrip(segment_.outputs, kernels_.lanes);
-    const int pixels = chunk.columns(), piece = EvenShare(pixels, kPixels);
+    const int pixels = chunk.columns(), piece = EvenShare(pixels, kStripBytes / sizeof(Dtype) / strip);
     for (int first = 0; first < pixels; first += piece) {
       const ActiveProduct<Dtype> product = {
           synapses_ * Channels(part.block), segment_.outputs, std::min(piece, pixels - first),
