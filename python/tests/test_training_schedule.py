@@ -1,4 +1,5 @@
 """A shorter training keeps its shape."""
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,18 @@ def test_what_is_switched_off_stays_off():
 def test_stepsize_moves_and_stays_positive():
     assert shortened(CIFAR10, 6400, stepsize=50).solver.stepsize == 5
     assert shortened(CIFAR10, 64, stepsize=50).solver.stepsize == 1
+
+
+@pytest.mark.parametrize("policy, rate", [
+    ("exp", lambda solver, i: solver.gamma ** i),
+    ("inv", lambda solver, i: (1 + solver.gamma * i) ** -solver.power),
+    ("sigmoid", lambda solver, i: 1 / (1 + math.exp(-solver.gamma * (i - solver.stepsize))))])
+def test_smooth_rates_move_in_proportion(policy, rate):
+    settings = dict(lr_policy=policy, gamma=0.99995 if policy == "exp" else 0.0001, power=0.75, stepsize=32000)
+    whole, short = (shortened(CIFAR10, max_iter, **settings).solver for max_iter in (64000, 1600))
+    for part in (0, 0.25, 1):
+        assert rate(short, 1600 * part) == pytest.approx(rate(whole, 64000 * part), rel=1e-3)
+    assert rate(short, 1600) != pytest.approx(rate(short, 0), rel=0.1)
 
 
 def test_a_network_without_active_convolutions_is_shortened_alike():

@@ -8,8 +8,8 @@ _LINES = 100     # lines of metrics.csv, at least
 def shorten(solver, net, max_iter):
     """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter`` iterations, in place.
 
-    Learning-rate steps and the warm-up of every active convolution move in proportion. Tests, snapshots and recorded
-    lines keep their intervals, but come at least 4, 4 and 100 times.
+    The learning rate, whatever its policy, and the warm-up of every active convolution move in proportion. Tests,
+    snapshots and recorded lines keep their intervals, but come at least 4, 4 and 100 times.
     """
     scale = max_iter / solver.max_iter
     solver.max_iter = max_iter
@@ -17,6 +17,10 @@ def shorten(solver, net, max_iter):
     solver.stepvalue[:] = [max(1, round(step * scale)) for step in solver.stepvalue]
     if solver.HasField("stepsize"):
         solver.stepsize = max(1, round(solver.stepsize * scale))
+    if solver.lr_policy == "exp":                   # gamma ** iter
+        solver.gamma **= 1 / scale
+    elif solver.lr_policy in ("inv", "sigmoid"):    # functions of gamma * iter
+        solver.gamma /= scale
     for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):
         if solver.HasField(name):
             setattr(solver, name, min(getattr(solver, name), max(1, max_iter // times)))
