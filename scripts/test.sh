@@ -21,7 +21,7 @@ cpp_passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests\?\..*/\1/p' "$log" | tai
 cpp_failed=$(grep -c '^\[  FAILED  \].*\(ms\)' "$log" || true)
 
 echo "Python tests"
-/usr/bin/python3 -m pytest -q -rs --durations=5 python/tests | tee "$log" || status=1
+/usr/bin/python3 -m pytest -q -rfEs --durations=5 python/tests | tee "$log" || status=1
 count() { grep -o "[0-9]* $1" "$log" | tail -1 | cut -d' ' -f1 || true; }
 py_passed=$(count passed) py_failed=$(count failed) py_errors=$(count error) py_skipped=$(count skipped)
 

@@ -21,6 +21,7 @@ class Browser:
             ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--remote-debugging-port=0", "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"], stderr=self.log)
         self.numbers, self.complaints, self.requests, self.session = itertools.count(1), [], [], {}
+        self.reached = set()    # (which page, what it has reached in its life)
         try:
             self._attach(*self._endpoint(folder / "profile" / "DevToolsActivePort"))
         except BaseException:
@@ -34,6 +35,7 @@ class Browser:
         self.session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def _endpoint(self, path):
         for _ in range(600):
@@ -71,15 +73,17 @@ class Browser:
             self.complaints.append(parameters["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
+        elif method == "Page.lifecycleEvent":
+            self.reached.add((parameters["loaderId"], parameters["name"]))
         return message
 
     def open(self, path):
-        """Opens a file, and returns when its scripts have run."""
+        """Opens a file, and returns when its scripts have run and it shows: Chromium drops clicks before that."""
         self.complaints.clear()
         self.requests.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while self._receive().get("method") != "Page.loadEventFired":
-            pass
+        loader = self.call("Page.navigate", url=path.as_uri())["loaderId"]
+        while not {(loader, "load"), (loader, "firstPaint")} <= self.reached:
+            self._receive()
 
     def evaluate(self, expression):
         """The value of a JavaScript expression in the page, waited for where it is a promise."""
