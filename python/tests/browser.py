@@ -1,6 +1,8 @@
 """A headless Chromium, driven over its DevTools protocol."""
 import itertools
 import json
+import os
+import signal
 import subprocess
 import time
 
@@ -19,13 +21,14 @@ class Browser:
         # Root, which CI is, can have no sandbox; the tests open pages of their own only.
         self.process = subprocess.Popen(
             ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             "--remote-debugging-port=0", "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"], stderr=self.log)
+             "--remote-debugging-port=0", "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            stderr=self.log, start_new_session=True)
         self.numbers, self.complaints, self.requests, self.session = itertools.count(1), [], [], {}
         self.reached = set()    # (which page, what it has reached in its life)
         try:
             self._attach(*self._endpoint(folder / "profile" / "DevToolsActivePort"))
         except BaseException:
-            self.process.kill()
+            self._end()
             raise
 
     def _attach(self, port, path):
@@ -50,7 +53,10 @@ class Browser:
 
     def __exit__(self, *error):
         self.socket.close()
-        self.process.terminate()
+        self._end()
+
+    def _end(self):
+        os.killpg(self.process.pid, signal.SIGKILL)  # the program is a script that starts the browser
         self.process.wait(30)
         self.log.close()
 
