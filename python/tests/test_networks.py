@@ -57,9 +57,9 @@ def _blobs(net):
     return {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()}
 
 
-def _write_training(network, variant, folder, **active):
-    """The checked-in solver and network, fitted to two images, without a warm-up, and with the parameters ``active`` of
-    each ACU; returns the solver's path."""
+def _write_training(network, variant, folder, nonlinearity="ReLU", **active):
+    """The checked-in solver and network, fitted to two images, without a warm-up, with ``nonlinearity`` in the place of
+    its ReLU, and with the parameters ``active`` of each ACU; returns the solver's path."""
     dataset = DATASETS[network]
     size = SMALL.get(network, dataset.size)
     draw = np.random.default_rng(3)
@@ -74,6 +74,8 @@ def _write_training(network, variant, folder, **active):
         if layer.type == "ActiveConvolution":
             for name, value in dict(active, warmup_iter=0).items():
                 setattr(layer.active_convolution_param, name, value)
+        if layer.type == "ReLU":
+            layer.type = nonlinearity
     solver.net = str(folder / "train_val.prototxt")
     for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
         solver.ClearField(name)
@@ -243,23 +245,24 @@ def test_an_iteration_teaches_every_layer(trained, network, variant):
         np.testing.assert_allclose(np.delete(moved, 4, axis=1), step, rtol=1e-2, err_msg=name)
 
 
-@pytest.mark.parametrize("network, steps", [("digits/plain", 2), ("cifar10/plain", 2), ("places365/residual", 1)])
-def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, steps, tmp_path):
-    """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to rounding (which the second
-    step of the residual network makes large); with the default the positions' first step changes the weights' second."""
+@pytest.mark.parametrize("network", ["digits/plain", "cifar10/plain", "places365/residual"])
+def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
+    """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to rounding; with the default
+    the positions' first step changes the weights' second. With ELU, whose slope has no jump: a ReLU near zero would turn
+    rounding into a gradient or none."""
     def learnt(name, variant, **active):
         (tmp_path / name).mkdir()
-        solver = fork.caffe().get_solver(str(_write_training(network, variant, tmp_path / name, **active)))
+        solver = fork.caffe().get_solver(str(_write_training(network, variant, tmp_path / name, "ELU", **active)))
         before = _blobs(solver.net)
-        solver.step(steps)
+        solver.step(2)
         return {layer: blobs[0] - before[layer][0] for layer, blobs in _blobs(solver.net).items()}
 
     def difference(one, other):
         return max(np.abs(one[layer] - other[layer]).max() / np.abs(one[layer]).max() for layer in one)
 
     baseline = learnt("baseline", "baseline")
-    assert difference(baseline, learnt("frozen", "acu", position_lr_mult=0)) < 1e-3
-    assert steps == 1 or difference(baseline, learnt("moving", "acu")) > 0.1
+    assert difference(baseline, learnt("frozen", "acu", position_lr_mult=0)) < 3e-4
+    assert difference(baseline, learnt("moving", "acu")) > 3e-3
 
 
 @each_network
