@@ -139,10 +139,10 @@ def test_an_iteration_computes_everything_and_changes_nothing():
     for name, blobs in parameters.items():
         for before, blob in zip(blobs, net.params[name]):
             np.testing.assert_array_equal(blob.data, before)
-    active = dict(iteration._active_blobs())
+    active = iteration.active_blobs()
     assert len(active) == 6
     net.backward()
-    for weight, _, *positions in active.values():
+    for weight, _, *positions in active:
         assert np.any(weight.diff)
         for blob in positions:
             assert np.any(blob.diff) and np.all(blob.data % 1) and np.abs(blob.data).max() <= 1 + training.REACH

@@ -27,15 +27,13 @@ class Iteration:
         blobs = self.solver.net.blobs
         blobs["data"].data[...] = draw.standard_normal(blobs["data"].data.shape)
         blobs["label"].data[...] = draw.integers(MODEL.dataset.classes, size=batch)
-        for _, (_, _, *positions) in self._active_blobs():
+        for _, _, *positions in self.active_blobs():
             for blob in positions:
                 blob.data[...] += draw.uniform(-REACH, REACH, blob.data.shape)
 
-    def _active_blobs(self):
-        """(name, its four blobs) of each active layer."""
-        net = self.solver.net
-        return [(name, net.params[name]) for name, layer in zip(net._layer_names, net.layers)
-                if layer.type == "ActiveConvolution"]
+    def active_blobs(self):
+        """The four blobs of each active layer."""
+        return [layer.blobs for layer in self.solver.net.layers if layer.type == "ActiveConvolution"]
 
     def __call__(self):
         self.solver.step(1)
