@@ -4,7 +4,8 @@
 #   docker/check.sh [--own-tree] [cpu] [gpu]    (default: cpu)
 #
 # --own-tree also compiles the fork from a Caffe tree below the project's root, as a user's own: twice the compiling.
-# CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster.
+# CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster. Without
+# it the image has the Dockerfile's, and the fork of the tree 9.0 alone.
 # With docker where its daemon answers. Else as root with buildah, which needs no daemon, over a Debian 12 that
 # debootstrap makes from the machine's own apt sources. ../shared, where it is there, is mounted for the tests that need
 # it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
@@ -116,11 +117,13 @@ refuses_what_is_no_caffe() {
 }
 
 takes_a_caffe_tree_of_your_own() {
+  local options=()
+  [ "$1" = cpu ] || options=(--build-arg CUDA_ARCH_BIN="${CUDA_ARCH_BIN:-90}")
   [ -d "$own_tree" ] || {
     fork/fetch_caffe.sh "$own_tree"
     sed -i '/^set(CAFFE_TARGET_VERSION/s/1\.0\.0/1.0.4711/' "$own_tree/CMakeLists.txt"  # tells it from Debian's
   }
-  build "$1" build --build-arg CAFFE_TREE="$(basename "$own_tree")" "${@:2}"
+  build "$1" build --build-arg CAFFE_TREE="$(basename "$own_tree")" ${options[@]+"${options[@]}"}
   run_as 0 "check-$1-build" /opt/active-convolution/build/out/tools/caffe --version | grep 'version 1\.0\.4711$'
 }
 
@@ -169,7 +172,7 @@ check() {  # check KIND
   step "$1: build with the tests" build "$1" test ${options[@]+"${options[@]}"}
   step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
   if [ -n "$own_tree" ]; then
-    step "$1: takes a CAFFE_TREE" takes_a_caffe_tree_of_your_own "$1" ${options[@]+"${options[@]}"}
+    step "$1: takes a CAFFE_TREE" takes_a_caffe_tree_of_your_own "$1"
   fi
   echo "$1: the image has $(size "$image"), with the tests $(size "$test")"
   step "$1: holds what runs, and no compiler" holds_what_runs "$image"
