@@ -57,6 +57,15 @@ def holds(blob, expected):
     return found == expected and (len(blob.data) or len(blob.double_data)) == math.prod(expected)
 
 
+def takes_part(layer, phase):
+    """Whether the include and exclude rules of a LayerParameter leave it in in ``phase`` (TRAIN or TEST), at Caffe's own
+    level 0 and without stages."""
+    def met(rule):
+        return ((not rule.HasField("phase") or rule.phase == phase) and rule.min_level <= 0
+                and (not rule.HasField("max_level") or rule.max_level >= 0) and not rule.stage)
+    return any(map(met, layer.include)) if layer.include else not any(map(met, layer.exclude))
+
+
 def text(message):
     """The text of a message with every digit of its numbers: read again, it is the same message."""
     return text_format.MessageToString(message, as_utf8=True)

@@ -27,15 +27,11 @@ class Transform:
 
 def read_transform(train_val):
     """The Transform of the data layer that the prototxt ``train_val`` tests with. Raises UserError where it has none."""
+    test = fork.caffe_pb2().TEST
     for layer in prototxt.read_net(train_val).layer:
-        if layer.HasField("data_param") and _tests(layer):
+        if layer.HasField("data_param") and prototxt.takes_part(layer, test):
             return _transform(layer.transform_param, train_val)
     raise UserError(f"{train_val} has no Data layer for testing: give the train_val prototxt of the network")
-
-
-def _tests(layer):
-    test = fork.caffe_pb2().TEST
-    return not layer.include or any(rule.HasField("phase") and rule.phase == test for rule in layer.include)
 
 
 def _transform(parameter, source):

@@ -47,7 +47,7 @@ def _for_testing(model):
     takes its images from elsewhere than its input."""
     net = formats.read_net(model)
     for index in reversed(range(len(net.layer))):
-        if not _takes_part(net.layer[index]):
+        if not prototxt.takes_part(net.layer[index], fork.caffe_pb2().TEST):
             del net.layer[index]
     source = comparing.own_source(net)
     if source is not None:
@@ -56,13 +56,6 @@ def _for_testing(model):
     if not any(layer.type in positions.TYPES for layer in net.layer):
         raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
     return net
-
-
-def _takes_part(layer):
-    """Whether a layer's include and exclude rules leave it in when testing (levels and stages are not looked at)."""
-    test = fork.caffe_pb2().TEST
-    rules, included = (layer.include, True) if layer.include else (layer.exclude, False)
-    return any(not rule.HasField("phase") or rule.phase == test for rule in rules) == included
 
 
 def to_convolution(layer, blobs, max_kernel=MAX_KERNEL):

@@ -66,7 +66,7 @@ def _set_databases(net, folder):
         raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
     for layer in net.layer:
         if layer.HasField("data_param"):
-            split = pb2.Phase.Name(layer.include[0].phase).lower() if layer.include else "train"
+            split = "train" if prototxt.takes_part(layer, pb2.TRAIN) else "test"
             layer.data_param.source = str(database(Path(folder).resolve(), split))
 
 

@@ -1,5 +1,5 @@
 """How long a training takes: a shorter one with the same shape, and how much it sees."""
-from .. import fork
+from .. import fork, prototxt
 
 _LOOKS = 4       # tests and snapshots of a run, at least
 _LINES = 100     # lines of metrics.csv, at least
@@ -38,9 +38,5 @@ def warmup_iter(net):
 def images_per_iteration(solver, net):
     """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
     iter_size passes. 0 for a network that reads other data than LMDBs."""
-    return solver.iter_size * sum(layer.data_param.batch_size for layer in net.layer if _trains(layer))
-
-
-def _trains(layer):
-    phases = {rule.phase for rule in layer.include if rule.HasField("phase")}
-    return layer.HasField("data_param") and fork.caffe_pb2().TEST not in phases
+    return solver.iter_size * sum(layer.data_param.batch_size for layer in net.layer
+                                  if prototxt.takes_part(layer, fork.caffe_pb2().TRAIN))
