@@ -11,6 +11,7 @@
 # it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
 # started; the tests in it run where docker can give it a GPU.
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }

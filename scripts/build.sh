@@ -12,6 +12,7 @@
 #
 # Then: . build/env.sh
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }
@@ -35,7 +36,6 @@ while [ $# -gt 0 ]; do
       if [ "$2" = debian ]; then tree=; else tree=$(realpath -e "$2" 2>/dev/null) || fail "--caffe $2: no such folder"; fi
       options+=("-DCAFFE_SOURCE_DIR=$tree")
       shift ;;
-    -h|--help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     *) fail "unknown option $1: see $0 --help" ;;
   esac
   shift

@@ -4,6 +4,7 @@
 #
 #   ./scripts/check_gpu.sh [ID]        ID: the device's number (default: 0)
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
 fail() { echo "error: $*" >&2; exit 1; }
 [ $# -le 1 ] && [[ ${1-0} =~ ^[0-9]+$ ]] || fail "usage: $0 [ID]"

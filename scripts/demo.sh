@@ -6,6 +6,7 @@
 #
 # Data and runs go to data/digits and runs/demo in the working directory.
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 root=$(cd "$(dirname "$0")/.." && pwd)
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 

@@ -4,6 +4,7 @@
 #
 #   ./scripts/sanitize.sh
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 

@@ -6,6 +6,7 @@
 #   --run   only what a finished build runs with, and each PACKAGE
 #   --test  the same, and what its tests need (default: what building needs, too)
 set -euo pipefail
+[[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 
 # To build Caffe.
 build=(

@@ -1,6 +1,7 @@
 """Finds the pycaffe of the fork, wherever the caller started from."""
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def caffe():
         module.set_device(_device())
         module.set_mode_gpu()
     return module
+
+
+def last_words(log):
+    """The line with which a failed check inside Caffe ended the process that wrote ``log``, without its prefix; None
+    where there is none."""
+    fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", log, re.MULTILINE)
+    return fatal[-1].strip() if fatal else None
 
 
 def _device():

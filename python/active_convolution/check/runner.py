@@ -57,7 +57,8 @@ class LayerRunner:
             answer.ParseFromString(self._process.stdout.read(self._read_varint()))
             return answer
         except (BrokenPipeError, EOFError) as error:
-            raise UserError(f"the layer ended its process:\n{self._process.stderr.read().decode(errors='replace')}") from error
+            said = self._process.stderr.read().decode(errors="replace")
+            raise UserError(f"Caffe ended the layer's process: {fork.last_words(said) or said}") from error
 
     def _read_varint(self):
         value = shift = 0

@@ -6,7 +6,6 @@ import ctypes
 import dataclasses
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
+from .. import fork
 from ..errors import UserError
 
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -62,9 +62,8 @@ class _Child:
             with open(self._log, "rb") as file:
                 file.seek(self._written)
                 said = file.read().decode(errors="replace")
-            fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", said, re.MULTILINE)
-            if fatal:
-                return fatal[-1]
+            if words := fork.last_words(said):
+                return words
         return signal.Signals(number).name
 
 
@@ -155,5 +154,5 @@ def failure(statement, argument):
                           text=True, errors="replace")
     if done.returncode == 0:
         return None
-    fatal = re.findall(r"^F.*?\] (.*)$", done.stderr, re.MULTILINE)
-    return (fatal or done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
+    return (fork.last_words(done.stderr)
+            or (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip())
