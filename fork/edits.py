@@ -159,4 +159,14 @@ TOOLCHAIN = [
     for file in ("src/caffe/util/io.cpp", "src/caffe/layers/window_data_layer.cpp", "src/caffe/test/test_io.cpp")
 ]
 
-EDITS = OURS + HDF5 + TOOLCHAIN
+# A thread of Caffe's asks for the GPU even to work for the CPU: without a driver, a GPU build could not read data.
+CPU_MODE = [
+    Edit("threads that work for the CPU: started without a GPU", "src/caffe/internal_thread.cpp",
+         anchor=r"^  (CUDA_CHECK\(cudaGetDevice\(&device\)\);)", new=r"  if (Caffe::mode() == Caffe::GPU) { \1 }",
+         done=r"\{ CUDA_CHECK\(cudaGetDevice", required=False),
+    Edit("threads that work for the CPU: running without a GPU", "src/caffe/internal_thread.cpp",
+         anchor=r"^  (CUDA_CHECK\(cudaSetDevice\(device\)\);)", new=r"  if (mode == Caffe::GPU) { \1 }",
+         done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False),
+]
+
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE

@@ -47,7 +47,8 @@ struct HostDevice {
 
 }  // namespace
 
-/// The GPU's whole passes, chunks and all, on the host against the CPU's, over random layers, batches and chunks.
+/// The GPU's whole passes, chunks and all, against the CPU's, over random layers, batches and chunks: on the host, and
+/// where there is a GPU on that, too.
 template <typename Dtype>
 class ActiveKernelsTest : public ::testing::Test {
  protected:
@@ -119,11 +120,17 @@ class ActiveKernelsTest : public ::testing::Test {
     return p;
   }
 
-  ActiveGradients<Dtype> Gradients(Results* results) const {
+  /// `at` says where a result lies.
+  template <typename At>
+  ActiveGradients<Dtype> Gradients(const At& at) const {
     Dtype* data[kResults];
-    for (int i = 0; i < kResults; ++i) { data[i] = wanted_[i] ? (*results)[i].data() : NULL; }
+    for (int i = 0; i < kResults; ++i) { data[i] = wanted_[i] ? at(i) : NULL; }
     ActiveGradients<Dtype> gradients = {data[kWeight], data[kBias], data[kX], data[kY], data[kBottom]};
     return gradients;
+  }
+
+  ActiveGradients<Dtype> Gradients(Results* results) const {
+    return Gradients([results](int i) { return (*results)[i].data(); });
   }
 
   Results ByCpu() const {
@@ -145,6 +152,47 @@ class ActiveKernelsTest : public ::testing::Test {
     return results;
   }
 
+#ifndef CPU_ONLY
+  typedef std::vector<shared_ptr<Blob<Dtype> > > Blobs;
+
+  static Blobs OnGpu(const Results& vectors) {
+    Blobs blobs;
+    for (const Vector& vector : vectors) {
+      blobs.push_back(shared_ptr<Blob<Dtype> >(new Blob<Dtype>(std::vector<int>(1, vector.size() + 1))));
+      std::copy(vector.begin(), vector.end(), blobs.back()->mutable_cpu_data());
+    }
+    return blobs;
+  }
+
+  /// Buffers that are large enough for any chunk below the limit start as the worst a GPU may hold.
+  template <typename Element>
+  static void Spoil(size_t count, Blob<Element>* buffer) {
+    buffer->Reshape(std::vector<int>(1, count));
+    caffe_set(buffer->count(), std::numeric_limits<Element>::quiet_NaN(), buffer->mutable_cpu_data());
+  }
+
+  Results ByGpu(size_t limit) const {
+    const Blobs given = OnGpu({weight_, bias_, x_, y_, bottom_, top_diff_}), made = OnGpu(before_);
+    ActiveChunkWorkspace<Dtype> workspace;
+    workspace.limit = limit;
+    const int one_column = g_.group_channels() * g_.synapses() + g_.num_output;
+    Spoil(limit / sizeof(Dtype) + one_column, &workspace.columns);
+    Spoil(limit / sizeof(Dtype) + one_column, &workspace.packed);
+    Spoil(1 << 18, &workspace.sums);
+    const ActiveParameters<Dtype> parameters = {given[0]->gpu_data(), wanted_[kBias] ? given[1]->gpu_data() : NULL,
+                                                given[2]->gpu_data(), given[3]->gpu_data()};
+    active_convolution_forward_gpu(g_, num_, parameters, given[4]->gpu_data(), made[kTop]->mutable_gpu_data(),
+                                   &workspace);
+    active_convolution_backward_gpu(g_, num_, parameters, given[4]->gpu_data(), given[5]->gpu_data(),
+                                    Gradients([&made](int i) { return made[i]->mutable_gpu_data(); }), &workspace);
+    Results results;
+    for (int i = 0; i < kResults; ++i) {
+      results.push_back(Vector(made[i]->cpu_data(), made[i]->cpu_data() + before_[i].size()));
+    }
+    return results;
+  }
+#endif
+
   /// A limit that makes anything from one column to the whole batch a chunk.
   size_t RandomLimit() {
     const int columns = Random(0, 1) ? Random(1, std::max(1, num_) * g_.out_size()) : Random(1, g_.out_width + 1);
@@ -154,7 +202,14 @@ class ActiveKernelsTest : public ::testing::Test {
   void ExpectKernelsLikeCpu(const std::string& what) {
     ActiveChunkWorkspace<Dtype> workspace;
     workspace.limit = RandomLimit();
-    const Results expected = ByCpu(), found = ByKernels<HostDevice<false> >(&workspace);
+    const Results expected = ByCpu();
+    ExpectNear(expected, ByKernels<HostDevice<false> >(&workspace), what);
+#ifndef CPU_ONLY
+    if (Caffe::CheckDevice(0)) { ExpectNear(expected, ByGpu(workspace.limit), what + ", on the GPU"); }
+#endif
+  }
+
+  void ExpectNear(const Results& expected, const Results& found, const std::string& what) {
     const char* names[kResults] = {"top", "weight", "bias", "x", "y", "bottom"};
     for (int i = 0; i < kResults; ++i) { ExpectNear(expected[i], found[i], what + ", " + names[i]); }
   }
@@ -263,6 +318,9 @@ TYPED_TEST(ActiveKernelsTest, TestOrderOfIndicesDoesNotShow) {
     const auto upwards = this->template ByKernels<HostDevice<false> >(&workspace);
     const auto downwards = this->template ByKernels<HostDevice<true> >(&workspace);
     ASSERT_TRUE(upwards == downwards) << "round " << round;
+#ifndef CPU_ONLY
+    if (Caffe::CheckDevice(0)) { ASSERT_TRUE(this->ByGpu(workspace.limit) == this->ByGpu(workspace.limit)); }
+#endif
   }
 }
 
