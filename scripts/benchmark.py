@@ -33,7 +33,7 @@ def main():
     for line in pytorch.missing():
         print(line)
     limits = machine.limits(benchmark.threads, arguments.gpu, benchmark.synchronize)
-    print(f"{limits['cpu']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
+    print(f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
           f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s")
     rows = []
     for each in sets:
@@ -50,7 +50,7 @@ def main():
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="on a GPU; needs a fork built with --gpu, and PyTorch")
+    parser.add_argument("--gpu", action="store_true", help="on a GPU; needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is sourced")
     parser.add_argument("--layers", nargs="+", default=layers.DEFAULT, metavar="SET",
                         help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer "
                              f"(default: {' '.join(layers.DEFAULT)})")

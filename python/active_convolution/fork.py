@@ -1,4 +1,5 @@
 """Finds the pycaffe of the fork, wherever the caller started from."""
+import functools
 import importlib
 import os
 import re
@@ -36,10 +37,16 @@ def caffe():
     if "ActiveConvolution" not in module.layer_type_list():
         raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
                         "run `. build/env.sh`, or take it off PYTHONPATH")
+    _use_gpu(module)
+    return module
+
+
+@functools.cache
+def _use_gpu(module):
+    """Once: where a caller goes on to another device, it stays there."""
     if GPU is not None:
         module.set_device(_device())
         module.set_mode_gpu()
-    return module
 
 
 def last_words(log):

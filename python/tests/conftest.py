@@ -19,6 +19,13 @@ def _shared(part):
     return path
 
 
+def skip_in_a_gpu_build():
+    """For tests of what a build for the CPU alone refuses."""
+    from active_convolution import fork
+    if hasattr(fork.caffe()._caffe.Blob, "_gpu_data_ptr"):
+        pytest.skip("this build may be able to use a GPU")
+
+
 @pytest.fixture(scope="session")
 def shared_reference():
     """The authors' published networks (Path)."""

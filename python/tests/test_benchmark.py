@@ -95,6 +95,21 @@ def test_a_wrong_layer_is_not_timed(monkeypatch):
         run.Benchmark(threads=1).verify(layers.SETS["tiny"].layers[0])
 
 
+@pytest.mark.parametrize("wrong", [0, 2, 4])
+def test_what_does_not_compute_the_same_is_not_timed(wrong):
+    class Other:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def results(self):
+            return [np.full((2, 3), self.factor if index == wrong else 1.) for index in range(5)]
+    name = ("top", "image", "weight", "x", "y")[wrong]
+    contestants = {run.ACTIVE: Other(1), run.DENSE: Other(1.001)}
+    with pytest.raises(UserError, match=f"^small: DCLS's way differs from active by 1.0e-03 in {name}: nothing is timed$"):
+        run._agree(layers.SETS["tiny"].layers[0], contestants)
+    run._agree(layers.SETS["tiny"].layers[0], {run.ACTIVE: Other(1), run.DENSE: Other(1)})
+
+
 def test_repeats_are_interleaved():
     called = []
     calls = {name: lambda name=name: called.append(name) or timing.time.sleep(0.03) for name in "ab"}

@@ -8,7 +8,7 @@ from active_convolution import fork
 from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 
-from conftest import ROOT
+from conftest import ROOT, skip_in_a_gpu_build
 from training_runs import run_script
 
 
@@ -74,8 +74,7 @@ def test_an_output_that_cannot_be_written(tiny, digits_data, tmp_path):
 
 
 def test_a_gpu_that_this_build_cannot_use(tiny, digits_data, tmp_path):
-    if fork.GPU is not None:
-        pytest.skip("ACTIVE_CONVOLUTION_GPU says that this build can use one")
+    skip_in_a_gpu_build()
     assert_refused(tmp_path, r"cannot use GPU 0 \(Cannot use GPU in CPU-only Caffe: check mode.\): build with "
                    r"./scripts/build.sh --gpu.*leave --gpu out", tiny, "acu", digits_data, tmp_path / "run", gpu=0)
 

@@ -23,7 +23,7 @@ from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 from active_convolution.training.worker import Worker
 
-from conftest import ROOT
+from conftest import ROOT, skip_in_a_gpu_build
 from training_runs import WARMUP_ITER, MAX_ITER, run_script, train_script, write_model
 
 IMAGES = 1499
@@ -217,6 +217,8 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(digits_data, tmp_path, capfd
     (["-x", "ACTIVE_CONVOLUTION_BUILD=/nowhere", "-x", "PYTHONPATH=", "TRAIN"], "cannot import caffe .*"),
     (["TRAIN", "--gpu", "0,1"], "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
 def test_a_rank_that_cannot_begin_is_named(tiny, digits_data, tmp_path, spoilt, expected):
+    if "--gpu" in spoilt:
+        skip_in_a_gpu_build()
     train = [ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"]
     place = spoilt.index("TRAIN")
     process = start("-n", 1, *train, ":", "-n", 1, *spoilt[:place], *train, *spoilt[place + 1:])
@@ -270,6 +272,7 @@ def test_gpus_that_stop_stop_together(gpus, half, odd_data, tmp_path):
 
 def test_a_build_without_nccl_is_told_apart(monkeypatch):
     monkeypatch.setattr(launch, "check_gpu", lambda gpu: None)
+    monkeypatch.setattr(fork.caffe(), "has_nccl", lambda: False)
     launch.check([3])
     with pytest.raises(UserError, match="no NCCL, over which several GPUs train: build it with ./scripts/build.sh --gpu --nccl"):
         launch.check([0, 1])

@@ -1,4 +1,4 @@
-"""What the machine can do: its best matrix-product rate, and its copy bandwidth."""
+"""What the machine, or its GPU, can do: its best matrix-product rate, and its copy bandwidth."""
 import concurrent.futures
 import os
 
@@ -6,25 +6,26 @@ import numpy as np
 
 from . import pytorch, timing
 
-# Short enough to go undisturbed now and then on a busy machine: the best of all repeats counts, it is a limit.
-SIZE = 640              # of the square matrices
-COPIED = 64 << 20       # bytes of the array that is copied: beyond the caches
-REPEATS = 60
+# On a CPU short enough to go undisturbed now and then on a busy machine, on a GPU long enough to fill it: the best of all
+# repeats counts, it is a limit.
+SIZE = {False: 640, True: 8192}                 # of the square matrices; on a GPU?
+COPIED = {False: 64 << 20, True: 2 << 30}       # bytes of the array that is copied: beyond the caches
+REPEATS = {False: 60, True: 10}
 
 
 def limits(threads, gpu, synchronize):
     """A dict: gflops, of the best library for products; gflops_by, its name; gigabytes_per_second, read and written."""
     products = _products(gpu)
-    times = timing.interleaved(products, REPEATS, synchronize, least=0)
+    times = timing.interleaved(products, REPEATS[gpu], synchronize, least=0)
     best = min(times, key=lambda name: times[name].least)
-    copied = timing.interleaved({"copy": _copy(threads, gpu)}, REPEATS, synchronize, least=0)["copy"]
-    return {"gflops": 2e-6 * SIZE ** 3 / times[best].least, "gflops_by": best,
-            "gigabytes_per_second": 2e-6 * COPIED / copied.least, "cpu": _cpu(), "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0]}
+    copied = timing.interleaved({"copy": _copy(threads, gpu)}, REPEATS[gpu], synchronize, least=0)["copy"]
+    return {"gflops": 2e-6 * SIZE[gpu] ** 3 / times[best].least, "gflops_by": best,
+            "gigabytes_per_second": 2e-6 * COPIED[gpu] / copied.least, "cpus": os.cpu_count(), "load": os.getloadavg()[0],
+            "processor": pytorch.gpu_name() if gpu else _cpu()}
 
 
 def _products(gpu):
-    a, b = np.random.default_rng(0).standard_normal((2, SIZE, SIZE), np.float32)
+    a, b = np.random.default_rng(0).standard_normal((2, SIZE[gpu], SIZE[gpu]), np.float32)
     calls = {} if gpu else {"BLAS": lambda: a @ b}
     if pytorch.available():
         left, right = (pytorch.torch.tensor(matrix, device=pytorch.device(gpu)) for matrix in (a, b))
@@ -34,10 +35,11 @@ def _products(gpu):
 
 def _copy(threads, gpu):
     if gpu:
-        source = pytorch.torch.zeros(COPIED // 4, device=pytorch.device(gpu))
+        source = pytorch.torch.zeros(COPIED[gpu] // 4, device=pytorch.device(gpu))
         target = pytorch.torch.empty_like(source)
         return lambda: target.copy_(source)
-    source = np.ones(COPIED // 8).reshape(threads, -1) if COPIED // 8 % threads == 0 else np.ones((1, COPIED // 8))
+    count = COPIED[gpu] // 8
+    source = np.ones(count).reshape(threads, -1) if count % threads == 0 else np.ones((1, count))
     target = np.zeros_like(source)
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     return lambda: list(pool.map(np.copyto, target, source))

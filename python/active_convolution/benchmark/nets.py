@@ -31,6 +31,11 @@ class LayerNet:
     def top(self):
         return self._net.blobs["top"].data
 
+    def results(self):
+        """The output and, after a single backward pass, the gradients of input, weight and, of an ACU, x and y."""
+        image, parameters = self.diffs
+        return [self.top, image, parameters[0], *parameters[2:]]
+
     @property
     def diffs(self):
         """(the gradient of the input, the list of those of the parameters)"""

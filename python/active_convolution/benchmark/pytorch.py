@@ -1,9 +1,11 @@
 """The same convolutions in PyTorch, an optional extra of the benchmark.
 
-Each class computes one pass of a layer from its Values: ``forward()``, then ``backward()`` any number of times, which
-returns the gradients of input, weight and, where positions have a part, x and y. ``top`` is the output.
+Each class computes the passes of a layer from its Values: ``forward()``, then ``backward()`` any number of times, which
+returns the gradients of input, weight and, where positions have a part, x and y.
 """
 import math
+
+import numpy as np
 
 from ..errors import UserError
 
@@ -14,12 +16,17 @@ except ImportError:
     torch = None
 try:
     import torchvision
-except ImportError:
+except (ImportError, RuntimeError):  # the latter where it was built for another PyTorch
     torchvision = None
 
 if torch:
     # Full float precision on a GPU, as Caffe computes.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True  # its fastest kernel, not the one that it guesses
+
+
+# The four neighbours of a point: rows below and columns right of the pixel up and left of it.
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def available():
@@ -43,6 +50,10 @@ def device(gpu):
     return torch.device("cuda" if gpu else "cpu")
 
 
+def gpu_name():
+    return torch.cuda.get_device_name()
+
+
 class Conv2d:
     """The ordinary convolution, by oneDNN or cuDNN."""
 
@@ -60,6 +71,10 @@ class Conv2d:
     def backward(self):
         return torch.autograd.grad(self.top, self.wanted, self.top_diff, retain_graph=True)
 
+    def results(self):
+        """The output, and the gradients that ``backward`` returns, as arrays."""
+        return [tensor.detach().cpu().numpy() for tensor in (self.top, *self.backward())]
+
     def compute(self):
         return functional.conv2d(self.image, self.weight, stride=self.layer.stride, padding=self.layer.pad,
                                  groups=self.layer.group)
@@ -74,6 +89,8 @@ class Dense(Conv2d):
         _, _, x, y = values.parameters
         # The smallest square kernel around the base pixel that holds the neighbours of all positions.
         self.reach = max(math.floor(max(x.max(), y.max())) + 1, -math.floor(min(x.min(), y.min())))
+        # Known here, so that no pass waits for a GPU to tell them.
+        self.columns, self.rows = (np.floor(array).astype(int).ravel() for array in (x, y))
 
     def compute(self):
         return functional.conv2d(self.image, self.kernel(), stride=self.layer.stride, padding=self.reach,
@@ -96,12 +113,11 @@ class PerSynapse(Dense):
         layer, top = self.layer, None
         padded = functional.pad(self.image, (self.reach,) * 4)
         last = (layer.out_size - 1) * layer.stride + 1
-        neighbours = [(row.tolist(), column.tolist(), share)
-                      for row, column, share in _neighbours(self.x.flatten(), self.y.flatten())]
+        shares = [share for _, _, share in _neighbours(self.x.flatten(), self.y.flatten())]
         for k, weight in enumerate(self.weight.flatten(2).unbind(2)):
             samples = 0
-            for rows, columns, share in neighbours:
-                top_row, left = rows[k] + self.reach, columns[k] + self.reach
+            for (below, right), share in zip(CORNERS, shares):
+                top_row, left = self.rows[k] + below + self.reach, self.columns[k] + right + self.reach
                 samples = samples + share[k] * padded[:, :, top_row:top_row + last:layer.stride,
                                                       left:left + last:layer.stride]
             part = functional.conv2d(samples, weight[:, :, None, None], groups=layer.group)
@@ -125,6 +141,6 @@ def _neighbours(x, y):
     """Row, column (both relative to the base pixel) and bilinear weight of each of the four neighbours; K each."""
     left, upper = x.detach().floor(), y.detach().floor()
     dx, dy = x - left, y - upper
-    for below, share_y in ((0, 1 - dy), (1, dy)):
-        for right, share_x in ((0, 1 - dx), (1, dx)):
-            yield (upper + below).long(), (left + right).long(), share_y * share_x
+    for below, right in CORNERS:
+        share = (dy if below else 1 - dy) * (dx if right else 1 - dx)
+        yield (upper + below).long(), (left + right).long(), share

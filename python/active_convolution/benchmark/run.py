@@ -8,6 +8,7 @@ import numpy as np
 from .. import fork
 from ..check import compare
 from ..errors import UserError
+from ..training.guard import check_gpu
 from . import pytorch
 from .nets import LayerNet
 from .timing import PeakMemory, interleaved
@@ -27,6 +28,7 @@ class Benchmark:
             if not pytorch.available():
                 raise UserError("--gpu needs PyTorch to wait for the GPU: see --help")
             pytorch.device(gpu)
+            check_gpu(0)
             fork.caffe().set_mode_gpu()
         self.set_threads(self.threads)
 
@@ -107,11 +109,9 @@ def _agree(layer, contestants):
     for one, others in ((ACTIVE, (DENSE, DEFORMABLE, PER_SYNAPSE)), (CONVOLUTION, (CONV2D,))):
         for other in others:
             if one in contestants and other in contestants:
-                expected, found = (_array(contestants[name].top) for name in (one, other))
-                difference = np.abs(found - expected).max() / np.abs(expected).max()
-                if not difference <= compare.TOLERANCE["float"]:
-                    raise UserError(f"{layer.name}: {other} differs from {one} by {difference:.1e}: nothing is timed")
-
-
-def _array(top):
-    return top if isinstance(top, np.ndarray) else top.detach().cpu().numpy()
+                both = (contestants[name].results() for name in (one, other))
+                for name, expected, found in zip(("top", "image", "weight", "x", "y"), *both):
+                    difference = np.abs(found.reshape(expected.shape) - expected).max() / np.abs(expected).max()
+                    if not difference <= compare.TOLERANCE["float"]:
+                        raise UserError(f"{layer.name}: {other} differs from {one} by {difference:.1e} in {name}: "
+                                        "nothing is timed")

@@ -138,7 +138,7 @@ def log_to(log):
 
 def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``."""
-    reason = failure("caffe.set_mode_gpu(); caffe.set_device(int(sys.argv[1]))", device)
+    reason = failure("caffe.set_device(int(sys.argv[1])); caffe.set_mode_gpu()", device)
     if reason:
         raise UserError(f"cannot use GPU {device} ({reason}): "
                         "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")

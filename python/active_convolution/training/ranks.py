@@ -124,7 +124,11 @@ def _mpi4py():
 
 class Nccl(Alone):
     """One process per GPU of this machine. Gradients and weights go over Caffe's own NCCL, the little else over pipes
-    between rank 0 and each other: ``pipes`` are their file descriptors, in the order of the ranks."""
+    between rank 0 and each other: ``pipes`` are their file descriptors, in the order of the ranks.
+
+    Gradients go in one message per iteration. Caffe's ``layer_wise_reduce``, a message per layer in each of the iter_size
+    passes, must be off: the next pass adds to gradients that a slower rank has yet to reduce.
+    """
 
     def __init__(self, rank, size, *pipes):
         self.rank = self.local_rank = rank
@@ -154,5 +158,3 @@ class Nccl(Alone):
         self._nccl = self._caffe.NCCL(solver, name)     # the solver does not keep it alive
         self._nccl.bcast()
         solver.add_callback(self._nccl)
-        if solver.param.layer_wise_reduce:
-            solver.net.after_backward(self._nccl)

@@ -49,6 +49,7 @@ class Worker:
         parameter.CopyFrom(self.parameter)
         for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
             parameter.ClearField(name)
+        parameter.layer_wise_reduce = False  # see ranks.Nccl
         with tempfile.TemporaryDirectory() as folder:
             if self.ranks.rank > 0:  # rank 0's folder may be out of reach
                 parameter.net = f"{folder}/train_val.prototxt"

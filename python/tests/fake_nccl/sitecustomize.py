@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Nccl:
-    """Has caffe.NCCL's methods, and averages as that one does: once per backward pass."""
+    """Has caffe.NCCL's methods, and averages as that one does where layer_wise_reduce is off: once per iteration."""
     made = 0
 
     @staticmethod
@@ -20,7 +20,7 @@ class Nccl:
         return b"a session \0 of this run"
 
     def __init__(self, solver, uid):
-        assert uid == Nccl.new_uid()
+        assert uid == Nccl.new_uid() and not solver.param.layer_wise_reduce
         self.caffe, self.solver = sys.modules["caffe"], solver
         self.rank, self.size = self.caffe.solver_rank(), self.caffe.solver_count()
 
@@ -48,9 +48,8 @@ class Nccl:
 def patch(caffe):
     if "FAKE_NCCL_DIES" in os.environ:
         Nccl.bcast = lambda self: self.rank == int(os.environ["FAKE_NCCL_DIES"]) and os.kill(os.getpid(), signal.SIGKILL)
-    add_callback, after_backward = caffe._caffe.Solver.add_callback, caffe.Net.after_backward
-    caffe._caffe.Solver.add_callback = lambda solver, nccl: add_callback(solver, lambda: None, lambda: None)
-    caffe.Net.after_backward = lambda net, nccl: after_backward(net, lambda layer: layer == 0 and nccl.reduce())
+    add_callback = caffe._caffe.Solver.add_callback
+    caffe._caffe.Solver.add_callback = lambda solver, nccl: add_callback(solver, lambda: None, nccl.reduce)
     caffe.NCCL, caffe.has_nccl = Nccl, lambda: True
     caffe.set_device, caffe.set_mode_gpu = lambda device: None, caffe.set_mode_cpu
 
