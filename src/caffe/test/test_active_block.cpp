@@ -5,9 +5,8 @@
 
 #include "gtest/gtest.h"
 
-#include "caffe/common.hpp"
+#include "caffe/test/active_random_test.hpp"
 #include "caffe/util/active_block.hpp"
-#include "caffe/util/math_functions.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
@@ -15,52 +14,30 @@ namespace caffe {
 
 /// Every instruction set that this machine has, on random shapes, against one formula per element in double.
 template <typename Dtype>
-class ActiveBlockTest : public ::testing::Test {
+class ActiveBlockTest : public ActiveRandomTest<Dtype> {
  protected:
   typedef std::vector<Dtype> Vector;
 
-  ActiveBlockTest() { Caffe::set_random_seed(1701); }
-
-  int Random(int least, int most) { return least + static_cast<int>(caffe_rng_rand() % (most - least + 1)); }
-  Dtype Uniform() { return Random(-1000, 1000) / Dtype(1000); }
-
-  Vector RandomVector(size_t size) {
-    Vector vector(size);
-    for (size_t i = 0; i < size; ++i) { vector[i] = Uniform(); }
-    return vector;
-  }
-
   /// A layer, a chunk of its output pixels, a block of its channels, and the frame that these see.
   void MakeRandomCase(const ActiveBlockKernels<Dtype>& kernels) {
-    g_ = ActiveGeometry();
-    g_.height = Random(1, 9);
-    g_.width = Random(1, 30);
-    g_.out_height = Random(1, 6);
-    g_.out_width = Random(1, 30);
-    g_.kernel_h = Random(1, 3);
-    g_.kernel_w = Random(1, 3);
-    g_.stride_h = Random(1, 3);
-    g_.stride_w = Random(1, 3);
-    g_.base_h = Random(-3, 3);
-    g_.base_w = Random(-20, 20);
-    g_.channels = Random(1, Random(0, 2) ? 5 : 20);
-    g_.group = g_.position_group = g_.num_output = 1;
+    g_ = this->RandomGeometry(9, 30);
+    g_.base_w = this->Random(-20, 20);
+    g_.channels = this->Random(1, this->Random(0, 2) ? 5 : 20);
     alpha_.clear();
     beta_.clear();
     for (int k = 0; k < g_.synapses(); ++k) {
-      const int reach = Random(0, 4) ? 3 : 60;
-      alpha_.push_back(Random(0, 2) ? reach * Uniform() : Random(-3, 3));
-      beta_.push_back(Random(0, 2) ? reach * Uniform() : Random(-3, 3));
+      alpha_.push_back(this->RandomPosition(60));
+      beta_.push_back(this->RandomPosition(60));
     }
     taps_ = ActiveFrameTaps(g_, &alpha_[0], &beta_[0], g_.synapses());
-    chunk_.images = Random(1, 3);
+    chunk_.images = this->Random(1, 3);
     chunk_.image = 0;
-    chunk_.begin = chunk_.images > 1 ? 0 : Random(0, g_.out_size() - 1);
-    chunk_.end = chunk_.images > 1 ? g_.out_size() : Random(chunk_.begin + 1, g_.out_size());
-    channel_ = Random(0, g_.channels - 1);
-    channels_ = Random(1, g_.channels - channel_);
+    chunk_.begin = chunk_.images > 1 ? 0 : this->Random(0, g_.out_size() - 1);
+    chunk_.end = chunk_.images > 1 ? g_.out_size() : this->Random(chunk_.begin + 1, g_.out_size());
+    channel_ = this->Random(0, g_.channels - 1);
+    channels_ = this->Random(1, g_.channels - channel_);
     pixel_size_ = CeilDivide(Terms(), kernels.lanes) * kernels.lanes + kernels.lanes;
-    input_ = RandomVector(chunk_.images * g_.channels * g_.image_size());
+    input_ = this->RandomVector(chunk_.images * g_.channels * g_.image_size());
   }
 
   int Terms() const { return g_.synapses() * channels_; }

@@ -6,7 +6,7 @@
 
 #include "gtest/gtest.h"
 
-#include "caffe/common.hpp"
+#include "caffe/test/active_random_test.hpp"
 #include "caffe/util/active_chunked.hpp"
 #include "caffe/util/math_functions.hpp"
 
@@ -50,38 +50,23 @@ struct HostDevice {
 /// The GPU's whole passes, chunks and all, against the CPU's, over random layers, batches and chunks: on the host, and
 /// where there is a GPU on that, too.
 template <typename Dtype>
-class ActiveKernelsTest : public ::testing::Test {
+class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
  protected:
   enum { kTop, kWeight, kBias, kX, kY, kBottom, kResults };
   typedef std::vector<Dtype> Vector;
   typedef std::vector<Vector> Results;
 
-  ActiveKernelsTest() { Caffe::set_random_seed(1701); }
-
-  int Random(int least, int most) { return least + static_cast<int>(caffe_rng_rand() % (most - least + 1)); }
-  Dtype Uniform() { return Random(-1000, 1000) / Dtype(1000); }
-
-  Vector RandomVector(int size) {
-    Vector vector(size);
-    for (int i = 0; i < size; ++i) { vector[i] = Uniform(); }
-    return vector;
-  }
+  using ActiveRandomTest<Dtype>::Random;
+  using ActiveRandomTest<Dtype>::RandomGeometry;
+  using ActiveRandomTest<Dtype>::RandomPosition;
+  using ActiveRandomTest<Dtype>::RandomVector;
 
   void MakeRandomCase() {
+    g_ = RandomGeometry(9, 12);
     g_.group = Random(1, 3);
     g_.position_group = Random(1, 3);
     g_.num_output = g_.group * g_.position_group * Random(1, 3);
     g_.channels = g_.group * Random(1, Random(0, 3) ? 4 : 2 * kActiveChannels + 1);
-    g_.height = Random(1, 9);
-    g_.width = Random(1, 12);
-    g_.out_height = Random(1, 9);
-    g_.out_width = Random(1, 12);
-    g_.kernel_h = Random(1, 3);
-    g_.kernel_w = Random(1, 3);
-    g_.stride_h = Random(1, 3);
-    g_.stride_w = Random(1, 3);
-    g_.base_h = Random(-3, 3);
-    g_.base_w = Random(-3, 3);
     num_ = Random(1, 5);
     MakeData();
   }
@@ -94,8 +79,8 @@ class ActiveKernelsTest : public ::testing::Test {
     x_.clear();
     y_.clear();
     for (int i = 0; i < positions; ++i) {
-      x_.push_back(RandomPosition());
-      y_.push_back(RandomPosition());
+      x_.push_back(RandomPosition(1 << 30));
+      y_.push_back(RandomPosition(1 << 30));
     }
     bottom_ = RandomVector(num_ * g_.channels * g_.image_size());
     top_diff_ = RandomVector(num_ * g_.num_output * g_.out_size());
@@ -107,12 +92,6 @@ class ActiveKernelsTest : public ::testing::Test {
     before_[kY] = RandomVector(positions);
     before_[kBottom] = RandomVector(bottom_.size());
     for (int i = 0; i < kResults; ++i) { wanted_[i] = true; }
-  }
-
-  /// On the lattice, off it, and now and then far away.
-  Dtype RandomPosition() {
-    const int reach = Random(0, 9) ? 4 : Random(0, 1) ? 60 : 1 << 30;
-    return Random(0, 2) ? reach * Uniform() : Dtype(Random(-3, 3));
   }
 
   ActiveParameters<Dtype> Parameters() const {
