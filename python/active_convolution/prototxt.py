@@ -9,6 +9,7 @@ from . import fork
 from .errors import UserError
 from .files import whole_file
 
+_OLD_SHAPE = ("num", "channels", "height", "width")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -40,29 +41,33 @@ def read_weights(path):
 
 def shape(blob):
     """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
-    old = ("num", "channels", "height", "width")
-    return tuple(getattr(blob, name) for name in old) if any(map(blob.HasField, old)) else tuple(blob.shape.dim)
+    return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
+
+
+def _old(blob):
+    return any(map(blob.HasField, _OLD_SHAPE))
 
 
 def by(shape):
     """A shape as one reads it: 3×32×32."""
-    return "×".join(map(str, shape))
+    return "×".join(map(str, shape)) or "scalar"
 
 
 def holds(blob, expected):
     """Whether a BlobProto has the values of a blob of shape ``expected``, so that Caffe can copy them."""
     found, expected = shape(blob), tuple(expected)
-    if not blob.HasField("shape"):
+    if _old(blob):
         expected = (1,) * (4 - len(expected)) + expected
     return found == expected and (len(blob.data) or len(blob.double_data)) == math.prod(expected)
 
 
-def takes_part(layer, phase):
-    """Whether the include and exclude rules of a LayerParameter leave it in in ``phase`` (TRAIN or TEST), at Caffe's own
-    level 0 and without stages."""
+def takes_part(layer, phase, stages=(), level=0):
+    """Whether the include and exclude rules of a LayerParameter leave it in in ``phase`` (TRAIN or TEST)."""
     def met(rule):
-        return ((not rule.HasField("phase") or rule.phase == phase) and rule.min_level <= 0
-                and (not rule.HasField("max_level") or rule.max_level >= 0) and not rule.stage)
+        return ((not rule.HasField("phase") or rule.phase == phase)
+                and (not rule.HasField("min_level") or rule.min_level <= level)
+                and (not rule.HasField("max_level") or rule.max_level >= level)
+                and set(rule.stage) <= set(stages) and not set(rule.not_stage) & set(stages))
     return any(map(met, layer.include)) if layer.include else not any(map(met, layer.exclude))
 
 
