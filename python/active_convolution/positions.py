@@ -6,6 +6,7 @@ A position is a pair (x, y) in pixels, relative to the base pixel: x = horizonta
 In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
 """
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -281,8 +282,10 @@ class History(_Shown):
                  "layers": [{"name": layer.name, "type": layer.type, "kernel": layer.kernel}
                             for layer in self._layers]}
         arrays = {name: self.positions(name) for name in self.names}
+        content = io.BytesIO()  # a full disk should stop a plain write: zipfile, stopped, prints more than the error
+        np.savez(content, iterations=self.iterations, about=json.dumps(about), **arrays)
         with whole_file(path, "wb") as file:
-            np.savez(file, iterations=self.iterations, about=json.dumps(about), **arrays)
+            file.write(content.getbuffer())
 
     @classmethod
     def load(cls, path):

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from . import fork, prototxt
+from . import fork, formats, prototxt
 from .errors import UserError
 from .prototxt import by
 
@@ -28,8 +28,9 @@ class Transform:
 def read_transform(train_val):
     """The Transform of the data layer that the prototxt ``train_val`` tests with. Raises UserError where it has none."""
     test = fork.caffe_pb2().TEST
-    for layer in prototxt.read_net(train_val).layer:
-        if layer.HasField("data_param") and prototxt.takes_part(layer, test):
+    net = formats.read_net(train_val)
+    for layer in net.layer:
+        if layer.HasField("data_param") and prototxt.takes_part(layer, test, net.state.stage):
             return _transform(layer.transform_param, train_val)
     raise UserError(f"{train_val} has no Data layer for testing: give the train_val prototxt of the network")
 

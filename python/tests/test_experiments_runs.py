@@ -301,3 +301,17 @@ def test_the_users_own_number_of_threads_wins(plan, monkeypatch):
             monkeypatch.setenv("OMP_NUM_THREADS", own)
         runs._Worker(plan()[0], None, 4)
         assert given["OMP_NUM_THREADS"] == expected
+
+
+@pytest.mark.parametrize("said, expected", [
+    ("training:   0%| | 0/9 [00:00<?, ?it/s]error: Caffe ended the training: no\n", "Caffe ended the training: no"),
+    ("error: first\nerror: cannot write x: full\nException ignored in: y\n  raise error: z", "cannot write x: full"),
+    ("Segmentation fault\n\n", "Segmentation fault"), ("", "ended with status 3")])
+def test_why_a_run_failed(plan, monkeypatch, said, expected):
+    script = f"import sys; sys.stderr.write({said!r}); sys.exit(3)"
+    start = subprocess.Popen
+    monkeypatch.setattr(runs.subprocess, "Popen", lambda command, **options: start([sys.executable, "-c", script], **options))
+    worker = runs._Worker(plan()[0], None, 1)
+    while worker.running():
+        pass
+    assert worker.end(False) == f"{plan()[0].name}: {expected}"

@@ -61,7 +61,9 @@ def edit(name, old, new):
     (lambda folder: (folder / "acu/deploy.prototxt").unlink(), "cannot read .*deploy.prototxt"),
     (edit("solver.prototxt", "max_iter: 240", ""), "cannot be trained and tested: give its solver.prototxt max_iter"),
     (edit("solver.prototxt", "test_iter: 3", ""), "max_iter and one test_iter"),
-    (edit("train_val.prototxt", 'top: "accuracy"', 'top: "precision"'), "a layer with the top accuracy")])
+    (edit("train_val.prototxt", 'top: "accuracy"', 'top: "precision"'), "a layer with the top accuracy for testing"),
+    (edit("train_val.prototxt", 'top: "accuracy"\n  include {\n    phase: TEST', 'top: "accuracy"\n  include {\n    phase: TRAIN'),
+     "a layer with the top accuracy for testing")])
 def test_bad_models(model, digits_data, tmp_path, spoil, expected):
     spoil(model)
     assert_refused(tmp_path, expected, model, "acu", digits_data, tmp_path / "run")

@@ -4,12 +4,15 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from active_convolution import positions
 from active_convolution.errors import UserError
+from active_convolution.training import guard
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 
@@ -86,10 +89,12 @@ def assert_one_history(folder, last, length, before=()):
     assert state(folder, last).exists()
 
 
-@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)],
-                         ids=["Ctrl-C", "TERM"])
+@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGHUP, os.killpg)],
+                         ids=["Ctrl-C", "TERM", "closed terminal"])
 def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, tmp_path, capfd, number, send):
-    """Ctrl-C reaches all processes of the terminal, `kill` only the one that the user sees."""
+    """Ctrl-C and a closed terminal reach all processes there, `kill` only the one that the user sees."""
+    if number not in guard.STOPS:
+        pytest.skip("these tests were started with nohup")
     run = tmp_path / "run"
     command = tiny, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", LONG
     process = train_script(*command, start_new_session=True)
@@ -130,6 +135,30 @@ def test_ctrl_c_ends_a_test_too(digits_data, tmp_path):
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and stderr.endswith("stopped at iteration 1: go on with --resume\n")
     assert [row["test_error"] for row in rows(run)] == [None]
+
+
+def test_nohup_keeps_a_training_from_stopping(tiny, digits_data, tmp_path):
+    run = tmp_path / "run"
+    process = train_script(tiny, "--variant", "acu", "--data", digits_data, "--output", run, start_new_session=True,
+                           preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for("metrics.csv", run, process)
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_process_whose_parent_ended_before_it_began_ends_at_once():
+    done = subprocess.run([sys.executable, "-m", "active_convolution.training", "--log", "nowhere"],
+                          env={**guard.environment(), "ACTIVE_CONVOLUTION_PARENT": "1"}, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, b"", b"")
+
+
+def test_a_folder_for_snapshots_that_was_removed_comes_back(tiny, digits_data, tmp_path):
+    run = tmp_path / "run"
+    assert train(tiny, "acu", digits_data, run, max_iter=2) == 0
+    shutil.rmtree(run / "snapshots")
+    assert train(tiny, "acu", digits_data, run, max_iter=2, resume=True) == 0
+    assert state(run, 2).exists()
 
 
 def test_a_killed_run_ends_whole_and_goes_on(tiny, digits_data, tmp_path):

@@ -15,7 +15,7 @@ from active_convolution.training.trainer import train
 
 from conftest import ROOT
 from test_data_lmdb_writer import records
-from training_runs import run_script
+from training_runs import run_script, write_model
 
 ITERATIONS, WARMUP, TESTED = 12, 4, [3, 6, 9, 12]      # --max-iter 12 of the tiny network's schedule
 
@@ -69,6 +69,15 @@ def test_fills_the_folder_with_what_the_manual_names(run):
         "snapshots"}
     assert {path.name for path in (run.folder / "snapshots").iterdir()} == {
         f"digits_tiny_acu_iter_{iteration}.{kind}" for iteration in TESTED for kind in ("caffemodel", "solverstate")}
+
+
+def test_a_diverged_training_has_got_nothing_right(digits_data, tmp_path, capfd):
+    """Caffe's Accuracy layer alone would say that all is right."""
+    assert train(write_model(tmp_path / "tiny", base_lr=1e30), "acu", digits_data, tmp_path / "run", max_iter=6) == 0
+    stdout, stderr = capfd.readouterr()
+    assert stdout.startswith("test error 100.00 % after 6 iterations")
+    assert "\nwarning: the training has diverged, and the network gives no numbers: lower the solver's base_lr\n" in stderr
+    assert rows(tmp_path / "run")[-1]["test_error"] == 1
 
 
 def test_log_is_all_of_caffes(run):

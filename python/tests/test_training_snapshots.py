@@ -164,3 +164,13 @@ def test_restore_brings_everything_back_where_the_folder_has_moved(trained, tiny
     again, before = ([(layer.name, layer.blobs) for layer in read(file(folder, 10, "caffemodel")).layer]
                      for folder in (prefix, moved))
     assert again == before
+
+
+def test_a_name_that_reads_like_a_pattern(digits_data, tmp_path):
+    model = write_model(tmp_path / "tiny")
+    path = model / "acu/train_val.prototxt"
+    path.write_text(path.read_text().replace('name: "digits_tiny_acu"', 'name: "digits_[a]/*?"'))
+    solver, prefix = make_solver(tmp_path / "run", model, digits_data)
+    solver.step(1)
+    solver.snapshot()
+    assert newest(prefix, solver) == (1, [])

@@ -38,7 +38,9 @@ DATA = 'layer { name: "data" type: "Data" data_param { source: "x" } %s }'
 @pytest.mark.parametrize("layer, crop", [
     (DATA % "transform_param { crop_size: 3 }", 3),
     (DATA % "include { phase: TRAIN } transform_param { crop_size: 3 }"
-     + DATA % "include { phase: TEST } transform_param { crop_size: 4 }", 4)])
+     + DATA % "include { phase: TEST } transform_param { crop_size: 4 }", 4),
+    ("state { stage: 's' } " + DATA % "include { stage: 's' } transform_param { crop_size: 3 }", 3),
+    ('layers { name: "data" type: DATA data_param { source: "x" } transform_param { crop_size: 3 } }', 3)])
 def test_the_data_for_testing_counts(tmp_path, layer, crop):
     (tmp_path / "net.prototxt").write_text(layer)
     assert views.read_transform(tmp_path / "net.prototxt").crop_size == crop

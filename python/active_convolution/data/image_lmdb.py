@@ -160,7 +160,7 @@ def _finished(waiting):
 
 
 def _start_worker():
-    end_with_parent()
+    end_with_parent(multiprocessing.parent_process().pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
     cv2.setNumThreads(1)
 

@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -187,9 +188,10 @@ class _Worker:
             return None
         if status < 0:
             return f"{self.run.name}: ended by {signal.Signals(-status).name}: the same command goes on from there"
-        lines = self._said.decode(errors="replace").replace("\r", "\n").split("\n")
-        said = [line for line in lines if line.strip()]
-        return f"{self.run.name}: " + (said[-1].removeprefix("error: ") if said else f"ended with status {status}")
+        said = self._said.decode(errors="replace").replace("\r", "\n")
+        errors = re.findall(r"(?:^|\])error: (.*)", said, re.MULTILINE)  # a progress bar may stand before it
+        lines = [line for line in said.split("\n") if line.strip()]
+        return f"{self.run.name}: " + (errors or lines or [f"ended with status {status}"])[-1]
 
 
 class _Crew:

@@ -18,8 +18,12 @@ from ..errors import UserError
 
 _PACKAGES = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last one is what mpirun passes on
+_PARENT = "ACTIVE_CONVOLUTION_PARENT"
+# SIGUSR1 is what mpirun passes on. A closed terminal sends SIGHUP, unless nohup asked for that to be ignored.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
+         *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]))
 INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
+_FULL = ": it cannot write a snapshot, the disk may be full"
 _GRACE = 3          # seconds for the others to end where one process has failed
 
 
@@ -63,7 +67,7 @@ class _Child:
                 file.seek(self._written)
                 said = file.read().decode(errors="replace")
             if words := fork.last_words(said):
-                return words
+                return words + (_FULL if "SerializeToOstream" in words else "")
         return signal.Signals(number).name
 
 
@@ -104,7 +108,8 @@ def environment():
     """This process's, with the package in reach, and modules that lie in the working directory out of it."""
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
-    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1",
+            _PARENT: str(os.getpid())}
 
 
 def stop_at_once():
@@ -115,9 +120,14 @@ def stop_at_once():
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
-def end_with_parent():
-    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go on training."""
+def end_with_parent(parent=None):
+    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go on training.
+
+    ``parent`` is that one's process number (default: as ``environment`` there told this process).
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != (parent or int(os.environ[_PARENT])):    # it has ended already
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def log_to(log):

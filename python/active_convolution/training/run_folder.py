@@ -1,11 +1,15 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
 from pathlib import Path
 
-from .. import fork, models, prototxt
+from .. import fork, formats, models, prototxt
 from ..data.manifest import check_manifest, database
 from ..errors import UserError
 from ..positions import RUN_FILE
-from . import schedule
+from . import phases, schedule
+
+
+# Where a solver may also have its networks from; and HDF5, which the other tools do not read.
+_REPLACED = ("train_net", "test_net", "net_param", "train_net_param", "test_net_param", "snapshot_format")
 
 
 class RunFolder:
@@ -31,15 +35,17 @@ def resolve(run, model, variant, data, max_iter=None, seed=None):
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give a folder such as models/digits/plain and one of its variants "
                         f"({', '.join(models.VARIANTS)})")
-    solver, net = prototxt.read_solver(folder / "solver.prototxt"), prototxt.read_net(folder / "train_val.prototxt")
+    solver, net = prototxt.read_solver(folder / "solver.prototxt"), formats.read_net(folder / "train_val.prototxt")
     _check_tests(folder, solver, net)
-    _set_databases(net, data)
+    _set_databases(folder, solver, net, data)
     if max_iter is not None:
         schedule.shorten(solver, net, max_iter)
     if seed is not None:
         solver.random_seed = seed
+    for name in _REPLACED:
+        solver.ClearField(name)
     solver.net = str(run.train_val)
-    solver.snapshot_prefix = str(run.snapshots / net.name)
+    solver.snapshot_prefix = str(run.snapshots / net.name.replace("/", "_"))
     return solver, net
 
 
@@ -54,20 +60,28 @@ def _check_range(option, value, least, most):
 
 
 def _check_tests(folder, solver, net):
-    accuracy = any("accuracy" in layer.top for layer in net.layer)
+    accuracy = any("accuracy" in layer.top for layer in phases.layers(solver, net, fork.caffe_pb2().TEST))
     if solver.max_iter < 1 or len(solver.test_iter) != 1 or not accuracy:
         raise UserError(f"{folder} cannot be trained and tested: give its solver.prototxt max_iter and one test_iter, "
-                        "and its train_val.prototxt a layer with the top accuracy")
+                        "and its train_val.prototxt a layer with the top accuracy for testing")
 
 
-def _set_databases(net, folder):
+def _set_databases(model, solver, net, folder):
     dataset, pb2 = check_manifest(folder)["dataset"], fork.caffe_pb2()
     if not net.name.startswith(f"{dataset}_"):
         raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
-    for layer in net.layer:
-        if layer.HasField("data_param"):
-            split = "train" if prototxt.takes_part(layer, pb2.TRAIN) else "test"
+    train, test = (_data_layers(phases.layers(solver, net, phase)) for phase in (pb2.TRAIN, pb2.TEST))
+    for layer in train:
+        if layer in test:
+            raise UserError(f"layer {layer.name} of {model}/train_val.prototxt reads data for training and for testing, "
+                            "and these are two databases: give two layers, one for each phase")
+    for split, layers in (("train", train), ("test", test)):
+        for layer in layers:
             layer.data_param.source = str(database(Path(folder).resolve(), split))
+
+
+def _data_layers(layers):
+    return [layer for layer in layers if layer.HasField("data_param")]
 
 
 def start(run, solver, net, model, variant):
@@ -91,6 +105,7 @@ def go_on(run, solver, net):
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     check_settings(run, solver, net)
+    run.snapshots.mkdir(exist_ok=True)
     _write_resolved(run, solver, net)
 
 

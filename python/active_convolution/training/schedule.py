@@ -1,5 +1,6 @@
 """How long a training takes: a shorter one with the same shape, and how much it sees."""
-from .. import fork, prototxt
+from .. import fork
+from . import phases
 
 _LOOKS = 4       # tests and snapshots of a run, at least
 _LINES = 100     # lines of metrics.csv, at least
@@ -38,5 +39,5 @@ def warmup_iter(net):
 def images_per_iteration(solver, net):
     """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
     iter_size passes. 0 for a network that reads other data than LMDBs."""
-    return solver.iter_size * sum(layer.data_param.batch_size for layer in net.layer
-                                  if prototxt.takes_part(layer, fork.caffe_pb2().TRAIN))
+    train = phases.layers(solver, net, fork.caffe_pb2().TRAIN)
+    return solver.iter_size * sum(layer.data_param.batch_size for layer in train)

@@ -1,4 +1,5 @@
 """The loop around Caffe's solver."""
+import math
 import sys
 import time
 
@@ -6,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import positions
-from . import launch, run_folder, schedule, snapshots
+from . import launch, phases, run_folder, schedule, snapshots
 from .guard import INTERRUPTED
 from .metrics import Metrics
 from .run_folder import RunFolder
@@ -42,7 +43,8 @@ class Trainer(Worker):
     def __init__(self, run, ranks, gpus):
         self.run = run
         super().__init__(ranks, gpus, *run_folder.load(run))
-        self.test_net = self.caffe.Net(str(run.train_val), self.caffe.TEST)
+        state = phases.state(self.parameter, self.net, self.caffe.TEST)
+        self.test_net = self.caffe.Net(str(run.train_val), self.caffe.TEST, level=state.level, stages=list(state.stage))
         self.metrics = Metrics()
         self.history = positions.History(schedule.warmup_iter(self.net))
         self.seconds_before = 0
@@ -116,7 +118,8 @@ class Trainer(Worker):
             self.test_net.forward()
             loss += self.loss(self.test_net) / rounds
             accuracy += float(self.test_net.blobs["accuracy"].data) / rounds
-        return dict(test_loss=loss, test_error=1 - accuracy)
+        # Caffe's Accuracy counts scores that are no numbers as right.
+        return dict(test_loss=loss, test_error=1 - accuracy if math.isfinite(loss) else 1.)
 
     def _record(self, bar, **values):
         """Brings metrics and positions to this iteration, on the disk and on the screen."""
@@ -148,6 +151,8 @@ class Trainer(Worker):
         if self.metrics.tested() != self.parameter.max_iter:
             self._say(f"stopped at iteration {iteration}: go on with --resume")
             return INTERRUPTED
+        if not math.isfinite(self.metrics.last("test_loss")):
+            self._say("warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr")
         print(f"test error {100 * self.metrics.last('test_error'):.2f} % after {iteration} iterations, "
               f"{self.metrics.last('seconds'):.0f} s, in {self.run.path}")
         return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import fork, prototxt
 from ..data.manifest import check_manifest
 from ..errors import UserError
-from . import snapshots
+from . import phases, snapshots
 from .guard import STOPS
 
 
@@ -47,7 +47,7 @@ class Worker:
         and its result is read, and where metrics and positions are on the disk before the snapshot that they lead to."""
         parameter = type(self.parameter)()
         parameter.CopyFrom(self.parameter)
-        for name in ("test_iter", "test_interval", "test_initialization", "snapshot"):
+        for name in ("test_iter", "test_interval", "test_initialization", "test_state", "snapshot"):
             parameter.ClearField(name)
         parameter.layer_wise_reduce = False  # see ranks.Nccl
         with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ class Worker:
             return self.caffe.get_solver(str(file))
 
     def _check_data(self):
-        for layer in self.net.layer:
+        for layer in phases.layers(self.parameter, self.net, fork.caffe_pb2().TRAIN):
             if layer.HasField("data_param"):
                 check_manifest(Path(layer.data_param.source).parent)
 
