@@ -53,6 +53,9 @@ NETS = {
                    layer(BN, "b", "e", "b"), ["c", "d", "e", "b"]),
     "fully connected": (layer("InnerProduct", "p", "image", "p", "inner_product_param { num_output: 3 weight_filler { "
                               'type: "gaussian" } }') + layer(BN, "b", "p", "p"), ["p", "b"]),
+    "three axes": (layer("Reshape", "v", "image", "v", "reshape_param { shape { dim: 2 dim: 1 dim: 3 dim: 6 dim: 7 } }") +
+                   convolution("c", "v", "c") + layer(BN, "b", "c", "c"), ["v", "c", "b"]),
+    "channels on another axis": (convolution("c", "image", "c", more="axis: 2") + layer(BN, "b", "c", "c"), ["c", "b"]),
     "shared weights": ("".join(convolution(name, "image", name, params='param { name: "w" } param { name: "v" }') +
                                layer(BN, f"b{name}", name, name) for name in "cd") + layer("Eltwise", "e", "c d", "e"),
                        ["c", "d", "e"]),

@@ -5,7 +5,8 @@ import numpy as np
 
 
 def fold(net, blobs):
-    """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly follows a Convolution.
+    """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly follows a Convolution
+    over two axes.
 
     ``blobs`` maps the layers' names to lists of float64 arrays, and gets the convolutions' new weight and bias. Whatever
     stands elsewhere (after a sum, before its convolution, beside another reader of the convolution's output) stays.
@@ -23,7 +24,7 @@ def fold(net, blobs):
             sources[tops[0]] = convolution
             folded.setdefault(convolution.name, []).append(layer.name)
             removed.append(index)
-        elif layer.type == "Convolution" and len(tops) == 1 and layer.name in blobs:
+        elif len(tops) == 1 and _can_take(layer, blobs.get(layer.name, [])):
             sources[tops[0]] = layer
     for index in reversed(removed):
         del net.layer[index]
@@ -53,6 +54,12 @@ def _readers(net):
         for version in bottoms:
             readers[version].append(layer.name)
     return readers
+
+
+def _can_take(layer, blobs):
+    """Whether a layer is a convolution over two axes whose outputs are the channels that BatchNorm and Scale work on."""
+    return (layer.type == "Convolution" and layer.convolution_param.axis in (1, -3) and len(blobs) > 0
+            and blobs[0].ndim == 4)
 
 
 def _share(layer, blobs, convolution):
