@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 
 import cv2
@@ -12,11 +13,11 @@ from google.protobuf import text_format
 from active_convolution import evaluation, fork, models, positions, prototxt
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, geometry
+from active_convolution.conversion import exporting, geometry, splat
 from active_convolution.data import lmdb_writer
 from active_convolution.errors import UserError
 
-from caffe_nets import assert_same, run, shake, single
+from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 
 CASES = 120
@@ -209,6 +210,42 @@ def test_report_counts_the_costs(shaken, tmp_path):
     assert "conv1/1" in text and "output prob: largest difference" in text
 
 
+IMAGE = INPUT.format("dim: 2 dim: 3 dim: 6 dim: 7")
+ACTIVE = ('layer { name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 3 '
+          'kernel_size: 3 pad: 1 weight_filler { type: "gaussian" } } }\n')
+
+
+def small(tmp_path, text):
+    """A network of this text and its weights, random throughout."""
+    net = live(tmp_path / "net.prototxt", text)
+    shake(net, 0)
+    net.save(str(tmp_path / "net.caffemodel"))
+    return tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+
+
+def test_layers_of_the_networks_own_stage_stay(tmp_path):
+    model, weights = small(tmp_path, "state { stage: 'thrice' }" + IMAGE + ACTIVE + """
+        layer { name: "p" type: "Power" bottom: "c" top: "c" include { stage: "thrice" } power_param { scale: 3 } }
+        layer { name: "q" type: "Power" bottom: "c" top: "c" exclude { stage: "thrice" } power_param { scale: 5 } }""")
+    exporting.export(model, weights, tmp_path / "out")
+    written = tmp_path / "out/deploy.prototxt"
+    assert [layer.name for layer in prototxt.read_net(written).layer] == ["image", "c", "p"]
+    image = np.random.default_rng(0).normal(size=(2, 3, 6, 7))
+    assert_same(run(evaluation.load(written, tmp_path / "out/weights.caffemodel"), image),
+                run(evaluation.load(model, weights), image))
+
+
+@pytest.mark.parametrize("helper", [
+    'type: "Parameter" parameter_param { shape { dim: 3 } }',
+    'type: "DummyData" dummy_data_param { shape { dim: 3 } data_filler { type: "gaussian" } }'])
+def test_layers_that_feed_constants_are_no_source_of_images(helper, tmp_path):
+    text = IMAGE + ACTIVE + f"""layer {{ name: "f" top: "f" {helper} }}
+        layer {{ name: "s" type: "Scale" bottom: "c" bottom: "f" top: "s" }}"""
+    report = exporting.export(*small(tmp_path, text), tmp_path / "out", fold=True)
+    difference, largest = report.outputs["s"]
+    assert difference < 1e-5 * largest and not report.folded
+
+
 # ---- Without the plugin
 
 @pytest.fixture(scope="module")
@@ -325,6 +362,32 @@ def test_bad_input(options, message, shaken, tmp_path):
         exporting.export(**{"model": model, "weights": weights, "output": tmp_path / "out", **options})
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_a_network_that_computes_something_else_is_refused(shaken, tmp_path, monkeypatch):
+    """The first layer that goes wrong is named."""
+    right = splat.splat
+    monkeypatch.setattr(splat, "splat", lambda weight, *others: right(weight, *others) + 0.1 * (len(weight) == 96))
+    with pytest.raises(UserError, match="^layer conv2/1 is not the original's on random input: ") as error:
+        exporting.export(*shaken("digits/plain/acu"), tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_of_one_name_are_named(tmp_path):
+    model, weights = small(tmp_path, IMAGE + ACTIVE + ACTIVE.replace('top: "c"', 'top: "d"'))
+    with pytest.raises(UserError, match="net.prototxt has 2 layers called c in one phase, and weights are stored by name"):
+        exporting.export(model, weights, tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line(shaken, tmp_path):
+    """No file larger than 100 kB can be written; the weights are."""
+    model, weights = shaken("digits/plain/acu")
+    done = subprocess.run([ROOT / "scripts/export.py", "--model", model, "--weights", weights, "--output", tmp_path / "out"],
+                          capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and done.stderr.startswith("error: cannot write ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_ends_with_one_line(shaken, tmp_path):

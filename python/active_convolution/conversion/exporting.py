@@ -6,7 +6,7 @@ import numpy as np
 from .. import evaluation, formats, fork, positions, prototxt
 from ..errors import UserError
 from ..files import whole_folder
-from . import comparing, folding, geometry, splat
+from . import comparing, folding, geometry, splat, storing
 from .report import LayerReport, Report
 
 MODEL, WEIGHTS = "deploy.prototxt", "weights.caffemodel"
@@ -18,14 +18,15 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
 
     ``model`` is a deploy prototxt with ActiveConvolution or AConvFast layers and ``weights`` its .caffemodel. ``fold``
     lets BatchNorm and Scale go into the convolutions; ``max_kernel`` is the most taps that a kernel may have along an
-    axis. Returns the Report. Raises UserError for files that do not fit, and naming layer and synapse for a position
-    that is not finite or beyond ``max_kernel``.
+    axis. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position that is
+    not finite or beyond ``max_kernel``, and where the result does not compute the same.
     """
     if max_kernel < 1:
         raise UserError(f"--max-kernel {max_kernel}: give 1 or more")
     net = _for_testing(model)
     with whole_folder(output) as folder:
         original = evaluation.load_checked(model, weights)
+        comparing.check_names(original, model)
         blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
         active = [_cost_before(layer, blobs[layer.name], original) for layer in net.layer if layer.type in positions.TYPES]
         for layer in net.layer:
@@ -34,8 +35,10 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
         _check_finite(blobs, weights)
         folded = folding.fold(net, blobs) if fold else {}
         prototxt.write(folder / MODEL, net)
-        _write_weights(folder, blobs)
+        _write_weights(folder / WEIGHTS, net, blobs)
         report = _report(net, original, evaluation.load(folder / MODEL, folder / WEIGHTS), active, folded)
+        comparing.check({layer.name: (layer.difference, layer.largest) for layer in report.layers}, "layer")
+        comparing.check(report.outputs, "output")
         report.write(folder)
     return report
 
@@ -43,11 +46,11 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
 # ---- The network
 
 def _for_testing(model):
-    """The NetParameter of a deploy prototxt without what only training sees. Raises UserError where it has no ACU, or
-    takes its images from elsewhere than its input."""
+    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees. Raises
+    UserError where it has no ACU, or takes its images from elsewhere than its input."""
     net = formats.read_net(model)
     for index in reversed(range(len(net.layer))):
-        if not prototxt.takes_part(net.layer[index], fork.caffe_pb2().TEST):
+        if not prototxt.takes_part(net.layer[index], fork.caffe_pb2().TEST, stages=net.state.stage):
             del net.layer[index]
     source = comparing.own_source(net)
     if source is not None:
@@ -111,14 +114,11 @@ def _check_finite(blobs, weights):
             raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
 
 
-def _write_weights(folder, blobs):
-    """Lets Caffe write the .caffemodel of the prototxt that is in ``folder``."""
-    caffe = fork.caffe()
-    net = caffe.Net(str(folder / MODEL), caffe.TEST)
-    for name, of_layer in net.params.items():
-        for blob, values in zip(of_layer, blobs[name], strict=True):
-            blob.data[...] = values.reshape(blob.data.shape)
-    net.save(str(folder / WEIGHTS))
+def _write_weights(path, net, blobs):
+    stored = fork.caffe_pb2().NetParameter(name=net.name)
+    for layer in net.layer:
+        storing.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
+    storing.write(path, stored)
 
 
 # ---- The report
