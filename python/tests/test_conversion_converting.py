@@ -12,7 +12,7 @@ from active_convolution.conversion import aconv_fast, converting, exporting
 from active_convolution.conversion.converting import Options, convert
 from active_convolution.errors import UserError
 
-from caffe_nets import assert_same, run, shake, single
+from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 
 BASELINE = ROOT / "models/digits/plain/baseline"
@@ -178,6 +178,54 @@ def test_old_format(tmp_path):
     assert [(one.lr_mult, one.decay_mult) for one in layer.param] == [(1, 1), (2, 0)]
 
 
+IMAGE = INPUT.format("dim: 2 dim: 3 dim: 6 dim: 7")
+TRAIN, TEST = "include { phase: TRAIN }", "include { phase: TEST }"
+GRID, DILATED = "pos_filler_std: -1", "pos_filler_std: -1 base_radius: 2"
+
+
+def convolution(name, more="", bottom="image", kernel="kernel_size: 3 pad: 1"):
+    return (f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" {more} convolution_param {{ '
+            f'num_output: 4 {kernel} weight_filler {{ type: "gaussian" }} }} }}\n')
+
+
+def authors(name, aconv, more=""):
+    return convolution(name, f"aconv_param {{ {aconv} }} {more}").replace("Convolution", "AConvFast")
+
+
+def small(tmp_path, text):
+    """A network of this text and its weights."""
+    live(tmp_path / "net.prototxt", text).save(str(tmp_path / "net.caffemodel"))
+    return tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+
+
+def test_layers_of_one_name_in_training_and_testing(tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c", TRAIN) + convolution("c", TEST))
+    done = convert(model, weights, tmp_path / "out")
+    assert done.layers == ["c", "c"] and done.outputs["c"][0] < 1e-5 * done.outputs["c"][1]
+
+
+VOLUME = 'layer { name: "v" type: "Input" top: "v" input_param { shape { dim: 2 dim: 4 dim: 4 dim: 5 dim: 5 } } }\n'
+
+
+@pytest.mark.parametrize("kernel, told_by", [
+    ("kernel_size: 3 kernel_size: 3 kernel_size: 3", "prototxt"), ("kernel_size: 3 pad: 1 pad: 1 pad: 0", "prototxt"),
+    ("kernel_size: 3 axis: 2", "prototxt"), ("kernel_size: 3", "weights")])
+@pytest.mark.parametrize("choice", [{}, {"kernels": [(3, 3)]}, {"patterns": ["d"]},
+                                    {"patterns": ["d"], "kernels": [(3, 3)]}])
+def test_a_convolution_over_more_axes_is_left_alone(choice, kernel, told_by, tmp_path):
+    """By default and by its kernel; by its name it is an error."""
+    model, weights = small(tmp_path, IMAGE + VOLUME + convolution("c") + convolution("d", bottom="v", kernel=kernel))
+    if "patterns" not in choice:
+        assert convert(model, weights, tmp_path / "out", **choice).layers == ["c"]
+        return
+    with pytest.raises(UserError) as error:
+        convert(model, weights, tmp_path / "out", **choice)
+    assert str(error.value).startswith(
+        f"no convolution of {model} has both the name and the kernel" if "kernels" in choice else
+        "layer d has convolution_param." if told_by == "prototxt" else "layer d has 4×4×3×3×3, 4 in ")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- The authors' layer
 
 @pytest.mark.parametrize("iteration", [10000, 64000])
@@ -266,6 +314,52 @@ def test_random_start_without_weights():
     assert (noise[:, 0] == 0).all() and (noise[:, 1:] != 0).all() and 0.6 < noise[:, 1:].std() < 1.4
 
 
+SHARED = 'param { name: "w" } param { lr_mult: 2 }'
+SHARED_X = 'param {} param {} param { name: "x" }'
+# {case: (two layers, the patterns of those to convert, the names that the error gives)}
+IN_COMMON = {
+    "both": (authors("c", GRID, SHARED) + authors("d", GRID, SHARED), [], None),
+    "the first alone": (authors("c", GRID, SHARED) + authors("d", GRID, SHARED), ["c"], "c and d"),
+    "the second alone": (authors("c", GRID, SHARED) + authors("d", GRID, SHARED), ["d"], "d and c"),
+    "the first is reordered": (authors("c", GRID, SHARED) + authors("d", DILATED, SHARED), [], "c and d"),
+    "the second is reordered": (authors("c", DILATED, SHARED) + authors("d", GRID, SHARED), [], "d and c"),
+    "none is reordered": (authors("c", DILATED, SHARED) + authors("d", DILATED, SHARED), ["c"], None),
+    "an ordinary one": (authors("c", GRID, SHARED) + convolution("d", SHARED), [], "c and d"),
+    "positions": (authors("c", GRID, SHARED_X) + authors("d", GRID, SHARED_X), ["c"], "c and d"),
+    "the bias": (authors("c", GRID, 'param { name: "w" } param { name: "b" }') +
+                 authors("d", GRID, 'param { name: "v" } param { name: "b" }'), ["c"], None),
+    "one name": (authors("c", GRID, TRAIN) + authors("c", DILATED, TEST), [], "c and c"),
+    "one name, alike": (authors("c", GRID, TRAIN) + authors("c", GRID, TEST), [], None),
+}
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+@pytest.mark.parametrize("case", IN_COMMON)
+def test_weights_in_common(case, with_weights, tmp_path):
+    """The synapses of both layers go into another order, or those of none: known without running the network."""
+    text, patterns, names = IN_COMMON[case]
+    model, weights = small(tmp_path, IMAGE + text)
+    given = model, weights if with_weights else None, tmp_path / "out", patterns
+    if names is None:
+        convert(*given)
+        return
+    with pytest.raises(UserError, match=f"layers {names} share weights, and conversion brings the synapses of {names[0]} "):
+        convert(*given)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("aconv", [GRID, "position_group: 2", "pos_filler_std: 0 position_group: 4"])
+def test_position_sets_stay_those_of_the_authors_layer(aconv, tmp_path):
+    model, weights = small(tmp_path, IMAGE + authors("c", aconv))
+    own = parsed(f"aconv_param {{ {aconv} }}").aconv_param.position_group
+    for asked in {1, 2, 4} - {own}:
+        for given in (weights, None):
+            with pytest.raises(UserError, match=f"layer c has position_group {own}, .* leave out --position-group {asked}"):
+                convert(model, given, tmp_path / "out", options=Options(position_group=asked))
+            assert not (tmp_path / "out").exists()
+    convert(model, weights, tmp_path / "out", options=Options(position_group=own))
+
+
 # ---- Bad input
 
 @pytest.mark.parametrize("options, message", [
@@ -292,6 +386,23 @@ def test_bad_input(options, message, ordinary, tmp_path):
         convert(**given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_a_network_that_computes_something_else_is_refused(ordinary, tmp_path, monkeypatch):
+    right = converting.to_active
+    monkeypatch.setattr(converting, "to_active", lambda *arguments: [2 * blob for blob in right(*arguments)])
+    with pytest.raises(UserError, match="^output prob is not the original's on random input: "):
+        convert(BASELINE / "deploy.prototxt", ordinary, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    net = live(tmp_path / "net.prototxt", IMAGE + convolution("c"))
+    net.params["c"][0].data[...] = np.nan
+    net.save(str(tmp_path / "net.caffemodel"))
+    with pytest.raises(UserError, match="^output c is not the original's on random input: the largest difference is nan"):
+        convert(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_of_another_kernel(ordinary, tmp_path):

@@ -15,15 +15,11 @@ def translate(layer, blobs, draw):
     adds some. Raises UserError where the prototxt cannot say the same.
     """
     own, kernel = layer.aconv_param, geometry.kernel(layer)
-    pad = [axis.pad for axis in geometry.axes(layer)]
-    start = positions.ring(kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0)
-    grid_pad = [of_axis + size // 2 for of_axis, size in zip(pad, kernel)]
-    order = _grid_order(start, kernel) if own.pos_filler_std < 0 and min(grid_pad) >= 0 else None
-    if order is None and min(pad) < 0:
-        order = _base_in_the_middle(layer, kernel, blobs, grid_pad)
+    order, (pad, grid_pad) = grid_order(layer, blobs is not None), _pads(layer, kernel)
     active = layer.active_convolution_param
     active.normalize_gradient, active.position_group = own.normalize, own.position_group
     if order is None:
+        start = _start(own, kernel)
         for x, y in _noisy(start, own, draw).tolist():
             active.position.add(x=x, y=y)
         order = np.arange(len(start))
@@ -35,7 +31,30 @@ def translate(layer, blobs, draw):
     return None if blobs is None else _reordered(layer, blobs, order, kernel)
 
 
-def _grid_order(start, kernel):
+def grid_order(layer, with_weights):
+    """For each tap of the kernel's grid, row by row, the synapse of an AConvFast layer that ``translate`` puts there; None
+    where it lets them keep their own order, as explicit positions. ``with_weights`` says whether it will be given blobs.
+    Raises UserError as ``translate`` does."""
+    own, kernel = layer.aconv_param, geometry.kernel(layer)
+    pad, grid_pad = _pads(layer, kernel)
+    order = _at_taps(_start(own, kernel), kernel) if own.pos_filler_std < 0 and min(grid_pad) >= 0 else None
+    if order is None and min(pad) < 0:
+        order = _base_in_the_middle(layer, kernel, with_weights, grid_pad)
+    return order
+
+
+def _pads(layer, kernel):
+    """The (vertical, horizontal) pad of a single tap, and that of the kernel's grid."""
+    pad = [axis.pad for axis in geometry.axes(layer)]
+    return pad, [of_axis + size // 2 for of_axis, size in zip(pad, kernel)]
+
+
+def _start(own, kernel):
+    """Where the synapses start but for the noise: (K, 2)."""
+    return positions.ring(kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0)
+
+
+def _at_taps(start, kernel):
     """For each tap of the kernel's grid, row by row, the synapse that starts there; None unless that is one for each."""
     if not kernel[0] % 2 or not kernel[1] % 2:  # their base is not AConvFast's
         return None
@@ -44,12 +63,12 @@ def _grid_order(start, kernel):
     return None if None in order else np.array(order)
 
 
-def _base_in_the_middle(layer, kernel, blobs, grid_pad):
+def _base_in_the_middle(layer, kernel, with_weights, grid_pad):
     """An order for the kernel's grid as the start, where the blobs say where the synapses are: only the base, which never
     moves, has its place. What a prototxt cannot say is explicit positions with a negative pad."""
-    if blobs is None or min(grid_pad) < 0 or not kernel[0] % 2 or not kernel[1] % 2:
+    if not with_weights or min(grid_pad) < 0 or not kernel[0] % 2 or not kernel[1] % 2:
         raise UserError(f"layer {layer.name} needs a negative pad, which ActiveConvolution takes no more than Convolution: "
-                        "give more pad" + (", or its weights" if blobs is None else ""))
+                        "give more pad" + ("" if with_weights else ", or its weights"))
     middle = kernel[0] * kernel[1] // 2
     return np.insert(np.arange(1, kernel[0] * kernel[1]), middle, 0)
 

@@ -1,6 +1,7 @@
 """Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into ActiveConvolution."""
 import dataclasses
 import fnmatch
+import itertools
 import math
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 
 from .. import evaluation, formats, positions, prototxt
 from ..errors import UserError
-from ..files import whole_file, whole_folder
-from . import aconv_fast, comparing, geometry
+from ..files import whole_folder
+from . import aconv_fast, comparing, geometry, storing
 
 WEIGHTS = "weights.caffemodel"
 LARGEST = 2 ** 31       # of a number in a prototxt
@@ -50,44 +51,50 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Options(), 
 
     Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in a shell; none: any)
     and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none: any). With neither given it is every
-    AConvFast layer, or in a network without one every Convolution larger than 1×1. ``seed`` is that of the noise in
-    AConvFast's starting positions. Returns a Conversion. Raises UserError for files that do not fit, and for a layer
-    that cannot be converted.
+    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of the
+    noise in AConvFast's starting positions. Returns a Conversion. Raises UserError for files that do not fit, for a layer
+    that cannot be converted, and where the result does not compute the same.
     """
     net = formats.read_net(model)
     stored = formats.read_weights(weights) if weights else None
-    chosen, draw = _choose(net, model, patterns, kernels), np.random.default_rng(seed)
+    chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
+    for layer in chosen:
+        check(layer, options)
+    _check_sharing(net, chosen, with_weights=bool(stored))
+    # All of them before the first is replaced: a layer for training and one for testing may have one name, and weights.
+    before = [_stored_blobs(stored, layer, weights) if stored else None for layer in chosen]
     with whole_folder(output) as folder:
-        for layer in chosen:
-            blobs = _stored_blobs(stored, layer, weights) if stored else None
+        for layer, blobs in zip(chosen, before):
             if layer.type == "AConvFast":
                 blobs = aconv_fast.translate(layer, blobs, draw)
                 options.apply(layer)
             else:
                 blobs = to_active(layer, blobs, options)
             if stored:
-                _replace(stored, layer, blobs)
+                storing.fill(_find(stored, layer.name), layer, blobs)
         prototxt.write(folder / Path(model).name, net)
         if stored:
-            with whole_file(folder / WEIGHTS, "wb") as file:
-                file.write(stored.SerializeToString())
+            storing.write(folder / WEIGHTS, stored)
         outputs = {} if not stored or comparing.own_source(net) else _compare(model, weights, folder)
+        comparing.check(outputs, "output")
     return Conversion([layer.name for layer in chosen], outputs)
 
 
 def _compare(model, weights, folder):
     original = evaluation.load_checked(model, weights)
+    comparing.check_names(original, model)
     return comparing.compare(original, evaluation.load(folder / Path(model).name, folder / WEIGHTS), {})[1]
 
 
 # ---- Which layers
 
-def _choose(net, model, patterns, kernels):
-    """The layers to convert, in order."""
+def _choose(net, stored, model, patterns, kernels):
+    """The layers to convert, in order. One that does not run over two axes is chosen by its name alone, and refused."""
     candidates = [layer for layer in net.layer if layer.type in ("Convolution", "AConvFast")]
+    planar = [layer for layer in candidates if layer.type == "AConvFast" or _is_planar(layer, stored)]
     if not patterns and not kernels:
-        chosen = ([layer for layer in candidates if layer.type == "AConvFast"] or
-                  [layer for layer in candidates if math.prod(geometry.kernel(layer)) > 1])
+        chosen = ([layer for layer in planar if layer.type == "AConvFast"] or
+                  [layer for layer in planar if math.prod(geometry.kernel(layer)) > 1])
         if not chosen:
             raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer: nothing to convert")
         return chosen
@@ -96,9 +103,9 @@ def _choose(net, model, patterns, kernels):
             names = ", ".join(layer.name for layer in candidates) or "no convolution"
             raise UserError(f"no convolution of {model} is called {pattern}: it has {names}")
     for kernel in kernels:
-        if not any(geometry.kernel(layer) == kernel for layer in candidates):
+        if not any(geometry.kernel(layer) == kernel for layer in planar):
             raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
-    chosen = [layer for layer in candidates if _matches(layer, patterns, kernels)]
+    chosen = [layer for layer in (planar if kernels else candidates) if _matches(layer, patterns, kernels)]
     if not chosen:
         raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
     return chosen
@@ -109,7 +116,54 @@ def _matches(layer, patterns, kernels):
             (not kernels or geometry.kernel(layer) in kernels))
 
 
+def _is_planar(layer, stored):
+    """Whether a Convolution runs over two axes, as its prototxt or the .caffemodel, where there is one, tells."""
+    found = _find(stored, layer.name) if stored else None
+    of_weights = prototxt.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
+    return geometry.is_planar(layer) and len(of_weights) == 4
+
+
+# ---- Layers that share weights
+
+def _check_sharing(net, chosen, with_weights):
+    """Raises UserError where AConvFast's synapses would get another order in one of two layers that share them."""
+    orders = [_new_order(layer, with_weights) if layer.type == "AConvFast" and layer in chosen else None
+              for layer in net.layer]
+    for (layer, order), (other, others) in itertools.permutations(zip(net.layer, orders), 2):
+        if order not in (None, others) and _share(layer, other):
+            raise UserError(f"layers {layer.name} and {other.name} share weights, and conversion brings the synapses of "
+                            f"{layer.name} into another order: convert both, where they start alike, or neither (--layers)")
+
+
+def _new_order(layer, with_weights):
+    """The synapses of an AConvFast layer as its conversion orders them, None where they keep their own order."""
+    order = aconv_fast.grid_order(layer, with_weights)
+    return None if order is None or (np.diff(order) == 1).all() else order.tolist()
+
+
+def _share(layer, other):
+    """Whether the weights or positions of an AConvFast layer are another one's, too, by the name of the parameter, or of
+    the layer where training and testing have one each. Its bias, parameter 1, has no order."""
+    names = {param.name for index, param in enumerate(layer.param) if index != 1 and param.name}
+    return (not names.isdisjoint(param.name for param in other.param) or
+            layer.name == other.name and other.type in positions.TYPES)
+
+
 # ---- One layer
+
+def check(layer, options):
+    """Raises UserError for what no ActiveConvolution in the place of this Convolution or AConvFast layer can do."""
+    param, own, asked = layer.convolution_param, layer.aconv_param, options.position_group
+    if layer.type == "AConvFast":
+        if asked not in (None, own.position_group):
+            raise UserError(f"layer {layer.name} has position_group {own.position_group}, which an AConvFast layer keeps: "
+                            f"leave out --position-group {asked}, or the layer with --layers")
+    elif param.force_nd_im2col or not geometry.is_planar(layer):
+        field = ("force_nd_im2col" if param.force_nd_im2col else "axis" if param.axis not in (1, -3) else
+                 "kernel_size, pad, stride or dilation for more than two axes")
+        raise UserError(f"layer {layer.name} has convolution_param.{field}, which no active convolution takes: "
+                        "leave it out with --layers")
+
 
 def to_active(layer, blobs, options=Options()):
     """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns its four blobs.
@@ -117,10 +171,7 @@ def to_active(layer, blobs, options=Options()):
     ``blobs`` are the Convolution's, or None, and then None is returned. Raises UserError for what the layer cannot do.
     """
     param = layer.convolution_param
-    if param.axis not in (1, -3) or param.force_nd_im2col:
-        field = "force_nd_im2col" if param.force_nd_im2col else "axis"
-        raise UserError(f"layer {layer.name} has convolution_param.{field}, which no active convolution takes: "
-                        "leave it out with --layers")
+    check(layer, options)
     if param.engine == param.CUDNN:
         param.ClearField("engine")
     layer.type = "ActiveConvolution"
@@ -135,9 +186,14 @@ def to_active(layer, blobs, options=Options()):
 
 # ---- Stored weights
 
+def _find(stored, name):
+    """The layer of this name in a .caffemodel, None where it holds none."""
+    return next((layer for layer in stored.layer if layer.name == name), None)
+
+
 def _stored_blobs(stored, layer, weights):
     """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
-    found = next((of_file for of_file in stored.layer if of_file.name == layer.name), None)
+    found = _find(stored, layer.name)
     blobs = [np.array(blob.data or blob.double_data) for blob in found.blobs] if found is not None else []
     shapes = [prototxt.shape(blob) for blob in found.blobs] if blobs else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
@@ -152,13 +208,3 @@ def _stored_blobs(stored, layer, weights):
         raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
                         "this network, or choose other --layers")
     return [blobs[0].reshape(shapes[0]), *blobs[1:]]
-
-
-def _replace(stored, layer, blobs):
-    """Puts ``layer`` with these arrays in the place of the stored layer of its name."""
-    target = next(of_file for of_file in stored.layer if of_file.name == layer.name)
-    target.CopyFrom(layer)
-    for array in blobs:
-        blob = target.blobs.add()
-        blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).ravel().tolist())

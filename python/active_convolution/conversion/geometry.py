@@ -30,6 +30,13 @@ def kernel(layer):
     return pair(layer, "kernel_size")
 
 
+def is_planar(layer):
+    """Whether a Convolution runs over two axes, as far as its prototxt tells: one kernel_size serves any number of them."""
+    param = layer.convolution_param
+    fields = param.kernel_size, param.pad, param.stride, param.dilation
+    return param.axis in (1, -3) and max(map(len, fields)) <= 2
+
+
 def axes(layer):
     """The (vertical, horizontal) Axis of a LayerParameter with a convolution_param."""
     stride, dilation = pair(layer, "stride", 1), pair(layer, "dilation", 1)
