@@ -1,6 +1,7 @@
 """Image files to pixels; what was cut off is not taken for an image."""
-import cv2
 import numpy as np
+
+from ..cv import cv2
 
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG", b"IEND"

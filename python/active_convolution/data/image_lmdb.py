@@ -13,11 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import lmdb
 import numpy as np
 from tqdm import tqdm
 
+from ..cv import cv2
 from ..errors import UserError
 from ..fork import caffe_pb2
 from ..training.guard import end_with_parent

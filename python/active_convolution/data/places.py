@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-import cv2
 import numpy as np
 
+from ..cv import cv2
 from ..errors import UserError
 from ..files import whole_file
 from . import lmdb_writer
