@@ -170,7 +170,8 @@ def test_script_explains_itself(script):
     ("digits --output out --source text", "leave --source out"),
     ("digits --output out --seed -1", "--seed -1 is out of range"),
     ("digits --output text", "text exists already"),
-    ("digits --output text/out", "cannot write text/out")])
+    ("digits --output text/out", "cannot write text/out"),
+    ("digits --output .", ". exists already")])
 def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
     (tmp_path / "text").write_text("no archive\n")
     result = script(*arguments.split())
@@ -178,6 +179,13 @@ def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
     assert result.stderr.startswith("error: ") and expected in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_script_refuses_a_link_that_leads_nowhere_before_the_work(script, tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    result = script("digits", "--output", "link")
+    assert (result.returncode, result.stderr) == (1, "error: link exists already: remove it or name another --output\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_script_says_when_the_fork_is_not_built(script, tmp_path):

@@ -495,6 +495,17 @@ def test_another_folder_is_said_before_the_work(tree, tmp_path, source, expected
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("output", [".", "/", "..", "link", "tree"])
+def test_an_output_that_exists_is_said_before_the_lists_are_read(tree, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("nowhere")
+    Path("tree").mkdir()
+    with pytest.raises(UserError, match=f"^{output} exists already: remove it or name another --output$"):
+        make(tree, output, places.Part(tree / "data_256", tree / "nowhere.txt"))
+    with pytest.raises(UserError, match=f"^{output} exists already"), partial.partial_folder(output, {}):
+        pass
+
+
 @pytest.mark.parametrize("options, expected", [
     ({"jobs": 0}, "--jobs 0 is out of range"),
     ({"max_unreadable": -1}, "--max-unreadable -1 is out of range"),

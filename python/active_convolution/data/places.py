@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cv import cv2
 from ..errors import UserError
-from ..files import whole_file
+from ..files import check_new, whole_file
 from . import lmdb_writer
 from .datum import QUALITY
 from .image_list import find_missing, read_list
@@ -57,6 +57,7 @@ def create(output, train, val, options=Options()):
     Raises UserError for bad options, lists and folders, for too many unreadable images and too little space.
     """
     _check_options(options)
+    check_new(output)  # now, not after the lists
     parts = {"train": train, "test": val._replace(prefix="--val-")}
     lists = {split: _read_part(part, options.max_unreadable) for split, part in parts.items()}
     if lists["train"].sha256 == lists["test"].sha256:
