@@ -121,12 +121,24 @@ def _change_format(folder):
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
 
 
+def _change_test_part(**changes):
+    def change(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["test"].update(changes)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    return change
+
+
 @pytest.mark.parametrize("damage, expected", [
     (shutil.rmtree, "is no data set"),
     (lambda folder: (folder / "manifest.json").unlink(), "is no data set"),
     (lambda folder: (folder / "manifest.json").write_text("{"), "is no data set"),
     (lambda folder: (folder / "manifest.json").write_text("[]"), "is no data set"),
     (_change_format, "has format 99"),
+    (_change_test_part(shape=None), "is no data set"),
+    (_change_test_part(shape=[8, 8]), "is no data set"),
+    (_change_test_part(images=None), "is no data set"),
+    (_change_test_part(images=0), "test_lmdb holds no images, by its manifest.json: remove .*copy and make it"),
     (lambda folder: shutil.rmtree(folder / "test_lmdb"), "test_lmdb is missing or not whole"),
     (lambda folder: (folder / "train_lmdb" / "data.mdb").unlink(), "train_lmdb is missing or not whole"),
     (lambda folder: os.truncate(folder / "train_lmdb" / "data.mdb", 8192), "train_lmdb is missing or not whole")])
