@@ -162,6 +162,7 @@ def _finished(waiting):
 def _start_worker():
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's would clean up here, too
     cv2.setNumThreads(1)
 
 
