@@ -12,22 +12,26 @@ from .errors import UserError
 def whole_file(path, mode="w", **options):
     """Opens a temporary neighbour of ``path`` for writing; on success it takes the place of ``path``.
 
-    After an exception nothing is left and an older ``path`` is untouched.
+    After an exception nothing is left and an older ``path`` is untouched. Where ``path`` is a link, that is true of
+    what it leads to, and the link stays. A device or a pipe, such as /dev/stdout, is written itself.
     ``options`` go to ``open``. Raises UserError where the folder cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with _written(path):
+        special = Path(path).exists() and not Path(path).is_file()
+        opened = open(path, mode, **options) if special else _replacing(Path(os.path.realpath(path)), mode, options)
+        with opened as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _replacing(path, mode, options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     try:
         with os.fdopen(descriptor, mode, **options) as file:
             yield file
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -40,19 +44,32 @@ def whole_folder(path):
     After an exception (an interrupt too) nothing is left.
     """
     path = Path(path)
-    if path.exists():
-        raise UserError(f"{path} exists already: remove it or name another --output")
-    try:
+    check_new(path)
+    with _written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        temporary.rename(path)
+        with _written(path):
+            temporary.chmod(0o777 & ~_umask())
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(path):
+    """Raises UserError where the folder ``path``, an --output, exists already; a link that leads nowhere does, too."""
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already: remove it or name another --output")
+
+
+@contextlib.contextmanager
+def _written(path):
+    """OSError becomes UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _umask():

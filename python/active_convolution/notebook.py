@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from . import fork
 from .errors import UserError
@@ -38,7 +38,7 @@ def execute(path):
     """The notebook in ``path``, its cells executed in order by a new kernel, in its folder, with this package and the
     fork's pycaffe on the path.
 
-    Raises UserError where a cell fails or takes longer than TIMEOUT.
+    Raises UserError where a cell fails, ends the kernel (a failed check inside Caffe does) or takes longer than TIMEOUT.
     """
     notebook = read(path)
     for cell in notebook.cells:
@@ -54,6 +54,9 @@ def execute(path):
         raise UserError(f"a cell of {path} fails: {error.ename}: {error.evalue}") from error
     except CellTimeoutError as error:
         raise UserError(f"a cell of {path} takes longer than {TIMEOUT} s: let it do less") from error
+    except DeadKernelError as error:
+        raise UserError(f"a cell of {path} ended its kernel: run the cells' code with python3 to see its last "
+                        "words") from error
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
                          "language_info": {"name": "python", "version": sys.version.split()[0]}, MARK: digest(notebook)}
     return notebook

@@ -12,8 +12,8 @@ from active_convolution.errors import UserError
 from conftest import ROOT
 
 
-def run(*options):
-    return subprocess.run([ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True)
+def run(*options, timeout=None):
+    return subprocess.run([ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True, timeout=timeout)
 
 
 def test_a_thousand_cases():
@@ -48,6 +48,16 @@ def test_what_the_layer_refuses_is_said():
     said = r"^Caffe ended the layer's process: .* Layer 'acu' .*convolution_param.kernel_size is 0 x 0.*\Z"
     with LayerRunner("float") as runner, pytest.raises(UserError, match=said):
         runner.run(layer, [], np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3)))
+
+
+@pytest.mark.parametrize("said", [0, 200_000], ids=["little", "more than a pipe holds"])
+def test_a_caffe_that_ends_is_quoted_however_much_it_said(tmp_path, said):
+    program = tmp_path / "out/tools/run_layer"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n(head -c {said} /dev/zero; echo; echo 'F1 0:00 1 a.cpp:1] on purpose') >&2\n")
+    program.chmod(0o755)
+    done = run("--cases", "1", "--build", tmp_path, timeout=60)
+    assert done.returncode == 1 and done.stderr.endswith("\nerror: Caffe ended the layer's process: on purpose\n")
 
 
 @pytest.mark.parametrize("options", [("--cases", "0"), ("--seed", "-1")])

@@ -75,6 +75,22 @@ def test_hidden_files_are_passed_over(folder):
     assert_is_sample(cifar.read("cifar10", folder), "cifar10")
 
 
+def write_npz(path, dataset):
+    (X, Y), (xt, yt) = samples.sample(dataset)
+    np.savez(path, X=X, Y=Y, xt=xt, yt=yt)
+    return path
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_reads_arrays(tmp_path, dataset):
+    assert_is_sample(cifar.read(dataset, write_npz(tmp_path / "set.npz", dataset)), dataset)
+
+
+def test_arrays_of_fewer_classes_are_refused(tmp_path):
+    assert_refused("cifar100", write_npz(tmp_path / "set.npz", "cifar10"),
+                   "set.npz: Y has no training images of 90 of the 100 classes, 10 first")
+
+
 def test_reads_the_whole_jpeg_set(shared_data):
     data = cifar.read("cifar10", shared_data / "cifar10-jpeg.tar.xz")
     assert data.train.images.shape == (50000, 3, 32, 32)

@@ -121,12 +121,24 @@ def _change_format(folder):
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
 
 
+def _change_test_part(**changes):
+    def change(folder):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["test"].update(changes)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    return change
+
+
 @pytest.mark.parametrize("damage, expected", [
     (shutil.rmtree, "is no data set"),
     (lambda folder: (folder / "manifest.json").unlink(), "is no data set"),
     (lambda folder: (folder / "manifest.json").write_text("{"), "is no data set"),
     (lambda folder: (folder / "manifest.json").write_text("[]"), "is no data set"),
     (_change_format, "has format 99"),
+    (_change_test_part(shape=None), "is no data set"),
+    (_change_test_part(shape=[8, 8]), "is no data set"),
+    (_change_test_part(images=None), "is no data set"),
+    (_change_test_part(images=0), "test_lmdb holds no images, by its manifest.json: remove .*copy and make it"),
     (lambda folder: shutil.rmtree(folder / "test_lmdb"), "test_lmdb is missing or not whole"),
     (lambda folder: (folder / "train_lmdb" / "data.mdb").unlink(), "train_lmdb is missing or not whole"),
     (lambda folder: os.truncate(folder / "train_lmdb" / "data.mdb", 8192), "train_lmdb is missing or not whole")])
@@ -170,7 +182,8 @@ def test_script_explains_itself(script):
     ("digits --output out --source text", "leave --source out"),
     ("digits --output out --seed -1", "--seed -1 is out of range"),
     ("digits --output text", "text exists already"),
-    ("digits --output text/out", "cannot write text/out")])
+    ("digits --output text/out", "cannot write text/out"),
+    ("digits --output .", ". exists already")])
 def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
     (tmp_path / "text").write_text("no archive\n")
     result = script(*arguments.split())
@@ -178,6 +191,13 @@ def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
     assert result.stderr.startswith("error: ") and expected in result.stderr
     assert result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_script_refuses_a_link_that_leads_nowhere_before_the_work(script, tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    result = script("digits", "--output", "link")
+    assert (result.returncode, result.stderr) == (1, "error: link exists already: remove it or name another --output\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_script_says_when_the_fork_is_not_built(script, tmp_path):

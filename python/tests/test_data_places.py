@@ -347,6 +347,24 @@ def test_too_many_unreadable_images_stop_the_work_until_they_are_mended(damaged,
     assert not (tmp_path / "out" / "train_unreadable.txt").exists()
 
 
+def test_a_list_of_which_nothing_can_be_read_is_an_error(tree, tmp_path):
+    for split, part in (("train", "data"), ("test", "val")):
+        copy = tmp_path / split
+        shutil.copytree(tree, copy)
+        for name in (line.split()[0] for line in (copy / f"{part}.txt").read_text().splitlines()):
+            (copy / f"{part}_256" / name.lstrip("/")).write_bytes(b"no image")
+        with pytest.raises(UserError, match=f"none of the .* images in .*{part}.txt can be read, listed in .*{split}_unr"):
+            make(copy, tmp_path / "out", max_unreadable=TRAIN)
+        shutil.rmtree(tmp_path / "out.partial")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_of_which_nothing_is_there_is_an_error_before_the_work(tree, tmp_path):
+    with pytest.raises(UserError, match="lacks 12 of the 12 images in .*val.txt"):
+        make(tree, tmp_path / "out", val=places.Part(tree / "data_256", tree / "val.txt"), max_unreadable=TRAIN)
+    assert not any(tmp_path.iterdir())
+
+
 def _limited_run(tree, output, size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
@@ -493,6 +511,17 @@ def test_another_folder_is_said_before_the_work(tree, tmp_path, source, expected
     with pytest.raises(UserError, match=expected):
         make(tree, tmp_path / "out", places.Part(tree / source, tree / "data.txt"))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", [".", "/", "..", "link", "tree"])
+def test_an_output_that_exists_is_said_before_the_lists_are_read(tree, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("nowhere")
+    Path("tree").mkdir()
+    with pytest.raises(UserError, match=f"^{output} exists already: remove it or name another --output$"):
+        make(tree, output, places.Part(tree / "data_256", tree / "nowhere.txt"))
+    with pytest.raises(UserError, match=f"^{output} exists already"), partial.partial_folder(output, {}):
+        pass
 
 
 @pytest.mark.parametrize("options, expected", [

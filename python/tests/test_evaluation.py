@@ -230,6 +230,13 @@ def test_data_with_fewer_classes(made, tmp_path):
         run(made[1], data)
 
 
+def test_data_without_a_shape(made, tmp_path):
+    data = write_data(tmp_path / "data", *made_images(10))
+    describe(data, images=10)
+    with pytest.raises(UserError, match=f"{data} is no data set.*create_lmdb.py, --output {data}$"):
+        run(made[1], data)
+
+
 def test_ten_crops_need_something_to_crop(made, tmp_path):
     data = write_data(tmp_path / "data", made_images(10)[0][:, :, :12, :12].copy(), np.arange(10))
     assert run(made[1], data)[2] == 10

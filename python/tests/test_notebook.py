@@ -79,6 +79,12 @@ def test_failing_cell_is_an_error_and_changes_nothing(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_cell_that_ends_the_kernel_is_an_error(tmp_path):
+    path = make(tmp_path / "a.ipynb", "1", "import os; os.abort()")
+    with pytest.raises(UserError, match=f"^a cell of {path} ended its kernel: run the cells' code with python3 .*$"):
+        notebook.execute(path)
+
+
 @pytest.mark.parametrize("content, complaint", [(None, "cannot read"), ("no JSON", "is no notebook"),
                                                 ("{}", "is no notebook"),
                                                 ('{"nbformat": 4, "nbformat_minor": 5, "cells": 3}', "is no notebook")])

@@ -485,6 +485,13 @@ def test_script_writes_the_page(tmp_path):
     assert done.stdout == f"wrote {tmp_path}/new/a.html, {kilobytes:.0f} kB\n"
 
 
+def test_script_writes_into_a_pipe(tmp_path):
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+    done = report(write_run(tmp_path / "run", curve([240]), walk([0, 240], GRID)), "--output", tmp_path / "stdout")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("<!") and (tmp_path / "stdout").is_symlink()
+
+
 def test_script_says_what_is_wrong(tmp_path):
     run = write_run(tmp_path / "run")
     done = report(run, run.parent / "." / "run", "--output", tmp_path / "a.html")

@@ -1,5 +1,7 @@
 """Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
+import contextlib
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,11 @@ class LayerRunner:
     def __init__(self, precision, gpu=fork.GPU, build=fork.BUILD):
         program = Path(build) / "out/tools/run_layer"
         self._net = fork.caffe_pb2().NetParameter
+        self._log = tempfile.TemporaryFile()  # a pipe that nobody reads would stop a talkative Caffe when it is full
         try:
             arguments = [precision] if gpu is None else [precision, str(gpu)]
             self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=subprocess.PIPE)
+                                             stderr=self._log)
         except OSError as error:
             raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
 
@@ -28,10 +31,11 @@ class LayerRunner:
         return self
 
     def __exit__(self, *_):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # where it has ended, with a request unread
+            self._process.stdin.close()
         self._process.stdout.close()
-        self._process.stderr.close()
         self._process.wait()
+        self._log.close()
 
     def run(self, layer, parameters, bottom, top_diff):
         """One pass of ``layer`` (LayerParameter) with arrays for blobs and one bottom.
@@ -57,7 +61,9 @@ class LayerRunner:
             answer.ParseFromString(self._process.stdout.read(self._read_varint()))
             return answer
         except (BrokenPipeError, EOFError) as error:
-            said = self._process.stderr.read().decode(errors="replace")
+            self._process.wait()
+            self._log.seek(0)
+            said = self._log.read().decode(errors="replace")
             raise UserError(f"Caffe ended the layer's process: {fork.last_words(said) or said}") from error
 
     def _read_varint(self):

@@ -10,15 +10,21 @@ from .dataset import Split
 def read(path, classes):
     """The training and the test Split in the file ``path``: X, xt (N, 3, 32, 32) uint8 RGB and Y, yt (N,) labels.
 
-    Raises UserError where the file cannot be read or holds something else.
+    Every class occurs among the training images. Raises UserError where the file cannot be read or holds something
+    else, such as another set.
     """
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
-            return tuple(_split(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
+            train, test = (_split(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged or lacks one of the arrays X, Y, xt, yt ({error}): fetch it again") from error
+    missing = np.setdiff1d(np.arange(classes), train.labels)
+    if len(missing):
+        raise UserError(f"{path}: Y has no training images of {len(missing)} of the {classes} classes, {missing[0]} first: "
+                        "every class needs some; give the set that the file is of, or a file with all classes")
+    return train, test
 
 
 def _split(path, arrays, images_name, labels_name, classes):

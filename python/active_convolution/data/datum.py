@@ -1,7 +1,7 @@
 """Images as Caffe's Datum: raw pixels, or an encoded file that Caffe's Data layer decodes with OpenCV."""
-import cv2
 import numpy as np
 
+from ..cv import cv2
 from ..fork import caffe_pb2
 from .image_file import decode, decode_as_stored
 

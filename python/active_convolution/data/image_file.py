@@ -1,6 +1,7 @@
 """Image files to pixels; what was cut off is not taken for an image."""
-import cv2
 import numpy as np
+
+from ..cv import cv2
 
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG", b"IEND"
@@ -35,8 +36,11 @@ def _decode(data, flag):
 
 
 def _first_scan(data):
-    """Where the first scan of a JPEG begins: an EXIF thumbnail before it has an end mark of its own."""
+    """Where the first scan of a JPEG begins: an EXIF thumbnail before it has an end mark of its own.
+
+    Any number of 0xFF may fill up the space before a marker.
+    """
     place = len(_JPEG)
-    while data[place:place + 1] == b"\xff" and data[place + 1:place + 2] not in (b"\xda", b""):
-        place += 2 + int.from_bytes(data[place + 2:place + 4], "big")
+    while data[place:place + 1] == b"\xff" and (marker := data[place + 1:place + 2]) not in (b"\xda", b""):
+        place += 1 if marker == b"\xff" else 2 + int.from_bytes(data[place + 2:place + 4], "big")
     return place

@@ -13,11 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import lmdb
 import numpy as np
 from tqdm import tqdm
 
+from ..cv import cv2
 from ..errors import UserError
 from ..fork import caffe_pb2
 from ..training.guard import end_with_parent
@@ -162,6 +162,7 @@ def _finished(waiting):
 def _start_worker():
     end_with_parent(multiprocessing.parent_process().pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's would clean up here, too
     cv2.setNumThreads(1)
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import whole_file, whole_folder
+from ..files import check_new, whole_file, whole_folder
 
 _SETTINGS = "settings.json"
 
@@ -19,9 +19,8 @@ def partial_folder(path, settings):
     another process is filling it.
     """
     path = Path(path)
+    check_new(path)  # first: . and / have no name
     folder = path.with_name(f"{path.name}.partial")
-    if path.exists():
-        raise UserError(f"{path} exists already: remove it or name another --output")
     if not folder.exists():
         with whole_folder(folder) as new, whole_file(new / _SETTINGS) as file:
             json.dump(settings, file, indent=2)

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-import cv2
 import numpy as np
 
+from ..cv import cv2
 from ..errors import UserError
-from ..files import whole_file
+from ..files import check_new, whole_file
 from . import lmdb_writer
 from .datum import QUALITY
 from .image_list import find_missing, read_list
@@ -54,9 +54,11 @@ def create(output, train, val, options=Options()):
     The same call goes on with what an earlier one, however it ended, left in ``output``.partial; the records come out
     the same, whatever the interruptions and ``jobs``. Images that cannot be read are named, with the reasons, in
     <split>_unreadable.txt. Returns the manifest: create.py's entries, and ``unreadable``, how many, in each split.
-    Raises UserError for bad options, lists and folders, for too many unreadable images and too little space.
+    Raises UserError for bad options, lists and folders, for too many unreadable images or nothing else, and too
+    little space.
     """
     _check_options(options)
+    check_new(output)  # now, not after the lists
     parts = {"train": train, "test": val._replace(prefix="--val-")}
     lists = {split: _read_part(part, options.max_unreadable) for split, part in parts.items()}
     if lists["train"].sha256 == lists["test"].sha256:
@@ -89,7 +91,7 @@ def _read_part(part, max_unreadable):
         raise UserError(f"{part.prefix}source {part.source} is no folder: give the one with the unpacked images")
     images = read_list(part.list, CLASSES)
     count, first = find_missing(images, part.source)
-    if count > max_unreadable:
+    if count > max_unreadable or count == len(images.names):
         raise UserError(f"{part.prefix}source {part.source} lacks {count} of the {len(images.names)} images in "
                         f"{part.list}, {first} first: {_remedy(part.source, first)}")
     return images
@@ -142,6 +144,9 @@ def _write(folder, split, part, images, options, workers):
     if len(result.unreadable) > options.max_unreadable:
         raise UserError(f"{len(result.unreadable)} images in {part.source} cannot be read, listed in {report}: mend "
                         "them, or allow more with --max-unreadable, and run the same command again to go on")
+    if not result.written.any():
+        raise UserError(f"none of the {len(images.names)} images in {part.list} can be read, listed in {report}: mend "
+                        "them, and run the same command again to go on")
     return {"images": int(result.written.sum()), "unreadable": len(result.unreadable),
             "images_per_class": np.bincount(images.labels[result.written], minlength=CLASSES).tolist(),
             "shape": [3, SIZE, SIZE], "bytes": database_bytes(folder, split), "sha256": lmdb_writer.checksum(path)}

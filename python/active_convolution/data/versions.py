@@ -1,11 +1,12 @@
 """What a data set was made with."""
 import platform
 
-import cv2
 import google.protobuf
 import lmdb
 import numpy
 import sklearn
+
+from ..cv import cv2
 
 
 def versions():
