@@ -23,7 +23,9 @@ def load(folder, before="", after=""):
     """Imports active_convolution.cv with the stand-in for OpenCV; (exit status, stdout, stderr)."""
     (folder / "cv2.py").write_text(STAND_IN)
     paths = os.pathsep.join([str(folder), str(ROOT / "python")])
-    code = f"import signal, threading, time\n{before}\nfrom active_convolution.cv import cv2\nprint('went on')\n{after}"
+    # Where the tests run in a shell's background, SIGINT is ignored.
+    start = "import signal, threading, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{start}\n{before}\nfrom active_convolution.cv import cv2\nprint('went on')\n{after}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": paths})
     return done.returncode, done.stdout, done.stderr
