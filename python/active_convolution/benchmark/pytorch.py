@@ -24,7 +24,6 @@ if torch:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # its fastest kernel, not the one that it guesses
 
-
 # The four neighbours of a point: rows below and columns right of the pixel up and left of it.
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -89,8 +88,6 @@ class Dense(Conv2d):
         _, _, x, y = values.parameters
         # The smallest square kernel around the base pixel that holds the neighbours of all positions.
         self.reach = max(math.floor(max(x.max(), y.max())) + 1, -math.floor(min(x.min(), y.min())))
-        # Known here, so that no pass waits for a GPU to tell them.
-        self.columns, self.rows = (np.floor(array).astype(int).ravel() for array in (x, y))
 
     def compute(self):
         return functional.conv2d(self.image, self.kernel(), stride=self.layer.stride, padding=self.reach,
@@ -108,6 +105,11 @@ class Dense(Conv2d):
 
 class PerSynapse(Dense):
     """One interpolation and one 1×1 convolution per synapse: what the authors' code does."""
+
+    def __init__(self, layer, values, where):
+        super().__init__(layer, values, where)
+        # Known here, so that no pass waits for a GPU to tell them.
+        self.columns, self.rows = (np.floor(array).astype(int).ravel() for array in values.parameters[2:])
 
     def compute(self):
         layer, top = self.layer, None

@@ -18,3 +18,8 @@ def layers(solver, net, phase):
     """The LayerParameters that take part in ``phase``, in their order."""
     of_phase = state(solver, net, phase)
     return [layer for layer in net.layer if prototxt.takes_part(layer, phase, of_phase.stage, of_phase.level)]
+
+
+def data_layers(solver, net, phase):
+    """The layers of ``phase`` that read a database."""
+    return [layer for layer in layers(solver, net, phase) if layer.HasField("data_param")]

@@ -7,7 +7,6 @@ from ..errors import UserError
 from ..positions import RUN_FILE
 from . import phases, schedule
 
-
 # Where a solver may also have its networks from; and HDF5, which the other tools do not read.
 _REPLACED = ("train_net", "test_net", "net_param", "train_net_param", "test_net_param", "snapshot_format")
 
@@ -70,7 +69,7 @@ def _set_databases(model, solver, net, folder):
     dataset, pb2 = check_manifest(folder)["dataset"], fork.caffe_pb2()
     if not net.name.startswith(f"{dataset}_"):
         raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
-    train, test = (_data_layers(phases.layers(solver, net, phase)) for phase in (pb2.TRAIN, pb2.TEST))
+    train, test = (phases.data_layers(solver, net, phase) for phase in (pb2.TRAIN, pb2.TEST))
     for layer in train:
         if layer in test:
             raise UserError(f"layer {layer.name} of {model}/train_val.prototxt reads data for training and for testing, "
@@ -78,10 +77,6 @@ def _set_databases(model, solver, net, folder):
     for split, layers in (("train", train), ("test", test)):
         for layer in layers:
             layer.data_param.source = str(database(Path(folder).resolve(), split))
-
-
-def _data_layers(layers):
-    return [layer for layer in layers if layer.HasField("data_param")]
 
 
 def start(run, solver, net, model, variant):

@@ -39,5 +39,5 @@ def warmup_iter(net):
 def images_per_iteration(solver, net):
     """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
     iter_size passes. 0 for a network that reads other data than LMDBs."""
-    train = phases.layers(solver, net, fork.caffe_pb2().TRAIN)
+    train = phases.data_layers(solver, net, fork.caffe_pb2().TRAIN)
     return solver.iter_size * sum(layer.data_param.batch_size for layer in train)

@@ -1,7 +1,6 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
 import contextlib
 import dataclasses
-import glob
 import re
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ def found(prefix):
     """All snapshots under the solver's snapshot_prefix, newest first, whole or not."""
     prefix = Path(prefix)
     snapshots = []
-    for state in prefix.parent.glob(f"{glob.escape(prefix.name)}_iter_*.solverstate"):
+    for state in prefix.parent.glob("*.solverstate"):
         match = re.fullmatch(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate", state.name)
         if match:
             snapshots.append(Snapshot(int(match[1]), state, state.with_suffix(".caffemodel")))

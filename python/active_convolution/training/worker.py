@@ -60,9 +60,8 @@ class Worker:
             return self.caffe.get_solver(str(file))
 
     def _check_data(self):
-        for layer in phases.layers(self.parameter, self.net, fork.caffe_pb2().TRAIN):
-            if layer.HasField("data_param"):
-                check_manifest(Path(layer.data_param.source).parent)
+        for layer in phases.data_layers(self.parameter, self.net, self.caffe.TRAIN):
+            check_manifest(Path(layer.data_param.source).parent)
 
     def begin(self, snapshot=None):
         """Brings all ranks to one state: rank 0's ``snapshot``, or its fresh weights. Returns whether to stop at once."""
