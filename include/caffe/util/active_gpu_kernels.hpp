@@ -1,9 +1,9 @@
-#ifndef CAFFE_UTIL_ACTIVE_KERNELS_HPP_
-#define CAFFE_UTIL_ACTIVE_KERNELS_HPP_
+#ifndef CAFFE_UTIL_ACTIVE_GPU_KERNELS_HPP_
+#define CAFFE_UTIL_ACTIVE_GPU_KERNELS_HPP_
 
 #include <cstddef>
 
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 /**
@@ -103,7 +103,7 @@ struct ActiveSampleKernel {
     const int width = task.chunk.columns(), row = index / width, column = index - row * width;
     const int block = row / task.geometry.synapses(), k = row - block * task.geometry.synapses();
     const ActiveTap<Dtype> tap = task.Tap(k);
-    const ActiveWeights<Dtype> weights(tap);
+    const ActiveBilinear<Dtype> weights(tap);
     const ActiveSite site = task.SiteOf(column, tap);
     for (int c = task.FirstChannel(block); c < task.FirstChannel(block + 1); ++c) {
       const Dtype* channel = bottom + site.image + c * task.geometry.image_size();
@@ -167,7 +167,7 @@ struct ActiveGatherKernel {
     Dtype sums[kActiveChannels] = {};
     for (int k = 0; k < g.synapses(); ++k) {
       const ActiveTap<Dtype> tap = task.Tap(k);
-      const ActiveWeights<Dtype> w(tap);
+      const ActiveBilinear<Dtype> w(tap);
       const int dm = row - g.base_h - tap.y, dn = x - g.base_w - tap.x;
       const int m0 = Reading(dm, g.stride_h, g.out_height), m1 = Reading(dm - 1, g.stride_h, g.out_height);
       const int n0 = Reading(dn, g.stride_w, g.out_width), n1 = Reading(dn - 1, g.stride_w, g.out_width);
@@ -298,4 +298,4 @@ struct ActiveAddKernel {
 
 }  // namespace caffe
 
-#endif  // CAFFE_UTIL_ACTIVE_KERNELS_HPP_
+#endif  // CAFFE_UTIL_ACTIVE_GPU_KERNELS_HPP_

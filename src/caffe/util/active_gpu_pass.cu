@@ -1,6 +1,6 @@
 #include "caffe/common.hpp"
-#include "caffe/util/active_chunked.hpp"
 #include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_gpu_pass.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
@@ -43,23 +43,23 @@ struct CudaDevice {
 
 template <typename Dtype>
 void active_convolution_forward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                                    const Dtype* bottom, Dtype* top, ActiveChunkWorkspace<Dtype>* workspace) {
-  ActiveChunkedPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Forward(top);
+                                    const Dtype* bottom, Dtype* top, ActiveGpuWorkspace<Dtype>* workspace) {
+  ActiveGpuPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Forward(top);
 }
 
 template <typename Dtype>
 void active_convolution_backward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                                      const Dtype* bottom, const Dtype* top_diff,
-                                     const ActiveGradients<Dtype>& gradients, ActiveChunkWorkspace<Dtype>* workspace) {
-  ActiveChunkedPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Backward(top_diff, gradients);
+                                     const ActiveGradients<Dtype>& gradients, ActiveGpuWorkspace<Dtype>* workspace) {
+  ActiveGpuPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Backward(top_diff, gradients);
 }
 
 #define INSTANTIATE(Dtype) \
   template void active_convolution_forward_gpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
-                                                      const Dtype*, Dtype*, ActiveChunkWorkspace<Dtype>*); \
+                                                      const Dtype*, Dtype*, ActiveGpuWorkspace<Dtype>*); \
   template void active_convolution_backward_gpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
                                                        const Dtype*, const Dtype*, const ActiveGradients<Dtype>&, \
-                                                       ActiveChunkWorkspace<Dtype>*)
+                                                       ActiveGpuWorkspace<Dtype>*)
 
 INSTANTIATE(float);
 INSTANTIATE(double);

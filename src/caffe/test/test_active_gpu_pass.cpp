@@ -7,7 +7,7 @@
 #include "gtest/gtest.h"
 
 #include "caffe/test/active_random_test.hpp"
-#include "caffe/util/active_chunked.hpp"
+#include "caffe/util/active_gpu_pass.hpp"
 #include "caffe/util/math_functions.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
@@ -50,7 +50,7 @@ struct HostDevice {
 /// The GPU's whole passes, chunks and all, against the CPU's, over random layers, batches and chunks: on the host, and
 /// where there is a GPU on that, too.
 template <typename Dtype>
-class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
+class ActiveGpuPassTest : public ActiveRandomTest<Dtype> {
  protected:
   enum { kTop, kWeight, kBias, kX, kY, kBottom, kResults };
   typedef std::vector<Dtype> Vector;
@@ -114,7 +114,7 @@ class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
 
   Results ByCpu() const {
     Results results = before_;
-    ActiveWorkspace<Dtype> workspace;
+    ActiveCpuWorkspace<Dtype> workspace;
     active_convolution_forward_cpu(g_, num_, Parameters(), bottom_.data(), results[kTop].data(), &workspace);
     active_convolution_backward_cpu(g_, num_, Parameters(), bottom_.data(), top_diff_.data(), Gradients(&results),
                                     &workspace);
@@ -122,10 +122,10 @@ class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
   }
 
   template <typename Device>
-  Results ByKernels(ActiveChunkWorkspace<Dtype>* workspace) const {
+  Results ByKernels(ActiveGpuWorkspace<Dtype>* workspace) const {
     Results results = before_;
     const ActiveParameters<Dtype> parameters = Parameters();
-    ActiveChunkedPass<Device, Dtype> pass(g_, num_, parameters, bottom_.data(), workspace);
+    ActiveGpuPass<Device, Dtype> pass(g_, num_, parameters, bottom_.data(), workspace);
     pass.Forward(results[kTop].data());
     pass.Backward(top_diff_.data(), Gradients(&results));
     return results;
@@ -152,7 +152,7 @@ class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
 
   Results ByGpu(size_t limit) const {
     const Blobs given = OnGpu({weight_, bias_, x_, y_, bottom_, top_diff_}), made = OnGpu(before_);
-    ActiveChunkWorkspace<Dtype> workspace;
+    ActiveGpuWorkspace<Dtype> workspace;
     workspace.limit = limit;
     const int one_column = g_.group_channels() * g_.synapses() + g_.num_output;
     Spoil(limit / sizeof(Dtype) + one_column, &workspace.columns);
@@ -179,7 +179,7 @@ class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
   }
 
   void ExpectKernelsLikeCpu(const std::string& what) {
-    ActiveChunkWorkspace<Dtype> workspace;
+    ActiveGpuWorkspace<Dtype> workspace;
     workspace.limit = RandomLimit();
     const Results expected = ByCpu();
     ExpectNear(expected, ByKernels<HostDevice<false> >(&workspace), what);
@@ -214,16 +214,16 @@ class ActiveKernelsTest : public ActiveRandomTest<Dtype> {
   bool wanted_[kResults];
 };
 
-TYPED_TEST_CASE(ActiveKernelsTest, TestDtypes);
+TYPED_TEST_CASE(ActiveGpuPassTest, TestDtypes);
 
-TYPED_TEST(ActiveKernelsTest, TestLikeCpu) {
+TYPED_TEST(ActiveGpuPassTest, TestLikeCpu) {
   for (int round = 0; round < 300; ++round) {
     this->MakeRandomCase();
     this->ExpectKernelsLikeCpu("round " + std::to_string(round));
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestPositionsFarApartInALargeImage) {
+TYPED_TEST(ActiveGpuPassTest, TestPositionsFarApartInALargeImage) {
   // So far that the CPU gives each synapse a frame of its own.
   this->MakeRandomCase();
   this->g_.height = this->g_.out_height = 90;
@@ -239,7 +239,7 @@ TYPED_TEST(ActiveKernelsTest, TestPositionsFarApartInALargeImage) {
   this->ExpectKernelsLikeCpu("far apart");
 }
 
-TYPED_TEST(ActiveKernelsTest, TestOnlyWhatIsWanted) {
+TYPED_TEST(ActiveGpuPassTest, TestOnlyWhatIsWanted) {
   for (int round = 0; round < 100; ++round) {
     this->MakeRandomCase();
     for (int i = 0; i < this->kResults; ++i) { this->wanted_[i] = this->Random(0, 1); }
@@ -248,14 +248,14 @@ TYPED_TEST(ActiveKernelsTest, TestOnlyWhatIsWanted) {
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestEmptyBatch) {
+TYPED_TEST(ActiveGpuPassTest, TestEmptyBatch) {
   this->MakeRandomCase();
   this->num_ = 0;
   this->MakeData();
   this->ExpectKernelsLikeCpu("empty batch");
 }
 
-TYPED_TEST(ActiveKernelsTest, TestPositionsThatAreNoNumbers) {
+TYPED_TEST(ActiveGpuPassTest, TestPositionsThatAreNoNumbers) {
   const TypeParam infinity = std::numeric_limits<TypeParam>::infinity();
   const TypeParam values[] = {infinity, -infinity, std::numeric_limits<TypeParam>::quiet_NaN(), TypeParam(1e30)};
   for (int round = 0; round < 100; ++round) {
@@ -266,7 +266,7 @@ TYPED_TEST(ActiveKernelsTest, TestPositionsThatAreNoNumbers) {
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestInfinityDoesNotSpreadOnTheLattice) {
+TYPED_TEST(ActiveGpuPassTest, TestInfinityDoesNotSpreadOnTheLattice) {
   // A pixel that a synapse reads with weight 0 is not read: 0 times infinity is no number.
   for (int round = 0; round < 100; ++round) {
     this->MakeRandomCase();
@@ -276,7 +276,7 @@ TYPED_TEST(ActiveKernelsTest, TestInfinityDoesNotSpreadOnTheLattice) {
     }
     this->bottom_[this->Random(0, this->bottom_.size() - 1)] = std::numeric_limits<TypeParam>::infinity();
     this->top_diff_[this->Random(0, this->top_diff_.size() - 1)] = std::numeric_limits<TypeParam>::infinity();
-    ActiveChunkWorkspace<TypeParam> workspace;
+    ActiveGpuWorkspace<TypeParam> workspace;
     workspace.limit = this->RandomLimit();
     const auto expected = this->ByCpu(), found = this->template ByKernels<HostDevice<false> >(&workspace);
     const int results[] = {this->kTop, this->kBottom};
@@ -288,11 +288,11 @@ TYPED_TEST(ActiveKernelsTest, TestInfinityDoesNotSpreadOnTheLattice) {
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestOrderOfIndicesDoesNotShow) {
+TYPED_TEST(ActiveGpuPassTest, TestOrderOfIndicesDoesNotShow) {
   // What one index writes no other reads or writes: the same bits in any order, and so with threads.
   for (int round = 0; round < 100; ++round) {
     this->MakeRandomCase();
-    ActiveChunkWorkspace<TypeParam> workspace;
+    ActiveGpuWorkspace<TypeParam> workspace;
     workspace.limit = this->RandomLimit();
     const auto upwards = this->template ByKernels<HostDevice<false> >(&workspace);
     const auto downwards = this->template ByKernels<HostDevice<true> >(&workspace);
@@ -303,10 +303,10 @@ TYPED_TEST(ActiveKernelsTest, TestOrderOfIndicesDoesNotShow) {
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestWorkspaceKeepsItsLimit) {
+TYPED_TEST(ActiveGpuPassTest, TestWorkspaceKeepsItsLimit) {
   for (int round = 0; round < 100; ++round) {
     this->MakeRandomCase();
-    ActiveChunkWorkspace<TypeParam> workspace;
+    ActiveGpuWorkspace<TypeParam> workspace;
     workspace.limit = this->RandomLimit();
     this->template ByKernels<HostDevice<false> >(&workspace);
     const int one_column = this->g_.group_channels() * this->g_.synapses() + this->g_.num_output;
@@ -315,13 +315,13 @@ TYPED_TEST(ActiveKernelsTest, TestWorkspaceKeepsItsLimit) {
   }
 }
 
-TYPED_TEST(ActiveKernelsTest, TestLaunchesDoNotGrowWithTheBatch) {
+TYPED_TEST(ActiveGpuPassTest, TestLaunchesDoNotGrowWithTheBatch) {
   this->MakeRandomCase();
   int counts[2];
   for (int i = 0; i < 2; ++i) {
     this->num_ = i ? 40 : 1;
     this->MakeData();
-    ActiveChunkWorkspace<TypeParam> workspace;
+    ActiveGpuWorkspace<TypeParam> workspace;
     launches = 0;
     this->template ByKernels<HostDevice<false> >(&workspace);
     counts[i] = launches;

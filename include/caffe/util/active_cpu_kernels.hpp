@@ -1,10 +1,10 @@
-#ifndef CAFFE_UTIL_ACTIVE_BLOCK_HPP_
-#define CAFFE_UTIL_ACTIVE_BLOCK_HPP_
+#ifndef CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_
+#define CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_
 
 #include <cstddef>
 #include <vector>
 
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 /**
@@ -102,7 +102,7 @@ struct ActiveSpread {
  * vector more than they say at the end of each row, and for `rows - 1` rows more at their end.
  */
 template <typename Dtype>
-struct ActiveBlockKernels {
+struct ActiveCpuKernels {
   const char* name;
   int lanes;  // elements of a vector
   int rows;   // of a product, computed at once
@@ -123,8 +123,8 @@ struct ActiveBlockKernels {
 
 /// Those that this machine can run, the fastest first. The last one needs nothing beyond the compiler's target.
 template <typename Dtype>
-const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels();
+const std::vector<ActiveCpuKernels<Dtype> >& AllActiveCpuKernels();
 
 }  // namespace caffe
 
-#endif  // CAFFE_UTIL_ACTIVE_BLOCK_HPP_
+#endif  // CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_

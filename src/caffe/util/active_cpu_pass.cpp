@@ -7,9 +7,9 @@
 #include <cstring>
 #include <vector>
 
-#include "caffe/util/active_block.hpp"
 #include "caffe/util/active_convolution.hpp"
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_geometry.hpp"
 
 namespace caffe {
 
@@ -58,10 +58,10 @@ const int kParts = 16;
 /// Forward and backward pass, segment by segment. All cuts but the forward pass's chunks, which do not show in the
 /// result, depend on the layer and the batch alone.
 template <typename Dtype>
-class ActiveBlockPass {
+class ActiveCpuPass {
  public:
-  ActiveBlockPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                  const Dtype* bottom, ActiveWorkspace<Dtype>* workspace)
+  ActiveCpuPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                const Dtype* bottom, ActiveCpuWorkspace<Dtype>* workspace)
       : g_(geometry), num_(num), synapses_(geometry.synapses()), parameters_(parameters), bottom_(bottom),
         workspace_(workspace), kernels_(*workspace->kernels) {
     workspace_->taps = ActiveFrameTaps(g_, parameters.x, parameters.y, g_.position_group * synapses_);
@@ -221,7 +221,7 @@ class ActiveBlockPass {
     return static_cast<size_t>(block) * segment_.outputs * PackedColumns(block_ * synapses_);
   }
 
-  typedef typename ActiveWorkspace<Dtype>::PerThread Thread;
+  typedef typename ActiveCpuWorkspace<Dtype>::PerThread Thread;
 
   /// Columns and outputs of a chunk, with rows to spare for the last block of a product.
   Dtype* Columns(const ActiveChunk& chunk, Thread* thread) const {
@@ -442,8 +442,8 @@ class ActiveBlockPass {
   const int num_, synapses_;
   const ActiveParameters<Dtype>& parameters_;
   const Dtype* bottom_;
-  ActiveWorkspace<Dtype>* workspace_;
-  const ActiveBlockKernels<Dtype>& kernels_;
+  ActiveCpuWorkspace<Dtype>* workspace_;
+  const ActiveCpuKernels<Dtype>& kernels_;
   ActiveSegment segment_;           // the one at work, and how it is cut:
   int block_, blocks_;              // channels of a block; the last one may be smaller
   int chunk_columns_;               // pixels of a chunk, at most
@@ -468,7 +468,7 @@ void BackwardBias(const ActiveGeometry& g, int num, const Dtype* top_diff, Dtype
 }  // namespace
 
 template <typename Dtype>
-size_t ActiveWorkspace<Dtype>::bytes() const {
+size_t ActiveCpuWorkspace<Dtype>::bytes() const {
   size_t total = taps.size() * sizeof(ActiveTap<Dtype>) + (weight.size() + weight_sums.size()) * sizeof(Dtype) +
                  position_sums.size() * sizeof(double);
   for (const PerThread& thread : threads) {
@@ -480,27 +480,27 @@ size_t ActiveWorkspace<Dtype>::bytes() const {
 
 template <typename Dtype>
 void active_convolution_forward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                                    const Dtype* bottom, Dtype* top, ActiveWorkspace<Dtype>* workspace) {
+                                    const Dtype* bottom, Dtype* top, ActiveCpuWorkspace<Dtype>* workspace) {
   if (num == 0) { return; }
-  ActiveBlockPass<Dtype>(geometry, num, parameters, bottom, workspace).Forward(top);
+  ActiveCpuPass<Dtype>(geometry, num, parameters, bottom, workspace).Forward(top);
 }
 
 template <typename Dtype>
 void active_convolution_backward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                                      const Dtype* bottom, const Dtype* top_diff,
-                                     const ActiveGradients<Dtype>& gradients, ActiveWorkspace<Dtype>* workspace) {
+                                     const ActiveGradients<Dtype>& gradients, ActiveCpuWorkspace<Dtype>* workspace) {
   if (gradients.bias) { BackwardBias(geometry, num, top_diff, gradients.bias); }
   if (num == 0 || (!gradients.weight && !gradients.x && !gradients.bottom)) { return; }
-  ActiveBlockPass<Dtype>(geometry, num, parameters, bottom, workspace).Backward(top_diff, gradients);
+  ActiveCpuPass<Dtype>(geometry, num, parameters, bottom, workspace).Backward(top_diff, gradients);
 }
 
 #define INSTANTIATE(Dtype) \
-  template struct ActiveWorkspace<Dtype>; \
+  template struct ActiveCpuWorkspace<Dtype>; \
   template void active_convolution_forward_cpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
-                                                      const Dtype*, Dtype*, ActiveWorkspace<Dtype>*); \
+                                                      const Dtype*, Dtype*, ActiveCpuWorkspace<Dtype>*); \
   template void active_convolution_backward_cpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
                                                        const Dtype*, const Dtype*, const ActiveGradients<Dtype>&, \
-                                                       ActiveWorkspace<Dtype>*)
+                                                       ActiveCpuWorkspace<Dtype>*)
 
 INSTANTIATE(float);
 INSTANTIATE(double);

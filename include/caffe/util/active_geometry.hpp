@@ -1,5 +1,5 @@
-#ifndef CAFFE_UTIL_ACTIVE_PARTITION_HPP_
-#define CAFFE_UTIL_ACTIVE_PARTITION_HPP_
+#ifndef CAFFE_UTIL_ACTIVE_GEOMETRY_HPP_
+#define CAFFE_UTIL_ACTIVE_GEOMETRY_HPP_
 
 #include <algorithm>
 #include <vector>
@@ -7,10 +7,26 @@
 #include "caffe/util/active_sampling.hpp"
 
 /**
- * How the work of an active convolution is cut: the outputs into segments, on CPU and GPU alike, and the batch into
- * chunks on the GPU. (The CPU cuts images into tiles that fit its caches; see active_convolution.cpp.)
+ * The shape of an active convolution, and how its work is cut, on CPU and GPU alike: the outputs into segments, the pixels
+ * of a batch into chunks. Each pass chooses how large its chunks are.
  */
 namespace caffe {
+
+/// The shape of an active convolution over one image; pixels throughout, x = horizontal.
+struct ActiveGeometry {
+  int channels, height, width;            // the input image
+  int num_output, out_height, out_width;  // the output image
+  int kernel_h, kernel_w;                 // K = kernel_h * kernel_w synapses, in row-major order
+  int stride_h, stride_w;
+  int base_h, base_w;                     // the base pixel of output pixel (0, 0), in the input
+  int group;                              // sets of channels: outputs of one set read the inputs of the same set
+  int position_group;                     // sets of positions, each for num_output / position_group outputs
+
+  ACTIVE_HOST_DEVICE int synapses() const { return kernel_h * kernel_w; }
+  ACTIVE_HOST_DEVICE int image_size() const { return height * width; }
+  ACTIVE_HOST_DEVICE int out_size() const { return out_height * out_width; }
+  ACTIVE_HOST_DEVICE int group_channels() const { return channels / group; }
+};
 
 ACTIVE_HOST_DEVICE inline int CeilDivide(int a, int b) { return a / b + (a % b != 0); }
 
@@ -63,4 +79,4 @@ inline std::vector<ActiveChunk> ActiveChunks(const ActiveGeometry& g, int num, i
 
 }  // namespace caffe
 
-#endif  // CAFFE_UTIL_ACTIVE_PARTITION_HPP_
+#endif  // CAFFE_UTIL_ACTIVE_GEOMETRY_HPP_

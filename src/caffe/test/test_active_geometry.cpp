@@ -2,7 +2,7 @@
 
 #include "gtest/gtest.h"
 
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_geometry.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
@@ -27,7 +27,7 @@ ActiveGeometry Pixels(int out_height, int out_width) {
 
 }  // namespace
 
-TEST(ActivePartitionTest, TestSegmentsReadOneGroupAtOneSet) {
+TEST(ActiveGeometryTest, TestSegmentsReadOneGroupAtOneSet) {
   const std::vector<ActiveSegment> segments = ActiveSegments(Outputs(12, 2, 3));
   const int expected[][4] = {{0, 0, 0, 4}, {0, 1, 4, 2}, {1, 1, 6, 2}, {1, 2, 8, 4}};
   ASSERT_EQ(4, segments.size());
@@ -39,11 +39,11 @@ TEST(ActivePartitionTest, TestSegmentsReadOneGroupAtOneSet) {
   }
 }
 
-TEST(ActivePartitionTest, TestOneSegmentWhereNothingIsGrouped) {
+TEST(ActiveGeometryTest, TestOneSegmentWhereNothingIsGrouped) {
   EXPECT_EQ(1, ActiveSegments(Outputs(96, 1, 1)).size());
 }
 
-TEST(ActivePartitionTest, TestChunksCoverTheBatchOnceWithinTheLimit) {
+TEST(ActiveGeometryTest, TestChunksCoverTheBatchOnceWithinTheLimit) {
   for (int num = 1; num <= 5; ++num) {
     for (int height = 1; height <= 4; ++height) {
       for (int width = 1; width <= 5; ++width) {
@@ -64,7 +64,7 @@ TEST(ActivePartitionTest, TestChunksCoverTheBatchOnceWithinTheLimit) {
   }
 }
 
-TEST(ActivePartitionTest, TestChunksAreEvenAndTheFirstIsNotSmaller) {
+TEST(ActiveGeometryTest, TestChunksAreEvenAndTheFirstIsNotSmaller) {
   const std::vector<ActiveChunk> images = ActiveChunks(Pixels(4, 4), 10, 9 * 16);
   ASSERT_EQ(2, images.size());
   EXPECT_EQ(5, images[0].images);

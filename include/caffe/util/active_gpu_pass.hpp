@@ -1,13 +1,13 @@
-#ifndef CAFFE_UTIL_ACTIVE_CHUNKED_HPP_
-#define CAFFE_UTIL_ACTIVE_CHUNKED_HPP_
+#ifndef CAFFE_UTIL_ACTIVE_GPU_PASS_HPP_
+#define CAFFE_UTIL_ACTIVE_GPU_PASS_HPP_
 
 #include <algorithm>
 #include <vector>
 
 #include "caffe/blob.hpp"
 #include "caffe/util/active_convolution.hpp"
-#include "caffe/util/active_kernels.hpp"
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_geometry.hpp"
+#include "caffe/util/active_gpu_kernels.hpp"
 #include "caffe/util/mkl_alternate.hpp"
 
 namespace caffe {
@@ -23,11 +23,11 @@ namespace caffe {
  * Each chunk takes the same few launches and products, whose size is bounded by the workspace, not by the batch.
  */
 template <typename Device, typename Dtype>
-class ActiveChunkedPass {
+class ActiveGpuPass {
  public:
   /// All pointers are the device's. What is referred to must outlive the pass.
-  ActiveChunkedPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                    const Dtype* bottom, ActiveChunkWorkspace<Dtype>* workspace)
+  ActiveGpuPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                const Dtype* bottom, ActiveGpuWorkspace<Dtype>* workspace)
       : g_(geometry), num_(num), rows_(geometry.group_channels() * geometry.synapses()), parameters_(parameters),
         bottom_(bottom), workspace_(workspace) {}
 
@@ -150,11 +150,11 @@ class ActiveChunkedPass {
   const int rows_;  // of the columns: the channels of a group x K
   const ActiveParameters<Dtype>& parameters_;
   const Dtype* bottom_;
-  ActiveChunkWorkspace<Dtype>* workspace_;
+  ActiveGpuWorkspace<Dtype>* workspace_;
   Dtype* columns_;  // rows x columns of a chunk
   Dtype* packed_;   // outputs of a segment x columns of a chunk
 };
 
 }  // namespace caffe
 
-#endif  // CAFFE_UTIL_ACTIVE_CHUNKED_HPP_
+#endif  // CAFFE_UTIL_ACTIVE_GPU_PASS_HPP_

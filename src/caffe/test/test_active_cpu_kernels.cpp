@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "caffe/test/active_random_test.hpp"
-#include "caffe/util/active_block.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
@@ -14,12 +14,12 @@ namespace caffe {
 
 /// Every instruction set that this machine has, on random shapes, against one formula per element in double.
 template <typename Dtype>
-class ActiveBlockTest : public ActiveRandomTest<Dtype> {
+class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
  protected:
   typedef std::vector<Dtype> Vector;
 
   /// A layer, a chunk of its output pixels, a block of its channels, and the frame that these see.
-  void MakeRandomCase(const ActiveBlockKernels<Dtype>& kernels) {
+  void MakeRandomCase(const ActiveCpuKernels<Dtype>& kernels) {
     g_ = this->RandomGeometry(9, 30);
     g_.base_w = this->Random(-20, 20);
     g_.channels = this->Random(1, this->Random(0, 2) ? 5 : 20);
@@ -43,7 +43,7 @@ class ActiveBlockTest : public ActiveRandomTest<Dtype> {
   int Terms() const { return g_.synapses() * channels_; }
 
   /// The frame of all synapses, or of one.
-  ActiveFrame<Dtype> Frame(const ActiveBlockKernels<Dtype>& kernels, int synapse, int synapses) const {
+  ActiveFrame<Dtype> Frame(const ActiveCpuKernels<Dtype>& kernels, int synapse, int synapses) const {
     return ActiveFrame<Dtype>(g_, &taps_[0], chunk_, synapse, synapses, channel_, channels_, kernels.lanes);
   }
 
@@ -83,7 +83,7 @@ class ActiveBlockTest : public ActiveRandomTest<Dtype> {
   }
 
   /// The columns of the case, synapse by synapse where `one_by_one`.
-  Vector Sample(const ActiveBlockKernels<Dtype>& kernels, bool one_by_one) const {
+  Vector Sample(const ActiveCpuKernels<Dtype>& kernels, bool one_by_one) const {
     Vector columns(chunk_.columns() * pixel_size_, 7);
     const int synapses = one_by_one ? 1 : g_.synapses();
     for (int k = 0; k < g_.synapses(); k += synapses) {
@@ -101,14 +101,14 @@ class ActiveBlockTest : public ActiveRandomTest<Dtype> {
   std::vector<ActiveTap<Dtype> > taps_;
 };
 
-TYPED_TEST_CASE(ActiveBlockTest, TestDtypes);
+TYPED_TEST_CASE(ActiveCpuKernelsTest, TestDtypes);
 
-TYPED_TEST(ActiveBlockTest, TestThereIsAPlainVersion) {
-  EXPECT_EQ(16 / sizeof(TypeParam), AllActiveBlockKernels<TypeParam>().back().lanes);
+TYPED_TEST(ActiveCpuKernelsTest, TestThereIsAPlainVersion) {
+  EXPECT_EQ(16 / sizeof(TypeParam), AllActiveCpuKernels<TypeParam>().back().lanes);
 }
 
-TYPED_TEST(ActiveBlockTest, TestSampleAgainstTents) {
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+TYPED_TEST(ActiveCpuKernelsTest, TestSampleAgainstTents) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     for (int round = 0; round < 150; ++round) {
       this->MakeRandomCase(kernels);
       const auto columns = this->Sample(kernels, round % 2);
@@ -121,8 +121,8 @@ TYPED_TEST(ActiveBlockTest, TestSampleAgainstTents) {
   }
 }
 
-TYPED_TEST(ActiveBlockTest, TestSpreadIsTheAdjointOfSample) {
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+TYPED_TEST(ActiveCpuKernelsTest, TestSpreadIsTheAdjointOfSample) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     for (int round = 0; round < 150; ++round) {
       this->MakeRandomCase(kernels);
       const auto columns = this->Sample(kernels, false), diff = this->RandomVector(columns.size());
@@ -141,9 +141,9 @@ TYPED_TEST(ActiveBlockTest, TestSpreadIsTheAdjointOfSample) {
   }
 }
 
-TYPED_TEST(ActiveBlockTest, TestSlopeIsTheDifferenceOfSamples) {
+TYPED_TEST(ActiveCpuKernelsTest, TestSlopeIsTheDifferenceOfSamples) {
   const double step = 1e-4;  // samples are linear between lattice points: any step inside the cell gives the slope
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     for (int round = 0; round < 50; ++round) {
       this->MakeRandomCase(kernels);
       const int synapses = this->g_.synapses();
@@ -173,8 +173,8 @@ TYPED_TEST(ActiveBlockTest, TestSlopeIsTheDifferenceOfSamples) {
   }
 }
 
-TYPED_TEST(ActiveBlockTest, TestFarPositionsNeedNoLargeFrame) {
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+TYPED_TEST(ActiveCpuKernelsTest, TestFarPositionsNeedNoLargeFrame) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     this->MakeRandomCase(kernels);
     const TypeParam far[] = {TypeParam(1e30), -std::numeric_limits<TypeParam>::infinity(), TypeParam(1 << 20)};
     for (int i = 0; i < 3; ++i) {
@@ -189,8 +189,8 @@ TYPED_TEST(ActiveBlockTest, TestFarPositionsNeedNoLargeFrame) {
   }
 }
 
-TYPED_TEST(ActiveBlockTest, TestProducts) {
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+TYPED_TEST(ActiveCpuKernelsTest, TestProducts) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     for (int round = 0; round < 60; ++round) {
       const int rows = this->Random(1, 20), columns = this->Random(1, 70), depth = this->Random(0, 20);
       const int strip = ActiveStrip(columns, kernels.lanes), all_rows = CeilDivide(rows, kernels.rows) * kernels.rows;
@@ -218,8 +218,8 @@ TYPED_TEST(ActiveBlockTest, TestProducts) {
   }
 }
 
-TYPED_TEST(ActiveBlockTest, TestPlanesToVectorsAndBack) {
-  for (const auto& kernels : AllActiveBlockKernels<TypeParam>()) {
+TYPED_TEST(ActiveCpuKernelsTest, TestPlanesToVectorsAndBack) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
     for (int round = 0; round < 60; ++round) {
       const int count = this->Random(1, 40), pixels = this->Random(1, 40), row_pixels = this->Random(1, pixels);
       const int lanes = CeilDivide(count, kernels.lanes) * kernels.lanes;

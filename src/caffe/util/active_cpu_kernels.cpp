@@ -3,7 +3,7 @@
 
 #include "caffe/util/active_vector.hpp"  // before what it uses
 
-#include "caffe/util/active_block.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
 
 namespace caffe {
 
@@ -230,7 +230,7 @@ struct Kernels {
 
   /// columns = the input between four neighbours. With kUnit, stride 1, right ones are the next pixel's left ones.
   template <bool kUnit>
-  static ACTIVE_INLINE void SampleRun(const Run& run, const ActiveWeights<Dtype>& w, const Dtype* data,
+  static ACTIVE_INLINE void SampleRun(const Run& run, const ActiveBilinear<Dtype>& w, const Dtype* data,
                                       size_t pixel_size, Dtype* columns) {
     const Dtype* above = data + run.above;
     const Dtype* below = data + run.below;
@@ -257,7 +257,7 @@ struct Kernels {
     ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
       for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
         const ActiveTap<Dtype> tap = f.taps[k];
-        const ActiveWeights<Dtype> w(tap);
+        const ActiveBilinear<Dtype> w(tap);
         const Run run(f, tap, row);
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
           Dtype* to = columns + run.pixel * pixel_size + k * f.channels + lane;
@@ -305,7 +305,7 @@ struct Kernels {
   /// Gives the gradient of the columns to the four neighbours. With kUnit a pixel's right neighbours get what the next
   /// pixel gives them as its left ones in the same addition.
   template <bool kUnit>
-  static ACTIVE_INLINE void ScatterRun(const Run& run, const ActiveWeights<Dtype>& w, const ActiveSpread<Dtype>& s,
+  static ACTIVE_INLINE void ScatterRun(const Run& run, const ActiveBilinear<Dtype>& w, const ActiveSpread<Dtype>& s,
                                        const Dtype* diff, int lane) {
     Dtype* above = s.frame_diff + run.above + lane;
     Dtype* below = s.frame_diff + run.below + lane;
@@ -341,7 +341,7 @@ struct Kernels {
   static ACTIVE_INLINE void Spread(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s) {
     for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
       const ActiveTap<Dtype> tap = f.taps[k];
-      const ActiveWeights<Dtype> w(tap);
+      const ActiveBilinear<Dtype> w(tap);
       const bool unit = f.geometry->stride_w == 1;
       Slopes slopes[2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
       ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
@@ -394,8 +394,8 @@ struct Kernels {
       K::Sample(f, data, pixel_size, columns); \
     } \
     target static void Spread(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s) { K::Spread(f, s); } \
-    static ActiveBlockKernels<Dtype> Table() { \
-      const ActiveBlockKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, Load, Store, Add, Sample, Spread}; \
+    static ActiveCpuKernels<Dtype> Table() { \
+      const ActiveCpuKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, Load, Store, Add, Sample, Spread}; \
       return table; \
     } \
   }
@@ -409,8 +409,8 @@ ACTIVE_KERNELS(Avx2, __attribute__((target("arch=x86-64-v3"))), 32, 4);
 ACTIVE_KERNELS(Plain, , 16, 4);
 
 template <typename Dtype>
-std::vector<ActiveBlockKernels<Dtype> > FindKernels() {
-  std::vector<ActiveBlockKernels<Dtype> > found;
+std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
+  std::vector<ActiveCpuKernels<Dtype> > found;
 #if defined(__x86_64__) && defined(__GNUC__)
   if (__builtin_cpu_supports("x86-64-v4")) { found.push_back(Avx512<Dtype>::Table()); }
   if (__builtin_cpu_supports("x86-64-v3")) { found.push_back(Avx2<Dtype>::Table()); }
@@ -422,8 +422,8 @@ std::vector<ActiveBlockKernels<Dtype> > FindKernels() {
 }  // namespace
 
 template <typename Dtype>
-const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels() {
-  static const std::vector<ActiveBlockKernels<Dtype> > kernels = FindKernels<Dtype>();
+const std::vector<ActiveCpuKernels<Dtype> >& AllActiveCpuKernels() {
+  static const std::vector<ActiveCpuKernels<Dtype> > kernels = FindKernels<Dtype>();
   return kernels;
 }
 
@@ -431,7 +431,7 @@ const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels() {
   template struct ActiveFrame<Dtype>; \
   template std::vector<ActiveTap<Dtype> > ActiveFrameTaps<Dtype>(const ActiveGeometry&, const Dtype*, const Dtype*, \
                                                                  int); \
-  template const std::vector<ActiveBlockKernels<Dtype> >& AllActiveBlockKernels<Dtype>()
+  template const std::vector<ActiveCpuKernels<Dtype> >& AllActiveCpuKernels<Dtype>()
 
 INSTANTIATE(float);
 INSTANTIATE(double);
