@@ -1,10 +1,10 @@
 """Which processes train: one, one per GPU, or those that mpirun has started."""
 import multiprocessing
 
-from .. import fork
 from ..errors import UserError
+from ..pycaffe import locate
+from ..pycaffe.process import INTERRUPTED, Process, check_gpu, guarded
 from . import ranks
-from .guard import INTERRUPTED, Process, check_gpu, guarded
 
 
 def follows():
@@ -18,7 +18,7 @@ def check(gpus):
         check_gpu(gpu)
     if len(set(gpus)) < len(gpus):
         raise UserError(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
-    if _over_nccl(gpus) and not fork.caffe().has_nccl():
+    if _over_nccl(gpus) and not locate.caffe().has_nccl():
         raise UserError("this build of Caffe has no NCCL, over which several GPUs train: build it with "
                         "./scripts/build.sh --gpu --nccl, start a process per GPU with mpirun, or name one GPU")
 
