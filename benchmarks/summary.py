@@ -1,6 +1,8 @@
 """Rows, sums and tables of what was timed."""
 import dataclasses
 
+from active_convolution.columns import aligned
+
 from . import contestants
 
 
@@ -46,26 +48,29 @@ def table(title, rows, limits):
     limit that ours reaches, our times relative to the others', and the peak of memory beside the blobs."""
     names = list(rows[0].times)
     total = sums(rows, limits)[rows[0].set, rows[0].batch]
-    width = max(16, *(len(name) + 2 for name in names))
-    yield f"{title}, batch {rows[0].batch}"
+    lines = []
     for which in contestants.PASSES:
-        yield f"  {which:22}" + "".join(f"{name:>{width}}" for name in names) + f"{'limit':>9}{'of limit':>10}"
+        lines.append([which, *names, "limit", "of limit"])
         for row in rows:
             times = (row.times[name][which] for name in names)
-            cells = (f"{time.median:.3g} ± {50 * time.spread:.0f} %" for time in times)
-            yield _line(row.layer, cells, width, row.limit(which, limits), row.times[contestants.ACTIVE][which].median)
-        cells = (f"{total[name][which]:.4g}" for name in names)
-        yield _line("sum, ms", cells, width, total["limit"][which], total[contestants.ACTIVE][which])
+            cells = [f"{time.median:.3g} ± {50 * time.spread:.0f} %" for time in times]
+            ours = row.times[contestants.ACTIVE][which].median
+            lines.append([row.layer, *cells, *_of_limit(row.limit(which, limits), ours)])
+        cells = [f"{total[name][which]:.4g}" for name in names]
+        lines.append(["sum, ms", *cells, *_of_limit(total["limit"][which], total[contestants.ACTIVE][which])])
     for which in (*contestants.PASSES, "both"):
-        cells = (f"{total[contestants.ACTIVE][which] / total[name][which]:.2f}" for name in names)
-        yield f"  {'ours relative, ' + which:22}" + "".join(f"{cell:>{width}}" for cell in cells)
+        cells = [f"{total[contestants.ACTIVE][which] / total[name][which]:.2f}" for name in names]
+        lines.append([f"ours relative, {which}", *cells, "", ""])
     if all(times["memory"] is not None for row in rows for times in row.times.values()):
-        cells = (f"{max(row.times[name]['memory'] for row in rows):.1f}" for name in names)
-        yield f"  {'peak workspace, MiB':22}" + "".join(f"{cell:>{width}}" for cell in cells)
+        cells = [f"{max(row.times[name]['memory'] for row in rows):.1f}" for name in names]
+        lines.append(["peak workspace, MiB", *cells, "", ""])
+    yield f"{title}, batch {rows[0].batch}"
+    for line in aligned(lines, right=True):
+        yield "  " + "  ".join(line).rstrip()
 
 
-def _line(title, cells, width, limit, ours):
-    return f"  {title:22}" + "".join(f"{cell:>{width}}" for cell in cells) + f"{limit:9.3g}{100 * limit / ours:8.0f} %"
+def _of_limit(limit, ours):
+    return f"{limit:.3g}", f"{100 * limit / ours:.0f} %"
 
 
 def as_json(rows, limits, settings, bars):

@@ -2,10 +2,10 @@
 //
 //   run_layer {float|double} [GPU] < requests > answers
 //
-// Both streams are NetParameter messages, each behind its length, a uint32 of this machine. A request holds three layers: the one to run, with its
-// parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with one blob for each top,
-// whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff) and "parameters" (diff).
-// GPU is a device number; without it the layer runs on the CPU.
+// Both streams are NetParameter messages, each behind its length, a uint32 of this machine. A request holds three layers:
+// the one to run, with its parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with
+// one blob for each top, whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff)
+// and "parameters" (diff). GPU is a device number; without it the layer runs on the CPU.
 #include <glog/logging.h>
 
 #include <cstdint>

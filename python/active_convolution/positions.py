@@ -10,13 +10,12 @@ import io
 import itertools
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from .errors import UserError
-from .files import whole_file
+from .files import reading, whole_file
 from .geometry import grid, ring
 from .pycaffe import messages
 
@@ -271,13 +270,9 @@ class History(_Shown):
     @classmethod
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
-        try:
+        with reading(path, "is damaged or no record of positions", "remove it, or name another run"):
             with open(path, "rb") as file, np.load(file) as arrays:
                 return cls._from_arrays(arrays)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged or no record of positions: remove it, or name another run") from error
 
     @classmethod
     def _from_arrays(cls, arrays):

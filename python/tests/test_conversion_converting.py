@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from active_convolution import geometry, positions
 from active_convolution.check.cases import random_case
 from active_convolution.conversion import aconv_fast, converting, exporting
-from active_convolution.conversion.converting import Options, convert
+from active_convolution.conversion.converting import Fields, convert
 from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate, messages, nets
@@ -48,7 +48,7 @@ def test_layer_there_and_back(seed, tmp_path):
         blob.data[...] = np.random.default_rng(seed).normal(size=blob.data.shape)
     blobs = [blob.data.copy() for blob in before.params["layer"]]
 
-    active = converting.to_active(layer, blobs, Options(position_group=case.shape.position_group))
+    active = converting.to_active(layer, blobs, Fields(position_group=case.shape.position_group))
     twin = single(text_format.MessageToString(layer), case.image, tmp_path / "twin.prototxt", active)
     np.testing.assert_allclose(run(twin, image), run(before, image), rtol=0, atol=1e-5)
 
@@ -87,7 +87,7 @@ def test_converted_baseline_is_the_checked_in_twin(network, tmp_path):
     names = [layer.name for layer in acu.layer if layer.type == "ActiveConvolution"]
     warmup = {layer.active_convolution_param.warmup_iter for layer in acu.layer if layer.type == "ActiveConvolution"}
     convert(ROOT / "models" / network / "baseline/train_val.prototxt", None, tmp_path / "out", patterns=names,
-            options=Options(warmup_iter=warmup.pop()))
+            options=Fields(warmup_iter=warmup.pop()))
     converted = messages.read_net(tmp_path / "out/train_val.prototxt")
     converted.name = acu.name
     for layer in acu.layer:
@@ -101,7 +101,7 @@ def test_converted_baseline_is_the_checked_in_twin(network, tmp_path):
 
 def test_the_twin_is_ready_to_finetune(ordinary, digits_data, tmp_path):
     """Caffe's solver takes prototxt and weights: positions start on the grid, move after the warm-up, origins do not."""
-    convert(BASELINE / "train_val.prototxt", ordinary, tmp_path / "acu", options=Options(warmup_iter=2))
+    convert(BASELINE / "train_val.prototxt", ordinary, tmp_path / "acu", options=Fields(warmup_iter=2))
     net = messages.read_net(tmp_path / "acu/train_val.prototxt")
     for layer in net.layer:
         if layer.type == "Data":
@@ -137,7 +137,7 @@ def test_options_and_shared_parameters_stay(tmp_path):
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" include { phase: TRAIN } loss_weight: 0.5
                 param { name: "w" lr_mult: 2 decay_mult: 3 } param { lr_mult: 5 }
                 convolution_param { num_output: 4 kernel_size: 3 engine: CUDNN weight_filler { type: "msra" } } }""")
-    convert(tmp_path / "net.prototxt", None, tmp_path / "out", options=Options(
+    convert(tmp_path / "net.prototxt", None, tmp_path / "out", options=Fields(
         warmup_iter=7, normalize_gradient=False, position_lr_mult=0.5, position_group=2, fix_origin=False))
     layer, = messages.read_net(tmp_path / "out/net.prototxt").layer
     assert layer == parsed("""
@@ -169,7 +169,7 @@ def test_old_format(tmp_path):
     (tmp_path / "old.caffemodel").write_bytes(old.SerializeToString())
     original = locate.caffe().Net(str(tmp_path / "old.prototxt"), str(tmp_path / "old.caffemodel"), locate.caffe().TEST)
 
-    done = convert(tmp_path / "old.prototxt", tmp_path / "old.caffemodel", tmp_path / "out", options=Options(warmup_iter=3))
+    done = convert(tmp_path / "old.prototxt", tmp_path / "old.caffemodel", tmp_path / "out", options=Fields(warmup_iter=3))
     difference, largest = done.outputs["d"]
     assert done.layers == ["c"] and difference < 1e-5 * largest and largest > 1
     twin = nets.load(tmp_path / "out/old.prototxt", tmp_path / "out/weights.caffemodel")
@@ -234,7 +234,7 @@ def test_a_convolution_over_more_axes_is_left_alone(choice, kernel, told_by, tmp
 def test_authors_network(iteration, shared_reference, tmp_path):
     """Golden logits from ActiveConvolution layers, and from what these are exported to."""
     weights = shared_reference / f"acu_plain_cifar10_iter_{iteration}.caffemodel"
-    done = convert(PUBLISHED, weights, tmp_path / "acu", options=Options(warmup_iter=10000))
+    done = convert(PUBLISHED, weights, tmp_path / "acu", options=Fields(warmup_iter=10000))
     assert len(done.layers) == 7 and done.outputs["score"][0] < 1e-4 * done.outputs["score"][1]
     exporting.export(tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel", tmp_path / "plain")
     golden = np.load(shared_reference / "golden.npz")
@@ -357,9 +357,9 @@ def test_position_sets_stay_those_of_the_authors_layer(aconv, tmp_path):
     for asked in {1, 2, 4} - {own}:
         for given in (weights, None):
             with pytest.raises(UserError, match=f"layer c has position_group {own}, .* leave out --position-group {asked}"):
-                convert(model, given, tmp_path / "out", options=Options(position_group=asked))
+                convert(model, given, tmp_path / "out", options=Fields(position_group=asked))
             assert not (tmp_path / "out").exists()
-    convert(model, weights, tmp_path / "out", options=Options(position_group=own))
+    convert(model, weights, tmp_path / "out", options=Fields(position_group=own))
 
 
 # ---- Bad input
@@ -376,10 +376,10 @@ def test_position_sets_stay_those_of_the_authors_layer(aconv, tmp_path):
     (dict(kernels=[(5, 3)]), "has a kernel of 5×3"),
     (dict(kernels=[(1, 1)], patterns=["conv1/1"]), "has both the name and the kernel"),
     (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "no convolution larger than 1×1 and no AConvFast"),
-    (dict(options=Options(position_group=5)), "layer conv1/1: position_group 5 does not divide its 48 outputs"),
-    (dict(options=Options(warmup_iter=-1)), "warmup_iter -1 is out of range: give 0 or more"),
-    (dict(options=Options(warmup_iter=10 ** 12)), "warmup_iter 1000000000000 is out of range"),
-    (dict(options=Options(position_lr_mult=float("nan"))), "position_lr_mult nan is out of range"),
+    (dict(options=Fields(position_group=5)), "layer conv1/1: position_group 5 does not divide its 48 outputs"),
+    (dict(options=Fields(warmup_iter=-1)), "warmup_iter -1 is out of range: give 0 or more"),
+    (dict(options=Fields(warmup_iter=10 ** 12)), "warmup_iter 1000000000000 is out of range"),
+    (dict(options=Fields(position_lr_mult=float("nan"))), "position_lr_mult nan is out of range"),
     (dict(output=ROOT / "docs"), "exists already"),
 ])
 def test_bad_input(options, message, ordinary, tmp_path):

@@ -18,7 +18,7 @@ LARGEST = 2 ** 31       # of a number in a prototxt
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Fields:
     """The fields of active_convolution_param to set; None leaves the default, or what an AConvFast layer says."""
     warmup_iter: int = None
     normalize_gradient: bool = None
@@ -46,7 +46,7 @@ class Conversion:
     outputs: dict
 
 
-def convert(model, weights, output, patterns=(), kernels=(), options=Options(), seed=0):
+def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), seed=0):
     """Writes ``model`` (any network's prototxt) with active convolutions into the new folder ``output``, under its own
     name, and ``weights`` (its .caffemodel, or None) as weights.caffemodel. What the network computes stays the same.
 
@@ -166,7 +166,7 @@ def check(layer, options):
                         "leave it out with --layers")
 
 
-def to_active(layer, blobs, options=Options()):
+def to_active(layer, blobs, options=Fields()):
     """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns its four blobs.
 
     ``blobs`` are the Convolution's, or None, and then None is returned. Raises UserError for what the layer cannot do.

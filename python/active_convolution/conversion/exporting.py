@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from .. import geometry, positions
+from ..columns import aligned
 from ..errors import UserError
 from ..files import whole_file, whole_folder
 from ..pycaffe import locate, messages, nets
@@ -181,8 +182,7 @@ class Report:
         cells = [("layer", "kernel", "multiply-adds", "ratio", "difference")] + [_cells(layer) for layer in self.layers]
         before, after = (sum(getattr(layer, name) for layer in self.layers) for name in ("active_cost", "cost"))
         cells.append(("together", "", *_costs(before, after), ""))
-        widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+        lines = ["  ".join(row).rstrip() for row in aligned(cells)]
         lines += [f"output {name}: largest difference {difference:.1e} (largest value {largest:.3g})"
                   for name, (difference, largest) in self.outputs.items()]
         if self.folded:

@@ -2,13 +2,13 @@
 import functools
 import io
 import pickle
-import zipfile
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..files import reading
 from .datum import decode
 from .sources import Dataset, Split, open_source
 
@@ -155,13 +155,9 @@ def _read_arrays(path, classes):
     Every class occurs among the training images. Raises UserError where the file cannot be read or holds something
     else, such as another set.
     """
-    try:
+    with reading(path, "is damaged or lacks one of the arrays X, Y, xt, yt", "fetch it again", reason=True):
         with open(path, "rb") as file, np.load(file) as arrays:
             train, test = (_checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or lacks one of the arrays X, Y, xt, yt ({error}): fetch it again") from error
     missing = np.setdiff1d(np.arange(classes), train.labels)
     if len(missing):
         raise UserError(f"{path}: Y has no training images of {len(missing)} of the {classes} classes, {missing[0]} first: "

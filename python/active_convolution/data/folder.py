@@ -1,5 +1,5 @@
-"""A data set folder: its manifest, which says what it holds and proves that it is whole, how it comes to be over several
-runs, and what it was made with."""
+"""A data set folder: its manifest, which says what it holds and proves that it is whole, how it comes to be over
+several runs, and what it was made with."""
 import contextlib
 import fcntl
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..files import check_new, whole_file, whole_folder
+from ..files import check_new, reading, whole_file, whole_folder
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -107,11 +107,9 @@ def _locked(folder):
 
 
 def _check_settings(folder, file, settings):
-    try:
+    with reading(folder / _SETTINGS, "is damaged", f"remove {folder} to start over"):
         begun = json.load(file)
         different = [name for name in settings if begun.get(name) != settings[name]]
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{folder / _SETTINGS} is damaged: remove {folder} to start over") from error
     if different:
         name = different[0]
         raise UserError(f"{folder} was begun with {name} {begun.get(name)}, not {settings[name]}: give that again, or "

@@ -1,5 +1,5 @@
-"""Where images come from: what every reader returns, scikit-learn's digits, and the files of a folder or of a tar archive,
-packed or not, behind one interface."""
+"""Where images come from: what every reader returns, scikit-learn's digits, and the files of a folder or of a tar
+archive, packed or not, behind one interface."""
 import contextlib
 import lzma
 import os

@@ -1,7 +1,7 @@
 """The networks of the paper as Caffe prototxt, generated: what is checked in under ``models/`` comes from here.
 
 Each network exists twice: ``baseline`` with ordinary convolutions, and ``acu``, in which the convolutions that the paper
-makes active are ActiveConvolution layers. Nothing else differs between the two. Their layers are in ``networks``.
+makes active are ActiveConvolution layers. Nothing else differs between the two. Their layers are in the modules beside.
 """
 import dataclasses
 

@@ -12,8 +12,9 @@ import json
 import statistics
 
 from .. import evaluation
+from ..columns import aligned
 from ..errors import UserError
-from ..files import whole_file
+from ..files import reading, whole_file
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
 from .runs import duration
@@ -80,11 +81,9 @@ def _on_ten_crops(run, gpu):
         top1, top5, _ = evaluation.evaluate(folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
         with whole_file(path) as file:
             json.dump({"top1": 100 * top1, "top5": 100 * top5}, file)
-    try:
+    with reading(path, "is damaged", "remove it, and the network is evaluated again"):
         kept = json.loads(path.read_text())
         return kept["top1"], kept["top5"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: remove it, and the network is evaluated again") from error
 
 
 # ---- The table
@@ -128,10 +127,8 @@ def text(table, lines):
             row += ["–" if paper is None else f"{paper:.2f}", str(cell)]
         time = duration(line.seconds.mean) if line.seconds and line.seconds.n else ""
         rows.append(row + [str(line.cells[0].n), time])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rule = ["-" * width for width in widths]
-    return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-                     for row in [rows[0], rule, *rows[1:]])
+    heads, *rows = aligned(rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["-" * len(head) for head in heads], *rows])
 
 
 def caption(table, runs, scale):

@@ -6,7 +6,6 @@ import re
 import selectors
 import signal
 import subprocess
-import sys
 from collections import deque
 from pathlib import Path
 
@@ -16,14 +15,12 @@ from ..data.folder import check_manifest
 from ..errors import UserError
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
-from ..pycaffe.process import environment
+from ..pycaffe.process import INTERRUPTED, STOPS, start, stops_go_to, stops_held_back
 from ..training import run_folder
 from ..training.metrics import Metrics
 from ..training.run_folder import RunFolder
-from ..training.trainer import INTERRUPTED
 from .tables import Comparison
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 _KEPT = 4096            # bytes of what a training says on the screen: its last words tell why it failed
 _LOOK = 1               # seconds between two looks at how far the trainings are
 
@@ -118,13 +115,14 @@ def train_all(runs, jobs=1, gpus=()):
     """Trains those of ``runs`` that are not finished, up to ``jobs`` at a time, each in a process of its own.
 
     Each has cores/jobs threads, unless OMP_NUM_THREADS says otherwise, and the least busy of the devices ``gpus``; the
-    CPU where there is none. Returns 0, or 130 after Ctrl-C or SIGTERM, which snapshot and stop all of them. Where one
+    CPU where there is none. Returns 0, or 130 after Ctrl-C, SIGTERM or their like, which snapshot and stop all of them. Where one
     fails, the others are stopped too, and UserError says which and why; the same call goes on from there.
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs} is out of range: give the number of trainings at a time, at least 1")
     waiting = deque(run for run in runs if not run.finished())
-    with _Crew(jobs, gpus) as crew, _progress(runs) as bar:
+    crew = _Crew(jobs, gpus)
+    with stops_go_to(lambda number: crew.stop()), crew, _progress(runs) as bar:
         while (waiting and not crew.stopped) or crew.workers:
             while waiting and crew.free and not crew.stopped:
                 crew.start(waiting.popleft())
@@ -164,9 +162,8 @@ class _Worker:
         job = dict(model=str(run.model), variant=run.variant, data=str(run.data), output=str(run.folder.path),
                    max_iter=run.max_iter, seed=run.seed, gpu=gpu, resume=run.started())
         self.run, self.gpu, self._said = run, gpu, b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __package__, json.dumps(job)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={"OMP_NUM_THREADS": str(threads), **environment()})
+        self._process = start(__package__, [json.dumps(job)], {"OMP_NUM_THREADS": str(threads)},
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def fileno(self):
         return self._process.stderr.fileno()
@@ -184,7 +181,7 @@ class _Worker:
         """Waits for the end; returns why the training failed, None where it did not or was ``stopped`` as asked."""
         status = self._process.wait()
         self._process.stderr.close()
-        if status == 0 or stopped and status in (INTERRUPTED, *(-number for number in _STOPS)):
+        if status == 0 or stopped and status in (INTERRUPTED, *(-number for number in STOPS)):
             return None
         if status < 0:
             return f"{self.run.name}: ended by {signal.Signals(-status).name}: the same command goes on from there"
@@ -195,7 +192,7 @@ class _Worker:
 
 
 class _Crew:
-    """The workers at work. Inside its ``with``, SIGINT and SIGTERM stop them instead of this process."""
+    """The workers at work; none is left after its ``with``."""
 
     def __init__(self, jobs, gpus):
         self._jobs, self._gpus = jobs, gpus or (None,)
@@ -204,7 +201,6 @@ class _Crew:
         self.workers, self.stopped, self.failure = [], False, None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, lambda number, frame: self.stop()) for number in _STOPS}
         return self
 
     def __exit__(self, *_):
@@ -212,8 +208,6 @@ class _Crew:
             self.stop()
         while self.workers:
             self.ended(_LOOK)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     @property
     def free(self):
@@ -221,13 +215,10 @@ class _Crew:
 
     def start(self, run):
         """Starts a worker; it sees no signal before it is ready for one."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        try:
+        with stops_held_back():
             worker = _Worker(run, min(self._gpus, key=[worker.gpu for worker in self.workers].count), self._threads)
             self.workers.append(worker)
             self._selector.register(worker, selectors.EVENT_READ)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
     def stop(self):
         self.stopped = True

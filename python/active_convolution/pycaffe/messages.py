@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import reading, whole_file
 from . import locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
@@ -42,18 +42,11 @@ def read_weights(path):
 
 
 def _read_weights(path):
-    try:
+    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", DecodeError):
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if content.startswith(_HDF5_MAGIC):
-        raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
-    net = locate.caffe_pb2().NetParameter()
-    try:
-        net.ParseFromString(content)
-    except DecodeError as error:
-        raise UserError(f"{path} is damaged or no binary .caffemodel: name another snapshot") from error
-    return net
+        if content.startswith(_HDF5_MAGIC):
+            raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
+        return locate.caffe_pb2().NetParameter.FromString(content)
 
 
 def _read_text(path, message, what):

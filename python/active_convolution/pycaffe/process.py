@@ -1,7 +1,10 @@
-"""Runs Caffe in a process of its own: a failed check inside Caffe ends the process, and only a parent can say so.
+"""Processes that run Caffe, and their parent: a failed check inside Caffe ends a process, and only a parent can say so.
 
-The process is a new one, not a fork: OpenMP's threads, once in use, do not survive a fork.
+``guarded`` runs a few that need each other; whoever supervises in another way has ``start``, ``stops_go_to`` and
+``stops_held_back``, and the child ``end_with_parent`` and ``stop_at_once``. A process is a new one, not a fork: OpenMP's
+threads, once in use, do not survive a fork.
 """
+import contextlib
 import ctypes
 import dataclasses
 import fcntl
@@ -27,11 +30,51 @@ _FULL = ": it cannot write a snapshot, the disk may be full"
 _GRACE = 3          # seconds for the others to end where one process has failed
 
 
+# ---- The parent of any
+
+def start(module, arguments, environ=None, **options):
+    """The Popen of ``python3 -m module arguments``; ``options`` go there, ``environ`` are defaults for its environment."""
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)],
+                            env={**(environ or {}), **environment()}, **options)
+
+
+def environment():
+    """This process's, with the package in reach, and modules that lie in the working directory out of it."""
+    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
+    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1",
+            _PARENT: str(os.getpid())}
+
+
+@contextlib.contextmanager
+def stops_held_back():
+    """Keeps STOPS waiting, in children that are started meanwhile, too, until they call ``stop_at_once``: a signal must not
+    get lost while Python starts, or before there is a handler."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+@contextlib.contextmanager
+def stops_go_to(handler):
+    """Lets ``handler(number)`` hear of STOPS."""
+    before = {number: signal.signal(number, lambda number, _: handler(number)) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
+# ---- Processes that need each other
+
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One to be started as ``python3 -m active_convolution.training`` with ``arguments`` and ``--log``: the file where
-    it lets Caffe log, or None for one that is read only here. It inherits the file descriptors ``keep``; an error
-    begins with ``name``."""
+    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``: the file where it lets Caffe log, or
+    None for one that is read only here. It inherits the file descriptors ``keep``; an error begins with ``name``."""
+    module: str
     arguments: tuple
     log: Path = None
     keep: tuple = ()
@@ -47,8 +90,7 @@ class _Child:
         self._log = process.log or Path(f"/dev/fd/{self._unnamed.fileno()}")
         self._written = self._log.stat().st_size if self._log.exists() else 0
         keep = process.keep if process.log else (*process.keep, self._unnamed.fileno())
-        arguments = map(str, [*process.arguments, "--log", self._log])
-        self.popen = subprocess.Popen([sys.executable, "-m", __package__, *arguments], env=environment(), pass_fds=keep)
+        self.popen = start(process.module, [*process.arguments, "--log", self._log], pass_fds=keep)
 
     def status(self):
         """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
@@ -78,16 +120,11 @@ def guarded(processes):
     SIGTERM did, before the process could handle them.
     """
     sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # in the child, too: a signal must not get lost while Python starts
-    children = [_Child(process) for process in processes]
-    before = {number: signal.signal(number, lambda number, _: [child.popen.send_signal(number) for child in children])
-              for number in STOPS}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    try:
+    with contextlib.ExitStack() as stack:
+        with stops_held_back():
+            children = [_Child(process) for process in processes]
+            stack.enter_context(stops_go_to(lambda number: [child.popen.send_signal(number) for child in children]))
         return _first_to_fail(children).status()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _first_to_fail(children):
@@ -104,13 +141,7 @@ def _first_to_fail(children):
     return children[0]
 
 
-def environment():
-    """This process's, with the package in reach, and modules that lie in the working directory out of it."""
-    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
-    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1",
-            _PARENT: str(os.getpid())}
-
+# ---- The child
 
 def stop_at_once():
     """Lets the signals in STOPS, held back since the parent started this process, end it without a word until somebody
@@ -145,6 +176,8 @@ def log_to(log):
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error
 
+
+# ---- What a process may die of
 
 def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``."""

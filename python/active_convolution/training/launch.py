@@ -28,13 +28,13 @@ def lead(run, gpus, resume):
     options = ("--run", run.path, *(["--resume"] if resume else []), *_gpu_option(gpus))
     if _over_nccl(gpus):
         return _one_per_gpu(gpus, options, run.log)
-    return guarded([Process(options, run.log, name=ranks.name(*ranks.under_mpirun()))])
+    return guarded([Process(__package__, options, run.log, name=ranks.name(*ranks.under_mpirun()))])
 
 
 def follow(gpus):
     """Trains as another rank than 0, on what that one says; returns the exit status."""
     try:
-        return guarded([Process(_gpu_option(gpus), name=ranks.name(*ranks.under_mpirun()))])
+        return guarded([Process(__package__, _gpu_option(gpus), name=ranks.name(*ranks.under_mpirun()))])
     except KeyboardInterrupt:  # rank 0 says so
         return INTERRUPTED
 
@@ -58,4 +58,4 @@ def _one_per_gpu(gpus, options, log):
 
 def _gpu_process(rank, size, options, ends, log=None):
     pipes = tuple(end.fileno() for end in ends)
-    return Process((*options, "--nccl", rank, size, *pipes), log, pipes, ranks.name(rank, size))
+    return Process(__package__, (*options, "--nccl", rank, size, *pipes), log, pipes, ranks.name(rank, size))

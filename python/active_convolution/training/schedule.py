@@ -1,4 +1,4 @@
-"""How long a training takes: a shorter one with the same shape, and how much it sees; which layers train, and which test."""
+"""How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
 from ..pycaffe import locate, messages
 
 _LOOKS = 4       # tests and snapshots of a run, at least
