@@ -2,12 +2,17 @@
 import contextlib
 import hashlib
 import http.server
+import sys
+import tarfile
 import threading
 
 import numpy as np
 import pytest
 
+import data_samples as samples
+from active_convolution.cli import data
 from active_convolution.data import download
+from active_convolution.data.folder import check_manifest
 from active_convolution.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3 << 20)
@@ -172,3 +177,23 @@ def test_the_published_archives(dataset):
     archive = download.ARCHIVES[dataset]
     assert archive.name == {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}[dataset]
     assert archive.url.startswith("https://") and len(archive.md5) == 32
+
+
+def test_from_the_archive_to_the_databases_by_one_command(server, tmp_path, monkeypatch):
+    """acu data cifar10 --download, on a made archive in the place of CIFAR-10's."""
+    (tmp_path / "made").mkdir()
+    samples.write_python(tmp_path / "made", "cifar10")
+    packed = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(packed, "w:gz") as tar:
+        tar.add(tmp_path / "made", "cifar-10-batches-py")
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", packed.read_bytes())
+    archive = server.archive()._replace(md5=hashlib.md5(packed.read_bytes()).hexdigest())
+    monkeypatch.setitem(download.ARCHIVES, "cifar10", archive)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = ["cifar10", "--download", "--output", str(tmp_path / "data")]
+    arguments = data.parser("acu data").parse_args(command)
+    data.run(arguments)
+    assert check_manifest(tmp_path / "data")["train"]["images"] > 0
+    with pytest.raises(UserError, match="exists already"):
+        data.run(arguments)
+    assert len(server.seen) == 1, "said before anything is fetched"
