@@ -8,6 +8,7 @@
 #include "caffe/layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 #include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_update.hpp"
 
 namespace caffe {
 
@@ -19,7 +20,7 @@ namespace caffe {
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
  * lattice point the positions see the one-sided difference towards +1. CPU and GPU share these formulas, in
- * active_sampling.hpp; BeforeUpdate always runs on the CPU, on two small blobs.
+ * active_sampling.hpp, and that of an update, in active_update.hpp.
  *
  * convolution_param means what it means for Convolution: num_output, bias_term, pad, kernel_size, stride, dilation,
  * group, fillers. Not supported: axis other than 1, force_nd_im2col, engine CUDNN.
@@ -40,9 +41,25 @@ namespace caffe {
  * kernel_w; [1] bias num_output, or without bias_term a 1x1x1x1 zero that is never updated; [2] x and [3] y positions,
  * position_group x 1 x kernel_h x kernel_w each.
  *
- * Backward leaves the raw gradient of the positions. BeforeUpdate, which the solver calls with the finished gradient
- * (summed over iter_size passes and GPUs), freezes and normalises it: to length iter_size, since the solver divides by
- * that afterwards.
+ * Updates. Backward leaves the raw gradient of the positions. Every update passes the solver's ApplyUpdate, whether
+ * Step, pycaffe's apply_update, several GPUs or ranks called it, and that calls BeforeClipping and AfterClipping with the
+ * finished gradient (summed over iter_size passes and over GPUs) and the solver's own iteration, which also its learning
+ * rate follows:
+ *   - What is frozen has no gradient, and so no part in clip_gradients: all synapses during the warm-up, one that starts
+ *     at the origin, and a coordinate whose lr_mult is 0. The other coordinate is then normalised by itself, to 1 or -1.
+ *   - Normalised gradients take no part in clip_gradients either, neither in the norm nor in the scaling: the weights
+ *     learn as with frozen positions, and the positions as without clipping.
+ *   - SGD and Nesterov update them with their momentum: the first step after the warm-up, and without momentum each, is
+ *     rate x lr_mult long.
+ *   - Every other solver is taken for an adaptive one (AdaGrad, RMSProp, AdaDelta, Adam). Its rule looks for the scale of
+ *     a gradient, which a direction does not have, and would start from averages of nothing when the warm-up ends. So
+ *     each step is plain: rate x lr_mult long, without momentum, and nothing is kept from one to the next.
+ *   - With normalize_gradient false positions are clipped and updated as any other parameter, by the adaptive solvers'
+ *     rules too. RAWFACTORS
+ *   - A decay_mult that a user gives acts as for any other parameter, during the warm-up as well.
+ *
+ * Layers may share their positions by `param { name: }`, both blobs or none. What concerns positions is then as the
+ * first of these layers has it, its lr_mult and decay_mult included; another one that says something else is refused.
  */
 template <typename Dtype>
 class ActiveConvolutionLayer : public Layer<Dtype> {
@@ -50,7 +67,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   explicit ActiveConvolutionLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
   virtual void LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void BeforeUpdate(int iter, int iter_size);
+  virtual void BeforeClipping(int iter);
+  virtual void AfterClipping(int iter_size, bool adaptive, Dtype rate);
+  virtual void ParamShared(int param_id, const Layer<Dtype>& owner, int owner_param_id);
 
   virtual inline const char* type() const { return "ActiveConvolution"; }
   virtual inline int MinBottomBlobs() const { return 1; }
@@ -81,9 +100,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   vector<Dtype> start_x_, start_y_;    // position_group x K, in pixels
 
  private:
-  /// How a blob gives its data or takes its gradient: on the CPU or on the GPU.
+  /// How a blob gives its data, or takes data or its gradient: on the CPU or on the GPU.
   typedef const Dtype* (Blob<Dtype>::*Data)() const;
-  typedef Dtype* (Blob<Dtype>::*MutableDiff)();
+  typedef Dtype* (Blob<Dtype>::*Mutable)();
 
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
@@ -91,10 +110,20 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   void CheckBlobs() const;
   void FillBlobs();
   void SetUpParamSpecs();
+  void SetUpUpdates();
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
   ActiveParameters<Dtype> Parameters(Data data) const;
-  ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
+  ActiveGradients<Dtype> Gradients(Mutable diff, Blob<Dtype>* bottom) const;
+  ActiveSetAsideKernel<Dtype> SetAside(bool frozen, const int* fixed, Mutable diff, Mutable data);
+  void ShareSpec(int blob, const LayerParameter& theirs);
+  template <typename Value>
+  void CheckShared(const char* field, bool given, Value mine, Value theirs, const std::string& owner) const;
+
+  ParamSpec given_specs_[2];              // of x and y, before the layer completes them
+  bool owns_positions_;                   // not another layer's, which then updates them
+  Blob<int> fixed_;                       // position_group x K: 1 for a synapse that never moves, else 0
+  Blob<Dtype> directions_[2];             // of x and y, position_group x K each: set aside from the clipping
 
   ActiveWorkspace<Dtype> workspace_;             // of the CPU
   ActiveChunkWorkspace<Dtype> chunk_workspace_;  // of the GPU
