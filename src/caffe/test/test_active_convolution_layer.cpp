@@ -691,7 +691,7 @@ TEST_F(ActiveConvolutionErrorTest, TestSharersThatSayOtherwise) {
   const std::string rated = "param { name: 'x' } param { name: 'y' lr_mult: 3 } ";
   const std::string cases[][3] = {
       {names, rated, "lr_mult of the positions is 3; allowed: 0.01, as in layer 'first'"},
-      {rated, names + active + "position_lr_mult: 0.2 }", "lr_mult of the positions is 0.2; allowed: 3"},
+      {rated, names + active + "position_lr_mult: 0.2 }", "lr_mult of the positions is 0.2; allowed: 0.01"},
       {names, "param { name: 'x' decay_mult: 1 } param { name: 'y' }", "decay_mult of the positions is 1; allowed: 0"},
       {names + active + "warmup_iter: 5 }", names + active + "warmup_iter: 6 }", "warmup_iter .* is 6; allowed: 5"},
       {names, names + active + "normalize_gradient: false }", "normalize_gradient of the positions is 0; allowed: 1"},
