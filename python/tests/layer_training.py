@@ -5,7 +5,7 @@ on a data layer's cursor.
 """
 import numpy as np
 
-from active_convolution import fork
+from active_convolution.pycaffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8
 ORIGIN = 4    # the synapse in the middle of the 3×3 grid
@@ -39,7 +39,7 @@ class Training:
                     "net": f'"{folder}/net.prototxt"', **settings}
         (folder / "net.prototxt").write_text(net)
         (folder / "solver.prototxt").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
-        self.solver = fork.caffe().get_solver(str(folder / "solver.prototxt"))
+        self.solver = locate.caffe().get_solver(str(folder / "solver.prototxt"))
         self.net = self.solver.net
         self._feed, self._passes, self._iter_size = feed, 0, settings.get("iter_size", 1)
         self.net.before_forward(self._fill)

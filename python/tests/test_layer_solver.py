@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from active_convolution import fork
 from active_convolution.check import oracle
+from active_convolution.pycaffe import locate
 
 from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
 
@@ -147,7 +147,7 @@ def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
     saved = training.blobs()
     snapshot = str(tmp_path / f"net.caffemodel{suffix}")
     getattr(training.net, save)(snapshot)
-    loaded, sharing = (fork.caffe().Net(str(tmp_path / "run/net.prototxt"), fork.caffe().TEST) for _ in range(2))
+    loaded, sharing = (locate.caffe().Net(str(tmp_path / "run/net.prototxt"), locate.caffe().TEST) for _ in range(2))
     loaded.copy_from(snapshot)
     sharing.share_with(training.net)
     trained = training.run(2).blobs()

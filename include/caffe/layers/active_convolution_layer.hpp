@@ -19,8 +19,18 @@ namespace caffe {
  *     y[d,m,n] = sum_c sum_k w[d,c,k] x~[c, m + beta_k, n + alpha_k] + b[d]                         (m row, n column)
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
- * lattice point the positions see the one-sided difference towards +1. CPU and GPU share these formulas, in
- * active_sampling.hpp, and that of an update, in active_update.hpp.
+ * lattice point the positions see the one-sided difference towards +1. Where each equation stands: its formula once, in
+ * active_sampling.hpp and active_update.hpp, and what applies it to a chunk of the batch; active_cpu_pass and
+ * active_gpu_pass go from chunk to chunk.
+ *
+ *     equation                 function                       active_cpu_kernels       active_gpu_kernels
+ *     5       y                                               multiply                 (cuBLAS)
+ *     6-9     x~               ActiveBilinear::Sample         sample                   ActiveSampleKernel
+ *     10      dL/dw                                           multiply                 (cuBLAS)
+ *     11      dL/db                                           (active_cpu_pass.cpp)    ActiveBiasKernel
+ *     12, 13  dL/dp            ActiveSlopeX, ActiveSlopeY     spread                   ActiveSlopeKernel
+ *     14      dL/dx            ActiveBilinear                 multiply, spread         ActiveGatherKernel
+ *     15, 16  dL/dp, unit      ActiveSetAsideKernel           (this layer's .cpp)      (active_update.cu)
  *
  * convolution_param means what it means for Convolution: num_output, bias_term, pad, kernel_size, stride, dilation,
  * group, fillers. Not supported: axis other than 1, force_nd_im2col, engine CUDNN.
@@ -78,7 +88,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
   /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return workspace_.bytes() + chunk_workspace_.bytes(); }
+  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -126,8 +136,8 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   Blob<int> fixed_;                       // position_group x K: 1 for a synapse that never moves, else 0
   Blob<Dtype> directions_[2];             // of x and y, position_group x K each: set aside from the clipping
 
-  ActiveWorkspace<Dtype> workspace_;             // of the CPU
-  ActiveChunkWorkspace<Dtype> chunk_workspace_;  // of the GPU
+  ActiveCpuWorkspace<Dtype> cpu_workspace_;
+  ActiveGpuWorkspace<Dtype> gpu_workspace_;
 };
 
 }  // namespace caffe
