@@ -59,11 +59,11 @@ options+=("${gpu_options[@]}")
 
 if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of docker/: finished, and no compiler
 
-[ -d $build/out ] || cat <<TEXT
-Building Caffe with active convolutions in $PWD/$build. This is done once; two cores take
-  ${setup:+1 to 3 minutes to install what is missing of Debian's packages,
-  }some seconds to fetch Caffe's source, and 3 to 6 minutes to compile it.
-TEXT
+if [ ! -d $build/out ]; then
+  echo "Building Caffe with active convolutions in $PWD/$build. This is done once; on two cores it takes"
+  [ -z "$setup" ] || echo "  1 to 3 minutes to install what is missing of Debian's packages,"
+  echo "  some seconds to fetch Caffe's source, and 3 to 6 minutes to compile it."
+fi
 [ -z "$setup" ] || ./scripts/setup.sh
 [ -z "$tree" ] || /usr/bin/python3 fork/assemble.py --caffe "$tree" --project .  # before the build folder remembers it
 if [ "$build" = build-gpu ]; then
