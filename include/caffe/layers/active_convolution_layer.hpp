@@ -18,8 +18,18 @@ namespace caffe {
  *     y[d,m,n] = sum_c sum_k w[d,c,k] x~[c, m + beta_k, n + alpha_k] + b[d]                         (m row, n column)
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
- * lattice point the positions see the one-sided difference towards +1. CPU and GPU share these formulas, in
- * active_sampling.hpp; BeforeUpdate always runs on the CPU, on two small blobs.
+ * lattice point the positions see the one-sided difference towards +1. BeforeUpdate always runs on the CPU, on two small
+ * blobs. Where each equation stands: its formula once, in active_sampling.hpp, and what applies it to a chunk of the
+ * batch; active_cpu_pass and active_gpu_pass go from chunk to chunk.
+ *
+ *     equation                 function                       active_cpu_kernels       active_gpu_kernels
+ *     5       y                                               multiply                 (cuBLAS)
+ *     6-9     x~               ActiveBilinear::Sample         sample                   ActiveSampleKernel
+ *     10      dL/dw                                           multiply                 (cuBLAS)
+ *     11      dL/db                                           (active_cpu_pass.cpp)    ActiveBiasKernel
+ *     12, 13  dL/dp            ActiveSlopeX, ActiveSlopeY     spread                   ActiveSlopeKernel
+ *     14      dL/dx            ActiveBilinear                 multiply, spread         ActiveGatherKernel
+ *     15, 16  dL/dp, unit      BeforeUpdate, of the layer
  *
  * convolution_param means what it means for Convolution: num_output, bias_term, pad, kernel_size, stride, dilation,
  * group, fillers. Not supported: axis other than 1, force_nd_im2col, engine CUDNN.
@@ -58,7 +68,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
   /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return workspace_.bytes() + chunk_workspace_.bytes(); }
+  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -96,8 +106,8 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   ActiveParameters<Dtype> Parameters(Data data) const;
   ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
 
-  ActiveWorkspace<Dtype> workspace_;             // of the CPU
-  ActiveChunkWorkspace<Dtype> chunk_workspace_;  // of the GPU
+  ActiveCpuWorkspace<Dtype> cpu_workspace_;
+  ActiveGpuWorkspace<Dtype> gpu_workspace_;
 };
 
 }  // namespace caffe
