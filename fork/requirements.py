@@ -3,7 +3,8 @@
 
     fork/requirements.py --build FOLDER [--python PATH]
 
-Nothing is installed. What is missing is one error line, with the packages that bring it on Debian and on Fedora.
+Nothing is installed. What compiling lacks is one error line, with the packages that bring it on Debian and on Fedora;
+what only running lacks is a note.
 Else the CMake options for the Python are printed, one a line: none for the system's own, /usr/bin/python3.
 
 A Python of another version than the system's needs its own Boost.Python, as conda brings it; then everything else is
@@ -11,17 +12,19 @@ looked for in that environment first, too.
 """
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+PARTS = Path(__file__).resolve().parents[1] / "cmake/requirements"  # headers, libraries and their packages
 SYSTEM = "/usr/bin/python3"
 
 # What a build starts and cannot look for with CMake: the program, Debian's package, Fedora's.
 PROGRAMS = [("cmake", "cmake", "cmake"), ("make", "make", "make"), ("c++", "g++", "gcc-c++")]
-# What pycaffe and our package import: the module, Debian's package, Fedora's, PyPI's.
+# What Python imports: the module, Debian's package, Fedora's, PyPI's. Compiling needs the first; without the rest the build
+# is whole, but pycaffe or our package will not start.
 MODULES = [
     ("numpy", "python3-numpy", "python3-numpy", "numpy"),
     ("google.protobuf", "python3-protobuf", "python3-protobuf", "protobuf"),
@@ -100,10 +103,11 @@ def missing_parts(build, name, prefix):
     """Returns [(what, Debian's package, Fedora's)] of the headers, libraries and programs that CMake does not find; looks
     in ``prefix`` first. ``build`` is a folder for its files, made anew."""
     missing = [program for program in PROGRAMS if not shutil.which(program[0])]
-    if missing:
-        return missing  # nothing to look for the rest with
+    if missing:  # nothing to look for the rest with: all of it is named
+        parts = re.findall(r"^need\((\S+) +\S+ +(\S+) +(\S+)\)$", (PARTS / "CMakeLists.txt").read_text(), re.MULTILINE)
+        return missing + [(f"perhaps {what}", debian, fedora) for what, debian, fedora in parts]
     shutil.rmtree(build, ignore_errors=True)
-    done = subprocess.run(["cmake", "-S", HERE.parent / "cmake/requirements", "-B", build, f"-DBOOST_PYTHON={name}",
+    done = subprocess.run(["cmake", "-S", PARTS, "-B", build, f"-DBOOST_PYTHON={name}",
                            f"-DCMAKE_PREFIX_PATH={prefix or ''}"], capture_output=True, text=True)
     if done.returncode:
         raise RequirementError("the compiler does not work: " + " ".join((done.stderr or done.stdout).split())[:300])
@@ -122,25 +126,36 @@ def refuse_other_boost(python, found):
             "install -c conda-forge libboost-python-devel)")
 
 
+def ways(missing, pip):
+    """Returns how to bring [(what, Debian's package, Fedora's)] and, ``pip``'s command, the modules; on one line."""
+    found = [f"on {system}: {install} {' '.join(dict.fromkeys(packages))}" for system, install, packages in
+             (("Debian", "apt-get install", [debian for _, debian, _ in missing]),
+              ("Fedora", "dnf install", [fedora for _, _, fedora in missing])) if packages]
+    return "; ".join(found + ([pip] if pip else []))
+
+
+def described(missing, modules, python):
+    """Returns "what, what; how to bring it" of missing parts and modules; a Python of the user's gets modules by pip."""
+    names = ", ".join([what for what, *_ in missing] + [module[0] for module in modules])
+    if python:
+        return f"{names}; " + ways(missing, f"{python} -m pip install " + " ".join(module[3] for module in modules)
+                                   if modules else "")
+    return f"{names}; " + ways(missing + [module[:3] for module in modules], "")
+
+
 def check(build, python):
-    """Returns CMake's options for ``python`` (None: the system's); raises RequirementError."""
+    """Returns (CMake's options for ``python``, None being the system's; a note on what only running needs, or None);
+    raises RequirementError."""
     found = probe(python or SYSTEM)
     if python:
         refuse_other_boost(python, found)
-    missing = missing_parts(build, *boost_python(found))
     modules = [module for module in MODULES if module[0] in found["without"]]
-    pip = ""
-    if python:
-        pip = f"{python} -m pip install " + " ".join(module[3] for module in modules) if modules else ""
-    else:
-        missing += [module[:3] for module in modules]
-    if missing or modules:
-        names = [what for what, *_ in missing] + [module[0] for module in modules if python]
-        ways = [f"on {system}: {install} {' '.join(dict.fromkeys(packages))}" for system, install, packages in
-                (("Debian", "apt-get install", [debian for _, debian, _ in missing]),
-                 ("Fedora", "dnf install", [fedora for _, _, fedora in missing])) if packages]
-        raise RequirementError(f"missing: {', '.join(names)}; {'; '.join(ways + ([pip] if pip else []))}")
-    return python_options(python, found) if python else []
+    to_compile = [module for module in modules if module == MODULES[0]]
+    missing = missing_parts(build, *boost_python(found))
+    if missing or to_compile:
+        raise RequirementError("missing: " + described(missing, modules, python))
+    options = python_options(python, found) if python else []
+    return options, described([], modules, python) if modules else None
 
 
 def main():
@@ -149,10 +164,12 @@ def main():
     parser.add_argument("--python", metavar="PATH", help=f"the Python that pycaffe is for (default: {SYSTEM})")
     arguments = parser.parse_args()
     try:
-        options = check(arguments.build, arguments.python)
+        options, note = check(arguments.build, arguments.python)
     except RequirementError as error:
         sys.exit(f"error: {error}")
-    print("\n".join(options))
+    if note:
+        print(f"note: compiling needs no more, but running will: {note}", file=sys.stderr)
+    print("".join(f"{option}\n" for option in options), end="")
 
 
 if __name__ == "__main__":

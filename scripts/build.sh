@@ -80,7 +80,7 @@ if [ "$python" = debian ]; then
 fi
 if [ -z "$setup" ] || [ -n "$python" ]; then
   found=$(/usr/bin/python3 fork/requirements.py --build "$build/requirements" ${python:+--python "$python"})
-  mapfile -t -O ${#options[@]} options <<< "$found"
+  while read -r option; do options+=(${option:+"$option"}); done <<< "$found"
 fi
 
 log=$build/build.log

@@ -343,6 +343,8 @@ def test_a_missing_tool_is_named(fetch, tmp_path):
 @pytest.mark.parametrize("options, message", [
     (["--fast"], "error: unknown option --fast"),
     (["--caffe"], "error: --caffe needs a folder"),
+    (["--python"], "error: --python needs the path of a Python"),
+    (["--python", "no/such/python"], "error: --python no/such/python: there is no such program"),
     (["--caffe", "no/such/folder"], "error: --caffe no/such/folder: no such folder"),
     (["--caffe", "docs-that-are-no-caffe"], "is not a Caffe source tree: it has no CMakeLists.txt"),
 ])
@@ -353,3 +355,93 @@ def test_build_refuses(options, message, tmp_path):
     assert done.returncode == (1 if "Caffe source tree" in message else 2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+# ---- What a build lacks, and the Python that it is for
+
+REQUIREMENTS = ROOT / "fork/requirements.py"
+
+
+def require(tmp_path, *options, **environment):
+    return subprocess.run([sys.executable, REQUIREMENTS, "--build", tmp_path / "found", *options], capture_output=True,
+                          text=True, env={**os.environ, **environment})
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    """CMake looks below an empty root alone."""
+    toolchain = tmp_path / "toolchain.cmake"
+    toolchain.write_text(f"set(CMAKE_FIND_ROOT_PATH {tmp_path})\n" + "".join(
+        f"set(CMAKE_FIND_ROOT_PATH_MODE_{kind} ONLY)\n" for kind in ("INCLUDE", "LIBRARY")))
+    done = require(tmp_path, CMAKE_TOOLCHAIN_FILE=str(toolchain))
+    assert done.returncode == 1
+    message, = done.stderr.splitlines()
+    for word in ("error: missing: google/protobuf/message.h, ", "boost/python.hpp", "cblas.h", "apt-get install libprotobuf-dev libboost",
+                 "dnf install protobuf-devel boost-devel", "libsnappy-dev", "snappy-devel"):
+        assert word in message
+
+
+def test_without_cmake_all_packages_are_named(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for tool in ("make", "c++"):
+        (tmp_path / "bin" / tool).symlink_to("/bin/true")
+    done = require(tmp_path, PATH=f"{tmp_path}/bin")
+    assert done.returncode == 1
+    message, = done.stderr.splitlines()
+    assert message.startswith("error: missing: cmake, perhaps protoc, ")
+    assert "apt-get install cmake protobuf-compiler" in message and "libopencv-dev" in message
+
+
+def python_that_says(tmp_path, **what):
+    """A program that answers as a Python would, with ``what`` different from the system's."""
+    script = tmp_path / "python"
+    script.write_text("#!/usr/bin/python3\nimport json, subprocess, sys\n"
+                      "found = json.loads(subprocess.check_output(['/usr/bin/python3', *sys.argv[1:]]))\n"
+                      f"print(json.dumps({{**found, **{what!r}}}))\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_a_python_without_a_boost_python_of_its_own_is_refused(tmp_path):
+    python = python_that_says(tmp_path, version=[3, 99], prefix=str(tmp_path))
+    with pytest.raises(RequirementError, match=r"pycaffe is built with Boost.Python, which is there for the system's Python "
+                                               r"\(3\.\d+\), not for 3.99: take a virtual environment of /usr/bin/python3, or "
+                                               r"install libboost_python399.so in .*conda install"):
+        check(tmp_path / "found", str(python))
+
+
+def test_a_condas_python_brings_its_prefix(tmp_path):
+    """Its Boost.Python, its libpython and its headers; CMake looks there first for all the rest."""
+    for name in ("lib/libboost_python399.so", "lib/libpython3.99.so", "include/python3.99/Python.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = {"version": [3, 99], "prefix": str(tmp_path), "include": f"{tmp_path}/include/python3.99", "LIBDIR": "/build/lib",
+             "MULTIARCH": None, "executable": f"{tmp_path}/bin/python"}
+    assert python_options("python", found) == [
+        f"-DPYTHON={tmp_path}/bin/python", f"-DPYTHON_INCLUDE_DIR={tmp_path}/include/python3.99",
+        f"-DPYTHON_LIBRARY={tmp_path}/lib/libpython3.99.so", f"-DCMAKE_PREFIX_PATH={tmp_path}"]
+
+
+@pytest.mark.parametrize("what, message", [
+    ({"include": "/no/such/folder"}, "/no/such/folder/Python.h is missing; install the headers of Python 3"),
+    ({"LIBDIR": "/no/such/folder", "prefix": "/no/such/folder", "MULTIARCH": None}, "there is no libpython3.*enable-shared"),
+    ({"kind": "PyPy"}, "it is PyPy 3.*needs CPython 3"),
+])
+def test_a_python_that_cannot_serve_is_refused(what, message, tmp_path):
+    with pytest.raises(RequirementError, match=message):
+        check(tmp_path / "found", str(python_that_says(tmp_path, without=[], **what)))
+
+
+def test_what_is_no_python_is_refused(tmp_path):
+    done = require(tmp_path, "--python", "/bin/ls")
+    assert (done.returncode, done.stderr) == (1, "error: --python /bin/ls: it does not run as a Python 3\n")
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+def test_modules_that_only_running_needs_are_noted(tmp_path):
+    python = python_that_says(tmp_path, without=["six", "cv2"])
+    options, note = check(tmp_path / "found", str(python))
+    assert options[0].startswith("-DPYTHON=")
+    assert note == f"six, cv2; {python} -m pip install six opencv-python-headless"
+    with pytest.raises(RequirementError, match="^missing: numpy, six; .*python -m pip install numpy six$"):
+        check(tmp_path / "found", str(python_that_says(tmp_path, without=["numpy", "six"])))
