@@ -12,7 +12,8 @@ at all.
              After an interruption the same command goes on with what DIR.partial holds."""
 EXAMPLES = """\
   acu data digits --output data/digits
-  acu data cifar10 --source cifar-10-python.tar.gz --output data/cifar10
+  acu data cifar10 --download --output data/cifar10
+  acu data cifar100 --source cifar-100-python.tar.gz --output data/cifar100
   acu data places365 --source data_256 --list places365_train_standard.txt \\
       --val-source val_256 --val-list places365_val.txt --output data/places365"""
 
@@ -29,6 +30,9 @@ def parser(prog):
                              "tar archive of images, train/<class>/*.png and test/<class>/*.png (or .jpg); for "
                              "places365 the folder that the paths in --list start from: data_256, data_large, or "
                              "data_large_standard")
+    parser.add_argument("--download", action="store_true",
+                        help="fetch CIFAR from its authors' page, 170 MB, and verify it; it is kept in "
+                             "~/.cache/active-convolution, or in $XDG_CACHE_HOME")
     options.output(parser, "the folder to make; must not exist", "DIR")
     options.seed(parser, "shuffles the images (default: %(default)s)")
     group = parser.add_argument_group("places365")
@@ -48,6 +52,10 @@ def parser(prog):
 
 
 def _check(arguments):
+    if arguments.download and arguments.dataset not in ("cifar10", "cifar100"):
+        return f"--download is for cifar10 and cifar100, not for {arguments.dataset}: leave it out"
+    if arguments.download and arguments.source is not None:
+        return "--download and --source exclude each other: leave one out"
     if arguments.dataset == "places365":
         missing = [_option(name) for name in _PLACES_NEEDS if getattr(arguments, name) is None]
         return missing and (f"places365 needs {', '.join(missing)} too: the folders of unpacked images, such as data_256 "
@@ -77,8 +85,14 @@ def run(arguments):
 
 
 def _create_small(arguments):
+    from ..data import download
     from ..data.create import create
-    return create(arguments.dataset, arguments.output, arguments.source, arguments.seed)
+    from ..files import check_new
+    source = arguments.source
+    if arguments.download:
+        check_new(arguments.output)  # now, not after the download
+        source = download.fetch(download.ARCHIVES[arguments.dataset])
+    return create(arguments.dataset, arguments.output, source, arguments.seed)
 
 
 def _create_places(arguments):

@@ -79,14 +79,14 @@ def run(arguments):
         if status:
             print("stopped: the same command goes on from here", file=sys.stderr)
             return status
-    errors = results.measure(table, chosen, *gpus[:1])
+    measured = results.measure(table, chosen, *gpus[:1])
     print(results.caption(table, chosen, arguments.scale), end="\n\n")
-    print(results.text(table, results.lines(table, chosen, errors)), end="\n\n")
+    print(results.text(table, results.lines(table, chosen, measured)), end="\n\n")
     for run in chosen:
         far = f"{run.iteration():,} of {run.max_iter:,} iterations"
-        print(f"{run.name}: {runs.outcome(run) if run in errors else far}")
+        print(f"{run.name}: {runs.outcome(run) if run in measured else far}")
     if arguments.json:
-        results.save(arguments.json, table, chosen, errors)
+        results.save(arguments.json, table, chosen, measured)
         print(f"wrote {arguments.json}")
     if arguments.figures:
         for path in figures.draw(chosen, arguments.figures, arguments.format):
