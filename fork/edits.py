@@ -7,6 +7,8 @@ need: a tree without the anchor needs no mending.
 import re
 from dataclasses import dataclass
 
+import fast_layers
+
 MESSAGES = '''
 // Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
 message ActiveConvolutionParameter {
@@ -169,4 +171,7 @@ CPU_MODE = [
          done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False),
 ]
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE
+# Left out by assemble.py --no-fast-layers.
+FAST_LAYERS = fast_layers.edits(Edit)
+
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + FAST_LAYERS
