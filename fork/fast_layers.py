@@ -21,6 +21,9 @@ BIAS_WANTED = """FastScaleWanted{
       bottom.size() == 1}"""
 BATCH_NORM = """FastBatchNorm<Dtype>{
       channels_, use_global_stats_, moving_average_fraction_, eps_, &mean_, &variance_, &x_norm_, this->blobs_}"""
+POOLING = """FastPooling{
+      this->layer_param_.pooling_param().pool(), bottom[0]->num() * channels_, height_, width_, pooled_height_,
+      pooled_width_, kernel_h_, kernel_w_, stride_h_, stride_w_, pad_h_, pad_w_}"""
 SLOPE = "Dtype(this->layer_param_.relu_param().negative_slope())"
 IS_SUM = "op_ == EltwiseParameter_EltwiseOp_SUM"
 
@@ -41,6 +44,14 @@ CALLS = [
      f"FastBatchNormForward({BATCH_NORM}, bottom[0], top[0])"),
     ("layers/batch_norm_layer.cpp", "BatchNormLayer", "Backward_cpu",
      f"FastBatchNormBackward({BATCH_NORM}, top[0], bottom[0])"),
+    ("layers/pooling_layer.cpp", "PoolingLayer", "Forward_cpu",
+     f"FastPoolingForward({POOLING}, &max_idx_, bottom, top)"),
+    ("layers/pooling_layer.cpp", "PoolingLayer", "Backward_cpu",
+     f"FastPoolingBackward({POOLING}, max_idx_, top, propagate_down, bottom)"),
+    ("layers/softmax_layer.cpp", "SoftmaxLayer", "Forward_cpu",
+     "FastSoftmaxForward(softmax_axis_, bottom[0], top[0])"),
+    ("layers/softmax_layer.cpp", "SoftmaxLayer", "Backward_cpu",
+     "FastSoftmaxBackward(softmax_axis_, top[0], bottom[0])"),
 ]
 
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "caffe/blob.hpp"
+#include "caffe/proto/caffe.pb.h"
 
 /**
  * Threaded, vectorised loops for Caffe's own CPU layers, in as few passes over memory as there can be.
@@ -75,6 +76,31 @@ template <typename Dtype>
 bool FastBatchNormForward(const FastBatchNorm<Dtype>& layer, Blob<Dtype>* bottom, Blob<Dtype>* top);
 template <typename Dtype>
 bool FastBatchNormBackward(const FastBatchNorm<Dtype>& layer, Blob<Dtype>* top, Blob<Dtype>* bottom);
+
+/// A Pooling layer over `planes` images of one channel each; sizes in pixels.
+struct FastPooling {
+  PoolingParameter_PoolMethod method;
+  int planes;
+  int height, width, out_height, out_width;
+  int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+
+  int image_size() const { return height * width; }
+  int out_size() const { return out_height * out_width; }
+  size_t elements() const { return static_cast<size_t>(planes) * image_size(); }
+};
+
+/// `mask` is where maxima stood, unless a second top holds that.
+template <typename Dtype>
+bool FastPoolingForward(const FastPooling& pooling, Blob<int>* mask, const std::vector<Blob<Dtype>*>& bottom,
+                        const std::vector<Blob<Dtype>*>& top);
+template <typename Dtype>
+bool FastPoolingBackward(const FastPooling& pooling, const Blob<int>& mask, const std::vector<Blob<Dtype>*>& top,
+                         const std::vector<bool>& propagate_down, const std::vector<Blob<Dtype>*>& bottom);
+
+template <typename Dtype>
+bool FastSoftmaxForward(int axis, Blob<Dtype>* bottom, Blob<Dtype>* top);
+template <typename Dtype>
+bool FastSoftmaxBackward(int axis, Blob<Dtype>* top, Blob<Dtype>* bottom);
 
 }  // namespace caffe
 

@@ -282,4 +282,49 @@ TYPED_TEST(FastLayersTest, BatchNorm) {
   }
 }
 
+TYPED_TEST(FastLayersTest, Pooling) {
+  FAST_TYPES;
+  for (int i = 0; i < 2 * this->kCases; ++i) {
+    Shape shape = this->RandomShape(4, 4);
+    shape[2] += 2;
+    shape[3] += 2;
+    const bool average = this->RandomBool(), global = this->Random(0, 4) == 0;
+    std::string text = this->Text("type: 'Pooling' pooling_param { pool: ", average ? "AVE" : "MAX");
+    if (global) {
+      text += " global_pooling: true }";
+    } else {
+      const int kernel_h = this->Random(1, 3), kernel_w = this->Random(1, 3);
+      text += this->Text(" kernel_h: ", kernel_h, " kernel_w: ", kernel_w, " stride_h: ", this->Random(1, kernel_h),
+                         " stride_w: ", this->Random(1, kernel_w), " pad_h: ", this->Random(0, kernel_h - 1),
+                         " pad_w: ", this->Random(0, kernel_w - 1), " }");
+    }
+    Case c(text, {shape});
+    c.tops = average ? 1 : this->Random(1, 2);
+    c.propagate[0] = this->Random(0, 4) > 0;
+    this->CheckSums(c);
+  }
+}
+
+TYPED_TEST(FastLayersTest, Softmax) {
+  FAST_TYPES;
+  for (int i = 0; i < this->kCases; ++i) {
+    const Shape shape = this->RandomShape(1, 4);
+    Case c(this->Text("type: 'Softmax' softmax_param { axis: ", this->Random(0, shape.size() - 1), " }"), {shape});
+    this->CheckSums(c);
+  }
+}
+
+TYPED_TEST(FastLayersTest, SoftmaxWithLoss) {
+  FAST_TYPES;
+  for (int i = 0; i < this->kCases; ++i) {
+    const Shape shape = this->RandomShape(2, 4);
+    Shape labels = shape;
+    labels[1] = 1;
+    Case c(this->Text("type: 'SoftmaxWithLoss' loss_param { ", i % 2 ? "ignore_label: 0 " : "", "}"), {shape, labels});
+    c.classes = shape[1];
+    c.propagate[1] = false;
+    this->CheckSums(c);
+  }
+}
+
 }  // namespace caffe
