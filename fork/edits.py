@@ -8,6 +8,8 @@ sense ``together`` are made all or none.
 import re
 from dataclasses import dataclass
 
+import fast_layers
+
 MESSAGES = '''
 // Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
 message ActiveConvolutionParameter {
@@ -247,7 +249,10 @@ CPU_MODE = [
          done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False, together="CPU_MODE"),
 ]
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE
+# Left out by assemble.py --no-fast-layers.
+FAST_LAYERS = fast_layers.edits(Edit)
+
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + FAST_LAYERS
 
 
 @dataclass(frozen=True)
