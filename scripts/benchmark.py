@@ -16,14 +16,15 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = map(str, (_ROOT, _ROOT / "python"))
 from tqdm import tqdm  # noqa: E402
 
 from active_convolution import command  # noqa: E402
-from active_convolution.benchmark import bars, layers, machine, pytorch, report  # noqa: E402
-from active_convolution.benchmark.run import Benchmark  # noqa: E402
 from active_convolution.errors import UserError  # noqa: E402
 from active_convolution.files import whole_file  # noqa: E402
+from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
+from benchmarks.contestants import Benchmark  # noqa: E402
 
 
 def main():
@@ -44,7 +45,7 @@ def main():
         settings = {"gpu": arguments.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
                     "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"), "pytorch": pytorch.version()}
         with whole_file(arguments.json) as file:
-            json.dump(report.as_json(rows, limits, settings, found), file, indent=1)
+            json.dump(summary.as_json(rows, limits, settings, found), file, indent=1)
             file.write("\n")
 
 
@@ -74,9 +75,9 @@ def _time(benchmark, each, batch, limits):
     rows = []
     for layer in tqdm(each.layers, desc=f"{each.name}, batch {batch}", unit="layer", leave=False):
         difference = benchmark.verify(layer)
-        rows.append(report.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
+        rows.append(summary.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
                                benchmark.time(layer, batch)))
-    print("", *report.table(each.title, rows, limits), sep="\n")
+    print("", *summary.table(each.title, rows, limits), sep="\n")
     worst = max(row.difference for row in rows)
     print(f"  compared with the oracle first: worst relative difference {worst:.1e}", flush=True)
     return rows
@@ -87,7 +88,7 @@ def _bars(benchmark, rows, limits):
     memory = {(row.set, row.batch, row.layer): row.times["active"]["memory"] for row in rows}
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")
-    for bar in itertools.chain(bars.of_times(report.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
+    for bar in itertools.chain(bars.of_times(summary.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
                                bars.of_growth(benchmark), bars.of_iteration(benchmark)):
         print(f"  {bar}", flush=True)
         yield bar

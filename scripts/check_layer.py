@@ -7,20 +7,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from tqdm import tqdm  # noqa: E402
 
-from active_convolution import command, fork  # noqa: E402
-from active_convolution.check.cases import random_case  # noqa: E402
-from active_convolution.check.compare import LARGEST, TOLERANCE, check  # noqa: E402
+from active_convolution import command  # noqa: E402
+from active_convolution.check.cases import LARGEST, TOLERANCE, check, random_case  # noqa: E402
 from active_convolution.check.runner import LayerRunner  # noqa: E402
 from active_convolution.errors import UserError  # noqa: E402
+from active_convolution.pycaffe import locate  # noqa: E402
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=1000, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first case (default: %(default)s)")
-    parser.add_argument("--gpu", type=int, metavar="ID", default=fork.GPU,
+    parser.add_argument("--gpu", type=int, metavar="ID", default=locate.GPU,
                         help="run the layer on this GPU (default: ACTIVE_CONVOLUTION_GPU, else the CPU)")
-    parser.add_argument("--build", type=Path, metavar="DIR", default=fork.BUILD,
+    parser.add_argument("--build", type=Path, metavar="DIR", default=locate.BUILD,
                         help="run the layer of this build, such as build-sanitize (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.cases < 1 or arguments.seed < 0:

@@ -39,8 +39,8 @@ def main():
     field.add_argument("--position-group", type=int, metavar="N")
     field.add_argument("--fix-origin", action=argparse.BooleanOptionalAction)
     arguments = vars(parser.parse_args())
-    fields = {field.name: arguments.pop(field.name) for field in dataclasses.fields(converting.Options)}
-    done = converting.convert(**arguments, options=converting.Options(**fields))
+    fields = {field.name: arguments.pop(field.name) for field in dataclasses.fields(converting.Fields)}
+    done = converting.convert(**arguments, options=converting.Fields(**fields))
     print(f"{len(done.layers)} layers converted: {', '.join(done.layers)}")
     for name, (difference, largest) in done.outputs.items():
         print(f"output {name} on random input: largest difference {difference:.1e} (largest value {largest:.3g})")

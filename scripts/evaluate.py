@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from active_convolution import command, evaluation  # noqa: E402
+from active_convolution.pycaffe import nets  # noqa: E402
 
 _EXAMPLE = """\
 Each image is seen once, its middle, as Caffe's test phase sees it. Mean, scale and crop are those of the data layer in
@@ -30,7 +31,7 @@ def main():
                              "(default: %(default)s)")
     parser.add_argument("--gpu", type=int, metavar="ID", help="run on this GPU (default: on the CPU)")
     arguments = parser.parse_args()
-    evaluation.check_deploy(arguments.model)
+    nets.check_deploy(arguments.model)
     top1, top5, count = evaluation.evaluate(**vars(arguments))
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")
 

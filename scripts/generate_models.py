@@ -1,12 +1,13 @@
 #!/usr/bin/python3
-"""Writes the prototxt files under models/ from python/active_convolution/models.py."""
+"""Writes the prototxt files under models/ from python/active_convolution/networks/."""
 import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "python"))
-from active_convolution import command, models  # noqa: E402
+from active_convolution import command  # noqa: E402
+from active_convolution.networks import models  # noqa: E402
 
 
 def main():

@@ -6,8 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
-from active_convolution import animation, command, plotting, positions, prototxt  # noqa: E402
+from active_convolution import command, positions  # noqa: E402
 from active_convolution.errors import UserError  # noqa: E402
+from active_convolution.plotting import animation, style, synapses  # noqa: E402
+from active_convolution.pycaffe import messages  # noqa: E402
 from active_convolution.training.run_folder import RunFolder  # noqa: E402
 
 
@@ -15,7 +17,7 @@ def main():
     arguments = _arguments()
     source, output, film = arguments.source, arguments.output, arguments.animate
     if output:
-        plotting.output_format(output)
+        style.output_format(output)
     if film:
         animation.writer(film)
     history = positions.load_run(source) if source.is_dir() else None
@@ -25,13 +27,13 @@ def main():
     stages = positions.by_stage(layers, _network(source))
     pictures = {}
     if output:
-        pictures[output] = plotting.draw_stages(stages) if arguments.by_stage else plotting.draw_positions(layers)
+        pictures[output] = synapses.draw_stages(stages) if arguments.by_stage else synapses.draw_positions(layers)
         if history and len(history.iterations) > 1:
-            pictures[output.with_stem(output.stem + "-movement")] = plotting.draw_movement(history)
+            pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
     for path, figure in pictures.items():
-        plotting.save(figure, path)
+        style.save(figure, path)
         print(f"wrote {path}")
     if film:
         animation.animate(history, stages, film)
@@ -41,9 +43,9 @@ def main():
 def _network(source):
     """The NetParameter that tells the stages of a run or a .caffemodel; None where a run's folder lacks it."""
     if not source.is_dir():
-        return prototxt.read_weights(source)
+        return messages.read_weights(source)
     deploy = RunFolder(source).deploy
-    return prototxt.read_net(deploy) if deploy.exists() else None
+    return messages.read_net(deploy) if deploy.exists() else None
 
 
 def _arguments():

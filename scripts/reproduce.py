@@ -1,13 +1,14 @@
 #!/usr/bin/python3
-"""Trains what a table of the paper compares, and prints it; everything it does is in active_convolution.experiments."""
+"""Trains what a table of the paper compares, and prints it; everything it does is in active_convolution.paper."""
 import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from active_convolution import command, fork  # noqa: E402
-from active_convolution.experiments import figures, paper, results, runs  # noqa: E402
-from active_convolution.plotting import FORMATS  # noqa: E402
+from active_convolution import command  # noqa: E402
+from active_convolution.paper import figures, results, runs, tables  # noqa: E402
+from active_convolution.plotting.style import FORMATS  # noqa: E402
+from active_convolution.pycaffe import locate  # noqa: E402
 
 _DESCRIPTION = """\
 Trains both sides of every comparison in a table of the paper, ordinary convolutions (baseline) and active ones (acu),
@@ -27,7 +28,7 @@ example:
 
 def main():
     arguments = _arguments()
-    table = paper.TABLES[arguments.table]
+    table = tables.TABLES[arguments.table]
     chosen = runs.plan(runs.choose(table, arguments.datasets), arguments.models, arguments.data, arguments.output,
                        arguments.scale, arguments.seeds)
     if not arguments.show:
@@ -54,7 +55,7 @@ def main():
 def _arguments():
     parser = argparse.ArgumentParser(description=_DESCRIPTION, epilog=_EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=int, required=True, choices=sorted(paper.TABLES))
+    parser.add_argument("--table", type=int, required=True, choices=sorted(tables.TABLES))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the data sets")
     parser.add_argument("--output", type=Path, required=True, metavar="RUNS", help="the folder of the runs")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)")
@@ -66,7 +67,7 @@ def _arguments():
                         help="train K runs at a time (default: 1), each with OMP_NUM_THREADS threads, or cores/K")
     parser.add_argument("--gpu", type=int, nargs="+", default=(), metavar="ID",
                         help="train on these GPUs, a run on one (default: on the CPU)")
-    parser.add_argument("--models", type=Path, default=fork.ROOT / "models", metavar="DIR",
+    parser.add_argument("--models", type=Path, default=locate.ROOT / "models", metavar="DIR",
                         help="the folder of the networks (default: the project's models/)")
     parser.add_argument("--show", action="store_true", help="train nothing: show what has been trained so far")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, of each run too, to FILE")

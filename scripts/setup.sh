@@ -20,7 +20,7 @@ run=(
   libopenblas0-openmp
   python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-skimage
   python3-sklearn python3-tqdm
-  python3-ipykernel python3-nbclient python3-nbformat
+  jupyter-nbconvert python3-ipykernel python3-nbformat
   openmpi-bin python3-mpi4py
 )
 # To test, the report's page in a browser, too.

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from active_convolution import command, models  # noqa: E402
+from active_convolution import command  # noqa: E402
+from active_convolution.networks import models  # noqa: E402
 from active_convolution.training.trainer import train  # noqa: E402
 
 _DESCRIPTION = """\

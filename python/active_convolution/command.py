@@ -49,6 +49,6 @@ def _unread(file):
 
 def _let_sigterm_clean_up():
     """Lets SIGTERM raise SystemExit, unless the process is to end at once, as it then does for SIGINT too (see
-    guard.stop_at_once), or to ignore it."""
+    process.stop_at_once), or to ignore it."""
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL != signal.getsignal(signal.SIGINT):
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

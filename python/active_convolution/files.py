@@ -1,11 +1,18 @@
-"""Files that appear whole: written beside their place, then renamed into it."""
+"""Files that appear whole: written beside their place, then renamed into it. And what is said of those that cannot be
+read."""
 import contextlib
+import csv
 import os
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 from .errors import UserError
+
+# What json, csv, NumPy and protocol buffers raise for content that is not theirs, and what comes of other content than
+# expected. ValueError is the parent of UnicodeDecodeError and of JSONDecodeError.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, csv.Error)
 
 
 @contextlib.contextmanager
@@ -55,6 +62,21 @@ def whole_folder(path):
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
+    """Lets what reading the file ``path`` raises become UserError, in one line.
+
+    For an OSError that is "cannot read <path>: …"; for content that makes the reader raise one of ``damage``,
+    "<path> <wrong>: <remedy>", with the error in parentheses where ``reason`` asks for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except damage as error:
+        raise UserError(f"{path} {wrong}{f' ({error})' if reason else ''}: {remedy}") from error
 
 
 def check_new(path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
 SHARED = ROOT.parent / "shared"
 
 
@@ -21,8 +21,8 @@ def _shared(part):
 
 def skip_in_a_gpu_build():
     """For tests of what a build for the CPU alone refuses."""
-    from active_convolution import fork
-    if hasattr(fork.caffe()._caffe.Blob, "_gpu_data_ptr"):
+    from active_convolution.pycaffe import locate
+    if hasattr(locate.caffe()._caffe.Blob, "_gpu_data_ptr"):
         pytest.skip("this build may be able to use a GPU")
 
 

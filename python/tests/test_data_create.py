@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import data_samples as samples
-from active_convolution.data import create as create_module
-from active_convolution.data import digits, lmdb_writer
+from active_convolution.data import create as create_module, database, sources
 from active_convolution.data.create import create
-from active_convolution.data.manifest import check_manifest
+from active_convolution.data.folder import check_manifest
 from active_convolution.data.preprocess import Whitening, global_contrast_normalise
 from active_convolution.errors import UserError
-from test_data_lmdb_writer import records
+from test_data_database import records
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def as_rows(images, labels):
 
 
 def test_digits_are_less_their_mean_and_padded(digits_data):
-    original = digits.read()
+    original = sources.read_digits()
     mean = np.load(digits_data / "mean.npy")
     np.testing.assert_allclose(mean, original.train.images.mean(axis=0), atol=1e-6)
     train, labels = read_back(digits_data, "train")
@@ -61,7 +60,7 @@ def test_manifest_tells_what_is_there(digits_data):
         part, (_, labels) = manifest[split], read_back(digits_data, split)
         assert part["images"] == count and part["shape"] == shape
         assert part["images_per_class"] == np.bincount(labels).tolist()
-        assert part["sha256"] == lmdb_writer.checksum(digits_data / f"{split}_lmdb")
+        assert part["sha256"] == database.checksum(digits_data / f"{split}_lmdb")
 
 
 def test_the_seed_decides_the_content(digits_data, tmp_path):
@@ -110,7 +109,7 @@ def test_too_small_a_disk_is_said_before_the_work(tmp_path, monkeypatch):
 def test_interrupt_leaves_nothing(tmp_path, monkeypatch, stage):
     def interrupt(*_):
         raise KeyboardInterrupt
-    monkeypatch.setattr(lmdb_writer, stage, interrupt)
+    monkeypatch.setattr(database, stage, interrupt)
     with pytest.raises(KeyboardInterrupt):
         create("digits", tmp_path / "out")
     assert not any(tmp_path.iterdir())

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from active_convolution.fork import BUILD
+from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from active_convolution.fork import BUILD
+from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from active_convolution import fork
 from active_convolution.check import oracle
+from active_convolution.pycaffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8
 ORIGIN = 4    # the synapse in the middle of the 3×3 grid
@@ -54,7 +54,7 @@ class Training:
                     "net": f'"{folder}/net.prototxt"', **settings}
         (folder / "net.prototxt").write_text(net)
         (folder / "solver.prototxt").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
-        self.solver = fork.caffe().get_solver(str(folder / "solver.prototxt"))
+        self.solver = locate.caffe().get_solver(str(folder / "solver.prototxt"))
         self.net = self.solver.net
         self._feed, self._passes = feed, 0
         self.net.before_forward(self._fill)
@@ -226,7 +226,7 @@ def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
     saved = training.blobs()
     snapshot = str(tmp_path / f"net.caffemodel{suffix}")
     getattr(training.net, save)(snapshot)
-    loaded, sharing = (fork.caffe().Net(str(tmp_path / "run/net.prototxt"), fork.caffe().TEST) for _ in range(2))
+    loaded, sharing = (locate.caffe().Net(str(tmp_path / "run/net.prototxt"), locate.caffe().TEST) for _ in range(2))
     loaded.copy_from(snapshot)
     sharing.share_with(training.net)
     trained = training.run(2).blobs()

@@ -8,9 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from active_convolution import models, prototxt
 from active_convolution.errors import UserError
-from active_convolution.positions import History, LayerPositions, grid
+from active_convolution.geometry import grid
+from active_convolution.networks import models
+from active_convolution.positions import History, LayerPositions
+from active_convolution.pycaffe import messages
 from active_convolution.report import content, page
 from active_convolution.training.metrics import Metrics
 
@@ -23,7 +25,7 @@ def write_run(folder, rows=(), history=None, variant="acu"):
     """A run folder of the tiny network, with rows of (iteration, values) as metrics."""
     folder.mkdir(parents=True)
     for kind in ("solver", "train_val"):
-        prototxt.write(folder / f"{kind}.prototxt", getattr(models, kind)(TINY, variant))
+        messages.write(folder / f"{kind}.prototxt", getattr(models, kind)(TINY, variant))
     metrics = Metrics()
     for iteration, values in rows:
         metrics.append(iteration, **{"seconds": iteration / 2, **values})

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from active_convolution import fork
 from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 

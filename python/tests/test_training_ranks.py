@@ -15,13 +15,13 @@ import lmdb
 import numpy as np
 import pytest
 
-from active_convolution import fork, positions, prototxt
-from active_convolution.data.manifest import database_bytes
+from active_convolution import positions
+from active_convolution.data.folder import database_bytes
 from active_convolution.errors import UserError
+from active_convolution.pycaffe import locate, messages
 from active_convolution.training import launch, ranks
 from active_convolution.training.metrics import Metrics
-from active_convolution.training.trainer import train
-from active_convolution.training.worker import Worker
+from active_convolution.training.trainer import Worker, train
 
 from conftest import ROOT, skip_in_a_gpu_build
 from training_runs import WARMUP_ITER, MAX_ITER, run_script, train_script, write_model
@@ -53,7 +53,7 @@ def write_exact(folder, batch, iter_size=1):
     write_model(folder, iter_size=iter_size)
     for name in ("train_val", "deploy"):
         path = folder / "acu" / f"{name}.prototxt"
-        net = prototxt.read_net(path)
+        net = messages.read_net(path)
         layers = [layer for layer in net.layer if layer.type != "BatchNorm"]
         del net.layer[:]
         net.layer.extend(layers)
@@ -66,7 +66,7 @@ def write_exact(folder, batch, iter_size=1):
             layer.transform_param.ClearField("crop_size")
         if name == "train_val":
             net.layer[0].data_param.batch_size = batch
-        prototxt.write(path, net)
+        messages.write(path, net)
     return folder
 
 
@@ -104,7 +104,7 @@ def train_alone(model, data, run, **options):
 
 
 def blobs(run, iteration=ITERATIONS):
-    net = fork.caffe_pb2().NetParameter()
+    net = locate.caffe_pb2().NetParameter()
     net.ParseFromString((run / f"snapshots/digits_tiny_acu_iter_{iteration}.caffemodel").read_bytes())
     return [(layer.name, np.array(blob.data)) for layer in net.layer for blob in layer.blobs]
 
@@ -245,7 +245,7 @@ def gpus(tmp_path, monkeypatch):
     (tmp_path / "exchange").mkdir()
     monkeypatch.setenv("FAKE_NCCL", str(tmp_path / "exchange"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "python/tests/fake_nccl"), prepend=os.pathsep)
-    monkeypatch.setattr(fork.caffe(), "has_nccl", lambda: True)
+    monkeypatch.setattr(locate.caffe(), "has_nccl", lambda: True)
 
 
 def test_two_gpus_follow_one_process_with_twice_the_batch(gpus, one_rank, half, odd_data, tmp_path):
@@ -272,7 +272,7 @@ def test_gpus_that_stop_stop_together(gpus, half, odd_data, tmp_path):
 
 def test_a_build_without_nccl_is_told_apart(monkeypatch):
     monkeypatch.setattr(launch, "check_gpu", lambda gpu: None)
-    monkeypatch.setattr(fork.caffe(), "has_nccl", lambda: False)
+    monkeypatch.setattr(locate.caffe(), "has_nccl", lambda: False)
     launch.check([3])
     with pytest.raises(UserError, match="no NCCL, over which several GPUs train: build it with ./scripts/build.sh --gpu --nccl"):
         launch.check([0, 1])

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import evaluation, formats, positions, prototxt
+from .. import geometry, positions
 from ..errors import UserError
 from ..files import whole_folder
-from . import aconv_fast, comparing, geometry, storing
+from ..pycaffe import messages, nets
+from . import aconv_fast, verify
 
 WEIGHTS = "weights.caffemodel"
 LARGEST = 2 ** 31       # of a number in a prototxt
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Fields:
     """The fields of active_convolution_param to set; None leaves the default, or what an AConvFast layer says."""
     warmup_iter: int = None
     normalize_gradient: bool = None
@@ -39,13 +40,13 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """The names of the converted layers, and what comparing.compare says of the network's outputs, {} where it was not
+    """The names of the converted layers, and what verify.compare says of the network's outputs, {} where it was not
     run: without weights, or where the network reads its images itself."""
     layers: list
     outputs: dict
 
 
-def convert(model, weights, output, patterns=(), kernels=(), options=Options(), seed=0):
+def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), seed=0):
     """Writes ``model`` (any network's prototxt) with active convolutions into the new folder ``output``, under its own
     name, and ``weights`` (its .caffemodel, or None) as weights.caffemodel. What the network computes stays the same.
 
@@ -55,8 +56,8 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Options(), 
     noise in AConvFast's starting positions. Returns a Conversion. Raises UserError for files that do not fit, for a layer
     that cannot be converted, and where the result does not compute the same.
     """
-    net = formats.read_net(model)
-    stored = formats.read_weights(weights) if weights else None
+    net = messages.read_net(model)
+    stored = messages.read_weights(weights) if weights else None
     chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
     for layer in chosen:
         check(layer, options)
@@ -71,19 +72,19 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Options(), 
             else:
                 blobs = to_active(layer, blobs, options)
             if stored:
-                storing.fill(_find(stored, layer.name), layer, blobs)
-        prototxt.write(folder / Path(model).name, net)
+                messages.fill(_find(stored, layer.name), layer, blobs)
+        messages.write(folder / Path(model).name, net)
         if stored:
-            storing.write(folder / WEIGHTS, stored)
-        outputs = {} if not stored or comparing.own_source(net) else _compare(model, weights, folder)
-        comparing.check(outputs, "output")
+            messages.write_weights(folder / WEIGHTS, stored)
+        outputs = {} if not stored or verify.own_source(net) else _compare(model, weights, folder)
+        verify.check(outputs, "output")
     return Conversion([layer.name for layer in chosen], outputs)
 
 
 def _compare(model, weights, folder):
-    original = evaluation.load_checked(model, weights)
-    comparing.check_names(original, model)
-    return comparing.compare(original, evaluation.load(folder / Path(model).name, folder / WEIGHTS), {})[1]
+    original = nets.load_checked(model, weights)
+    verify.check_names(original, model)
+    return verify.compare(original, nets.load(folder / Path(model).name, folder / WEIGHTS), {})[1]
 
 
 # ---- Which layers
@@ -119,7 +120,7 @@ def _matches(layer, patterns, kernels):
 def _is_planar(layer, stored):
     """Whether a Convolution runs over two axes, as its prototxt or the .caffemodel, where there is one, tells."""
     found = _find(stored, layer.name) if stored else None
-    of_weights = prototxt.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
+    of_weights = messages.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
     return geometry.is_planar(layer) and len(of_weights) == 4
 
 
@@ -165,7 +166,7 @@ def check(layer, options):
                         "leave it out with --layers")
 
 
-def to_active(layer, blobs, options=Options()):
+def to_active(layer, blobs, options=Fields()):
     """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns its four blobs.
 
     ``blobs`` are the Convolution's, or None, and then None is returned. Raises UserError for what the layer cannot do.
@@ -179,7 +180,7 @@ def to_active(layer, blobs, options=Options()):
     if blobs is None:
         return None
     kernel = geometry.kernel(layer)
-    grid = positions.grid(kernel, geometry.pair(layer, "dilation", 1)).T.reshape(2, 1, 1, *kernel)
+    grid = geometry.grid(kernel, geometry.pair(layer, "dilation", 1)).T.reshape(2, 1, 1, *kernel)
     x, y = (np.repeat(of_set, layer.active_convolution_param.position_group, axis=0) for of_set in grid)
     return [blobs[0], blobs[1].ravel() if param.bias_term else np.zeros((1, 1, 1, 1)), x, y]
 
@@ -195,7 +196,7 @@ def _stored_blobs(stored, layer, weights):
     """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
     found = _find(stored, layer.name)
     blobs = [np.array(blob.data or blob.double_data) for blob in found.blobs] if found is not None else []
-    shapes = [prototxt.shape(blob) for blob in found.blobs] if blobs else []
+    shapes = [messages.shape(blob) for blob in found.blobs] if blobs else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
     bias = param.num_output if param.bias_term else 1
     expected = [param.num_output * (shapes[0][1] if shapes and len(shapes[0]) == 4 else 1) * math.prod(kernel), bias]
@@ -204,7 +205,7 @@ def _stored_blobs(stored, layer, weights):
     elif not param.bias_term:
         del expected[1]
     if [blob.size for blob in blobs] != expected or shapes[0][0] != param.num_output or shapes[0][2:] != kernel:
-        seen = ", ".join(prototxt.by(shape) for shape in shapes) or "no blobs"
+        seen = ", ".join(messages.by(shape) for shape in shapes) or "no blobs"
         raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
                         "this network, or choose other --layers")
     return [blobs[0].reshape(shapes[0]), *blobs[1:]]

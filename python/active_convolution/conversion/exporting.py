@@ -1,13 +1,17 @@
 """Networks with active convolutions as networks of ordinary ones, which any Caffe, and whatever reads its files, can run."""
+import dataclasses
+import json
 import math
 
 import numpy as np
 
-from .. import evaluation, formats, fork, positions, prototxt
+from .. import geometry, positions
+from ..columns import aligned
 from ..errors import UserError
-from ..files import whole_folder
-from . import comparing, folding, geometry, splat, storing
-from .report import LayerReport, Report
+from ..files import whole_file, whole_folder
+from ..pycaffe import locate, messages, nets
+from ..pycaffe.messages import by
+from . import folding, splat, verify
 
 MODEL, WEIGHTS = "deploy.prototxt", "weights.caffemodel"
 MAX_KERNEL = 63     # taps: what a position that has run away must not exceed unasked
@@ -25,8 +29,8 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
         raise UserError(f"--max-kernel {max_kernel}: give 1 or more")
     net = _for_testing(model)
     with whole_folder(output) as folder:
-        original = evaluation.load_checked(model, weights)
-        comparing.check_names(original, model)
+        original = nets.load_checked(model, weights)
+        verify.check_names(original, model)
         blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
         active = [_cost_before(layer, blobs[layer.name], original) for layer in net.layer if layer.type in positions.TYPES]
         for layer in net.layer:
@@ -34,11 +38,11 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
                 blobs[layer.name] = to_convolution(layer, blobs[layer.name], max_kernel)
         _check_finite(blobs, weights)
         folded = folding.fold(net, blobs) if fold else {}
-        prototxt.write(folder / MODEL, net)
+        messages.write(folder / MODEL, net)
         _write_weights(folder / WEIGHTS, net, blobs)
-        report = _report(net, original, evaluation.load(folder / MODEL, folder / WEIGHTS), active, folded)
-        comparing.check({layer.name: (layer.difference, layer.largest) for layer in report.layers}, "layer")
-        comparing.check(report.outputs, "output")
+        report = _report(net, original, nets.load(folder / MODEL, folder / WEIGHTS), active, folded)
+        verify.check({layer.name: (layer.difference, layer.largest) for layer in report.layers}, "layer")
+        verify.check(report.outputs, "output")
         report.write(folder)
     return report
 
@@ -48,11 +52,11 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
 def _for_testing(model):
     """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees. Raises
     UserError where it has no ACU, or takes its images from elsewhere than its input."""
-    net = formats.read_net(model)
+    net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
-        if not prototxt.takes_part(net.layer[index], fork.caffe_pb2().TEST, stages=net.state.stage):
+        if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
             del net.layer[index]
-    source = comparing.own_source(net)
+    source = verify.own_source(net)
     if source is not None:
         raise UserError(f"{model} reads its images itself, in layer {source.name} of type {source.type}: "
                         "give the deploy prototxt")
@@ -115,10 +119,10 @@ def _check_finite(blobs, weights):
 
 
 def _write_weights(path, net, blobs):
-    stored = fork.caffe_pb2().NetParameter(name=net.name)
+    stored = locate.caffe_pb2().NetParameter(name=net.name)
     for layer in net.layer:
-        storing.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
-    storing.write(path, stored)
+        messages.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
+    messages.write_weights(path, stored)
 
 
 # ---- The report
@@ -140,10 +144,66 @@ def _pixels(net, layer):
 def _report(net, original, exported, active, folded):
     layers = {layer.name: layer for layer in net.layer}
     ends = {name: folded.get(name, [name])[-1] for name, *_ in active}
-    differences, of_outputs = comparing.compare(original, exported, ends)
+    differences, of_outputs = verify.compare(original, exported, ends)
     rows = []
     for name, kernel, cost in active:
         after = exported.params[name][0].data.shape
         rows.append(LayerReport(name, kernel, after[2:], geometry.pair(layers[name], "dilation", 1), cost,
                                 math.prod(after) * _pixels(exported, layers[name]), *differences[name]))
     return Report(rows, of_outputs, folded)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One active convolution and the ordinary one in its place; kernels are (vertical, horizontal).
+
+    Costs are multiply-adds an image: those of the ACU count its interpolation. ``difference`` is the largest one between
+    the two networks after this layer (and what went into it), on random input; ``largest`` the largest value there.
+    """
+    name: str
+    active_kernel: tuple
+    kernel: tuple
+    dilation: tuple
+    active_cost: int
+    cost: int
+    difference: float
+    largest: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """``outputs`` maps the network's outputs to (largest difference, largest value); ``folded`` a convolution's name to
+    those of the layers that went into it."""
+    layers: list
+    outputs: dict
+    folded: dict
+
+    def text(self):
+        cells = [("layer", "kernel", "multiply-adds", "ratio", "difference")] + [_cells(layer) for layer in self.layers]
+        before, after = (sum(getattr(layer, name) for layer in self.layers) for name in ("active_cost", "cost"))
+        cells.append(("together", "", *_costs(before, after), ""))
+        lines = ["  ".join(row).rstrip() for row in aligned(cells)]
+        lines += [f"output {name}: largest difference {difference:.1e} (largest value {largest:.3g})"
+                  for name, (difference, largest) in self.outputs.items()]
+        if self.folded:
+            count = sum(map(len, self.folded.values()))
+            lines.append(f"{count} BatchNorm and Scale layers folded into {len(self.folded)} convolutions")
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder):
+        """Writes report.txt and report.json."""
+        with whole_file(folder / "report.txt", encoding="utf-8") as file:
+            file.write(self.text())
+        with whole_file(folder / "report.json", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write("\n")
+
+
+def _cells(layer):
+    dilated = "" if layer.dilation == (1, 1) else f", dilation {by(layer.dilation)}"
+    return (layer.name, f"{by(layer.active_kernel)} → {by(layer.kernel)}{dilated}", *_costs(layer.active_cost, layer.cost),
+            f"{layer.difference:.1e} of {layer.largest:.3g}")
+
+
+def _costs(before, after):
+    return f"{before / 1e6:.2f} M → {after / 1e6:.2f} M", f"{after / before:.2f}"

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..positions import History, grid
+from ..geometry import grid
+from ..positions import History
 from ..training import run_folder, schedule
 from ..training.metrics import Metrics
 from ..training.run_folder import RunFolder

@@ -1,0 +1,55 @@
+"""Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
+from ..errors import UserError
+from . import locate, messages
+from .messages import by
+from .process import failure
+
+
+def load(model, weights):
+    """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
+
+    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
+    Caffe itself would leave such a layer as it was filled, or end the process.
+    """
+    messages.read_net(model)  # says what is wrong with it; Caffe would end the process
+    live = locate.caffe().Net(str(model), locate.caffe().TEST)
+    _check_weights(live, model, weights)
+    live.copy_from(str(weights))
+    return live
+
+
+def check_deploy(model):
+    """Raises UserError unless ``model`` is a deploy prototxt of one input that Caffe can build."""
+    check_inputs(model)
+    check_net(model)
+
+
+def check_net(model):
+    """Raises UserError unless Caffe can build the prototxt ``model``: asks in a process that may die of it."""
+    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
+    if reason:
+        raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
+
+
+def load_checked(model, weights):
+    """As ``load``; raises UserError, too, where Caffe cannot build the network."""
+    check_net(model)
+    return load(model, weights)
+
+
+def check_inputs(model):
+    """Raises UserError unless the prototxt ``model`` has one input."""
+    net = messages.read_net(model)
+    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+    if len(inputs) != 1:
+        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
+
+
+def _check_weights(live, model, weights):
+    stored = {layer.name: layer.blobs for layer in messages.read_weights(weights).layer}
+    for name, blobs in live.params.items():
+        expected, found = [blob.data.shape for blob in blobs], stored.get(name, [])
+        if len(found) != len(expected) or not all(map(messages.holds, found, expected)):
+            seen = ", ".join(by(messages.shape(blob)) for blob in found) or "none"
+            raise UserError(f"layer {name} of {model} has blobs {', '.join(map(by, expected))}, and {weights} holds "
+                            f"{seen}: give the weights of this network")
