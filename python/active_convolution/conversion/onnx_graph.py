@@ -27,20 +27,21 @@ class Layer:
     """One Caffe layer on its way into the graph: its LayerParameter, its blobs as arrays, the Values that it reads, and
     the shapes of its tops. Its nodes are collected here, so that a layer that cannot be expressed leaves none behind."""
 
-    def __init__(self, param, blobs, bottoms, tops):
+    def __init__(self, param, blobs, bottoms, tops, index=0):
         self.param, self.blobs, self.bottoms, self.tops = param, blobs, bottoms, tops
+        self._prefix = f"{param.name}::{index}"     # the index tells layers of one name apart
         self.nodes, self.initializers = [], []
 
     def op(self, kind, *inputs, outputs=1, **attributes):
         """Adds a node; returns the name of its output, or a list of them where there are ``outputs`` > 1."""
-        name = f"{self.param.name}/{len(self.nodes)}:{kind}"
-        names = [f"{name}:{index}" for index in range(outputs)] if outputs > 1 else [name]
+        name = f"{self._prefix}.{len(self.nodes)}.{kind}"
+        names = [f"{name}.{index}" for index in range(outputs)] if outputs > 1 else [name]
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, **attributes))
         return names if outputs > 1 else name
 
     def constant(self, array, dtype=np.float32):
         """Adds an initializer with the values of ``array``; returns its name."""
-        name = f"{self.param.name}/{len(self.initializers)}"
+        name = f"{self._prefix}.{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
         return name
 
@@ -72,7 +73,7 @@ class Layer:
                 renamed[value] = name
             else:                                       # a bottom that is passed on, or one value for several tops
                 self.nodes.append(helper.make_node("Identity", [renamed.get(value, value)], [name],
-                                                   name=f"{self.param.name}/{len(self.nodes)}:Identity"))
+                                                   name=f"{self._prefix}.{len(self.nodes)}.Identity"))
         for node in self.nodes:
             for of_node in (node.input, node.output):
                 of_node[:] = [renamed.get(name, name) for name in of_node]

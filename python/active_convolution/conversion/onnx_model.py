@@ -49,11 +49,11 @@ def build(net, blobs, sizes, table=TABLE, domains=()):
     """
     check_types(net, table)
     nodes, initializers, names = [], [], _Names(net, sizes.inputs)
-    for param in net.layer:
+    for index, param in enumerate(net.layer):
         if param.type in _WITHOUT_NODES:
             continue
         bottoms = [Value(names.now(blob), sizes.shapes[blob], sizes.free[blob]) for blob in param.bottom]
-        layer = Layer(param, blobs.get(param.name, []), bottoms, [sizes.shapes[blob] for blob in param.top])
+        layer = Layer(param, blobs.get(param.name, []), bottoms, [sizes.shapes[blob] for blob in param.top], index)
         layer.finish(table[param.type](layer), [names.next(blob) for blob in param.top])
         nodes += layer.nodes
         initializers += layer.initializers
@@ -83,7 +83,7 @@ class _Names:
         self._left[blob] -= 1
         self._written[blob] += 1
         own = not self._left[blob] and blob not in self._inputs
-        self._now[blob] = blob if own else f"{blob}:{self._written[blob]}"
+        self._now[blob] = blob if own else f"{blob}::{self._written[blob]}"
         return self._now[blob]
 
 

@@ -1,7 +1,7 @@
 """Caffe's layers with weights, and those that take their place beside them: one function per layer type."""
 import numpy as np
 
-from . import geometry
+from .. import geometry
 
 
 def convolution(layer):
@@ -27,7 +27,7 @@ def _convolved(layer, kind, group):
 
 def _each(layer, field, axes, default):
     if axes == 2:
-        return list(geometry.pair(layer, field, default))
+        return list(geometry.pair(layer.param, field, default))
     values = list(getattr(layer.param.convolution_param, field)) or [default]
     return values * axes if len(values) == 1 else values
 

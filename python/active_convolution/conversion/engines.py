@@ -1,5 +1,6 @@
 """Exported networks in the engines that read them, each in a process of its own: what is foreign may crash, not the export."""
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..training.guard import environment
+from ..errors import UserError
+from ..pycaffe.process import environment
+from . import verify
 
 _PROGRAMS = {
     "onnxruntime": """
@@ -50,11 +53,58 @@ np.savez(folder + "/outputs.npz", names=json.dumps(list(outputs)), version=engin
 """
 
 
+# What reads each format, beside Caffe; the first is the one that decides whether the files are right.
+_READERS = {"caffe": ["OpenCV"], "onnx": ["onnxruntime", "OpenCV"], "torch": ["PyTorch"]}
+_ALL = {"caffe": "runs in any Caffe", "onnx": "runs in whatever reads ONNX", "torch": "runs in PyTorch"}
+_MISSING = "No module named"
+
+
 class Failed(Exception):
     """The engine is missing, or does not take the network; the message says why in one line."""
 
 
-def run(engine, inputs, model, weights=None, python=sys.executable):
+def run(files, format, original):
+    """Runs exported ``files`` in whatever reads their ``format`` and is installed, on the inputs that the pycaffe Net
+    ``original`` has just been run with, and compares: ({engine: (version, largest difference of all outputs, as a part of the
+    largest value) or why it did not run}, a line that says where the result runs). Raises UserError where the engine
+    that decides computes something else.
+    """
+    inputs = {name: original.blobs[name].data for name in original.inputs}
+    expected = [original.blobs[name].data for name in original.outputs]
+    ran = {}
+    for engine in _READERS[format]:
+        try:
+            found, version = outputs(engine, inputs, *files)
+            ran[engine] = version, _share(expected, list(found.values()))
+        except Failed as failed:
+            ran[engine] = str(failed)
+            continue
+        if engine == _READERS[format][0] and format != "caffe" and not ran[engine][1] <= verify.TOLERANCE:
+            raise UserError(f"{engine} {version} computes something else from the result: the largest difference is "
+                            f"{ran[engine][1]:.2g} of the largest value, so nothing is written")
+    return ran, _where(ran, format)
+
+
+def _share(expected, found):
+    """The largest difference, as a part of the largest value of its output; infinite where the shapes differ."""
+    if [array.size for array in expected] != [array.size for array in found]:
+        return math.inf
+    pairs = [verify.difference(a, np.reshape(b, a.shape)) for a, b in zip(expected, found)]
+    return float(np.max([distance / max(1, largest) for distance, largest in pairs], initial=0))
+
+
+def _where(ran, format):
+    same = [f"{engine} {answer[0]} (difference {answer[1]:.0e})" for engine, answer in ran.items()
+            if not isinstance(answer, str) and answer[1] <= verify.TOLERANCE]
+    wrong = [f"{engine} {answer[0]}, which computes something else" for engine, answer in ran.items()
+             if not isinstance(answer, str) and not answer[1] <= verify.TOLERANCE]
+    unable = [f"{engine}, which is not installed" if _MISSING in answer else f"{engine} ({answer})"
+              for engine, answer in ran.items() if isinstance(answer, str)]
+    tried = f"; the same here in {', '.join(same)}" if same else ""
+    return _ALL[format] + tried + (f"; not in {', '.join(wrong + unable)}" if wrong or unable else "")
+
+
+def outputs(engine, inputs, model, weights=None, python=sys.executable):
     """The outputs of an exported network on ``inputs``, {name: float32 array}: ({name: array}, the engine's version).
 
     ``engine`` is "onnxruntime" or "PyTorch", or "OpenCV", which calls outputs by its own names, in the network's order.
