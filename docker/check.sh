@@ -129,7 +129,7 @@ takes_a_caffe_tree_of_your_own() {
 }
 
 holds_what_runs() {
-  run_as 1000 "$1" | grep ' train '
+  run_as 1000 "$1" | grep '^  train '
   run_as 1000 "$1" caffe --version
   if run_as 1000 "$1" no_such_script; then echo "a missing script was not refused"; return 1; fi
   if run_as 1000 "$1" bash -c 'type -P cc c++ gcc g++ cmake nvcc'; then echo "there is a compiler"; return 1; fi
@@ -157,9 +157,9 @@ demo_runs() {
 
 trains_as_any_user() {
   mkdir -m 777 "$workspace/other"
-  run_as 4711:4711 "$1" create_lmdb digits --output other/data
+  run_as 4711:4711 "$1" data digits --output other/data
   run_as 4711:4711 "$1" train models/digits/plain --variant acu --data other/data --output other/run --max-iter 20
-  run_as 4711:4711 "$1" plot_positions other/run --output other/positions.png
+  run_as 4711:4711 "$1" plot other/run --output other/positions.png
   run_as 4711:4711 "$1" caffe time --model=models/digits/plain/acu/deploy.prototxt --iterations=1
   [ "$(stat -c %u "$workspace/other/positions.png")" = 4711 ]
   rm -r "$workspace/other"

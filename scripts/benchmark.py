@@ -8,7 +8,6 @@ PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. 
 
 Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
 """
-import argparse
 import itertools
 import json
 import math
@@ -21,14 +20,14 @@ sys.path[:0] = map(str, (_ROOT, _ROOT / "python"))
 from tqdm import tqdm  # noqa: E402
 
 from active_convolution import command  # noqa: E402
-from active_convolution.errors import UserError  # noqa: E402
-from active_convolution.files import whole_file  # noqa: E402
 from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
 from benchmarks.contestants import Benchmark  # noqa: E402
+from active_convolution.cli import options  # noqa: E402
+from active_convolution.files import whole_file  # noqa: E402
 
 
 def main():
-    arguments = _arguments()
+    arguments = parser().parse_args()
     sets = layers.choose(arguments.layers)
     benchmark = Benchmark(arguments.gpu, arguments.threads, arguments.repeats)
     for line in pytorch.missing():
@@ -49,25 +48,20 @@ def main():
             file.write("\n")
 
 
-def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser():
+    parser = options.Parser(Path(sys.argv[0]).name, __doc__)
     parser.add_argument("--gpu", action="store_true", help="on a GPU; needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is sourced")
     parser.add_argument("--layers", nargs="+", default=layers.DEFAULT, metavar="SET",
                         help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer "
                              f"(default: {' '.join(layers.DEFAULT)})")
-    parser.add_argument("--batch", nargs="+", type=int, metavar="N", help="images (default: what belongs to the set)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of everything that is timed (default: one per core)")
-    parser.add_argument("--repeats", type=int, default=9, metavar="N",
+    parser.add_argument("--batch", nargs="+", type=options.integer(1), metavar="N", help="images (default: what belongs to the set)")
+    parser.add_argument("--threads", type=options.integer(1), metavar="N", help="of everything that is timed (default: one per core)")
+    parser.add_argument("--repeats", type=options.integer(1), default=9, metavar="N",
                         help="of each measurement (default: %(default)s)")
     parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth and a "
                         "whole training iteration, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
-    arguments = parser.parse_args()
-    for name in ("batch", "threads", "repeats"):
-        given = getattr(arguments, name)
-        if given is not None and min(given if isinstance(given, list) else [given]) < 1:
-            raise UserError(f"--{name} must be 1 or more")
-    return arguments
+    parser.add_argument("--json", type=options.path, metavar="FILE", help="write everything there, too")
+    return parser
 
 
 def _time(benchmark, each, batch, limits):

@@ -26,7 +26,7 @@ tests() {  # tests FILTER [COMMAND...]: runs them with the command
 echo "C++ tests"
 tests '*'
 export ACTIVE_CONVOLUTION_BUILD=$PWD/build-gpu ACTIVE_CONVOLUTION_GPU=0
-./scripts/check_layer.py --cases 1000
+./scripts/acu check --cases 1000
 /usr/bin/python3 -m pytest -q python/tests/test_layer_oracle.py python/tests/test_layer_solver.py python/tests/test_published.py
 for tool in memcheck initcheck; do
   echo "C++ tests of our GPU code under compute-sanitizer: $tool"

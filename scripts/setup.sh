@@ -15,16 +15,16 @@ build=(
   libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev libopenblas-openmp-dev libopencv-dev
   libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev
 )
-# To run pycaffe and our package; to execute the notebook; to train with several processes.
+# To run pycaffe and our package; to train with several processes.
 run=(
   libopenblas0-openmp
   python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-skimage
   python3-sklearn python3-tqdm
-  jupyter-nbconvert python3-ipykernel python3-nbformat
   openmpi-bin python3-mpi4py
 )
-# To test, the report's page in a browser, too.
+# To execute the notebook; to test, the report's page in a browser, too.
 test=(
+  jupyter-nbconvert python3-ipykernel python3-nbformat
   python3-pytest chromium-headless-shell python3-websocket
 )
 

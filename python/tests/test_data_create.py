@@ -173,8 +173,8 @@ def test_script_explains_itself(script):
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    ("cifar10 --output out", "cifar10 needs --source: cifar-10-python.tar.gz"),
-    ("cifar100 --output out", "cifar100 needs --source: cifar-100-python.tar.gz"),
+    ("cifar10 --output out", "cifar10 needs --download, or --source: cifar-10-python.tar.gz"),
+    ("cifar100 --output out", "cifar100 needs --download, or --source: cifar-100-python.tar.gz"),
     ("cifar10 --output out --source nowhere.tar", "nowhere.tar does not exist"),
     ("cifar10 --output out --source .", "holds no CIFAR-10"),
     ("cifar10 --output out --source text", "cannot read text as a tar archive"),

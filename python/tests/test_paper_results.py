@@ -43,7 +43,9 @@ def test_the_tables_are_the_papers():
     assert tables.TABLES[2].comparisons[1].paper == {"baseline": (27.85,), "acu": (27.11,)}
     assert [comparison.name for comparison in tables.TABLES[3].comparisons] == [
         "cifar10/basic", "cifar100/basic", "cifar10/bottleneck", "cifar100/bottleneck"]
-    assert tables.TABLES[4].measures == ("top-1 error", "top-5 error") and tables.TABLES[4].ten_crop
+    assert tables.TABLES[3].comparisons[2].paper == {"baseline": (7.64,), "acu": (7.12,)}
+    assert tables.TABLES[4].measures == ("top-1 accuracy", "top-5 accuracy") and tables.TABLES[4].ten_crop
+    assert tables.TABLES[4].comparisons[1].paper == {"baseline": (55.33, 85.24), "acu": (55.71, 85.73)}
     for table in tables.TABLES.values():
         for comparison in table.comparisons:
             assert all(len(errors) == len(table.measures) for errors in comparison.paper.values())
@@ -92,12 +94,19 @@ def test_caption_says_what_the_numbers_are(plan):
     assert "–:" not in caption and "one seed" in results.caption(TABLE, plan(1), 0.05)
 
 
-def test_unknown_figures_are_dashes(plan):
-    unknown = tables.Comparison("cifar10", "plain", baseline=(None,), acu=(None,))
-    planned = [dataclasses.replace(run, comparison=unknown) for run in plan(1)]
-    lines = made_lines(planned)
-    assert [line.paper for line in lines] == [(None,)] * 3
-    assert "| –  " in results.text(TABLE, lines) and "–: the paper's figure" in results.caption(TABLE, planned, 1)
+def test_accuracies_are_what_is_missing_to_100(plan, monkeypatch):
+    """Table 4's: a gain of the active network is a higher number, in the paper's column and in ours."""
+    monkeypatch.setattr(evaluation, "evaluate", lambda deploy, *_, **__:
+                        (0.45, 0.2, 20) if "baseline" in str(deploy) else (0.41, 0.1875, 20))
+    alexnet = tables.TABLES[4].comparisons[0]
+    planned = [dataclasses.replace(run, comparison=alexnet) for run in plan(1)]
+    fill(planned, {("baseline", 1): {12: 0.5}, ("acu", 1): {12: 0.5}})
+    lines = made_lines(planned, tables.TABLES[4])
+    assert [[str(cell) for cell in line.cells] for line in lines] == [["55.00", "80.00"], ["59.00", "81.25"],
+                                                                      ["4.00", "1.25"]]
+    assert lines[2].paper == (pytest.approx(0.60), pytest.approx(0.79))
+    assert "top-1 accuracy, paper" in results.text(tables.TABLES[4], lines)
+    assert "accuracies in %" in results.caption(tables.TABLES[4], planned, 1)
 
 
 def test_a_run_of_another_length_is_refused(plan):
@@ -137,6 +146,6 @@ def test_everything_is_saved(plan, tmp_path):
                                  "measured": [{"n": 2, "mean": 37.5, "spread": pytest.approx(312.5 ** 0.5)}]}
     assert saved["lines"][1]["measured"] == [{"n": 0, "mean": None, "spread": None}]
     one = {(run["variant"], run["seed"]): run for run in saved["runs"]}
-    assert one["baseline", 2]["errors"] == [25] and one["baseline", 2]["seconds"] == 60
-    assert (one["acu", 1]["iteration"], one["acu", 1]["errors"]) == (9, None) and one["acu", 2]["iteration"] == 0
+    assert one["baseline", 2]["figures"] == [25] and one["baseline", 2]["seconds"] == 60
+    assert (one["acu", 1]["iteration"], one["acu", 1]["figures"]) == (9, None) and one["acu", 2]["iteration"] == 0
     assert one["acu", 2]["folder"].endswith("runs/cifar10_plain_acu_seed2")

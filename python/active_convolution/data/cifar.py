@@ -13,16 +13,16 @@ from .datum import decode
 from .sources import Dataset, Split, open_source
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_SHAPE = (3, 32, 32)
-_PIXELS = 3 * 32 * 32
+_SIDE = 32
+_SHAPE = (3, _SIDE, _SIDE)
+_PIXELS = 3 * _SIDE * _SIDE
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 # All that a pickled NumPy array needs, under the names that NumPy 1 and 2 give it. ``_codecs.encode`` is how
 # Python 3 writes bytes for Python 2. None of them runs anything that the file chooses.
 _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     (f"numpy.{core}.{module}", name)
     for core in ("core", "_core") for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))}
-_SIDE = 32
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 # ---- The batch files in which CIFAR is distributed (Krizhevsky, 2009): python pickles and plain binary

@@ -51,7 +51,7 @@ def _check_arguments(dataset, source, seed):
     if dataset == "digits" and source is not None:
         raise UserError("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
-        raise UserError(f"{dataset} needs --source: {cifar.accepted(dataset)}")
+        raise UserError(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
     database.check_seed(seed)
 
 

@@ -35,8 +35,8 @@ class Dataset(NamedTuple):
 # ---- The digits
 
 def read_digits(split_seed=0):
-    """The handwritten digits that come with scikit-learn, 1797 real images of 8x8 pixels (Alpaydin and Kaynak, 1998), as a
-    Dataset: images (N, 1, 8, 8) float32 in [0, 1], 1500 to train and 297 to test.
+    """The handwritten digits that come with scikit-learn, 1797 real images of 8x8 pixels (Alpaydin and Kaynak, 1998), as
+    a Dataset: images (N, 1, 8, 8) float32 in [0, 1], 1500 to train and 297 to test.
 
     The set has no test part of its own, so one is drawn, with every digit in proportion. ``split_seed`` chooses
     which; leave it alone to test on the same images everywhere.
@@ -46,7 +46,8 @@ def read_digits(split_seed=0):
     digits = load_digits()
     images = (digits.images / _DIGITS_MAXIMUM).astype(np.float32)[:, None]
     train, test, train_labels, test_labels = train_test_split(
-        images, digits.target, train_size=DIGITS_TRAIN, test_size=DIGITS_TEST, stratify=digits.target, random_state=split_seed)
+        images, digits.target, train_size=DIGITS_TRAIN, test_size=DIGITS_TEST, stratify=digits.target,
+        random_state=split_seed)
     return Dataset(10, "scikit-learn's load_digits", Split(train, train_labels), Split(test, test_labels))
 
 

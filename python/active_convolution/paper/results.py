@@ -1,11 +1,12 @@
 """What the runs of a table measured, beside the paper's figures.
 
 The error of a run is that of its last test, of the network after its last iteration: not the best one on the way, which
-would be chosen by the test images. An unfinished run counts nowhere. A table whose errors are taken on ten crops
+would be chosen by the test images. An unfinished run counts nowhere. A table whose figures are taken on ten crops
 (Places365) evaluates each finished run's last snapshot once, and keeps what came out in the run's folder.
 
 Over the seeds, a cell is the mean and the sample standard deviation (with n − 1), the latter from two runs on. The
-improvement is baseline − acu, per cent points, run by run of the same seed: those begin with the same weights.
+improvement is baseline − acu of errors, acu − baseline of accuracies, in per cent points, run by run of the same seed:
+those begin with the same weights.
 """
 import dataclasses
 import json
@@ -44,8 +45,8 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One line of a table: ``side`` is a variant or "improvement"; ``paper`` (numbers or None) and ``cells`` (Cell)
-    have an entry per measure, per cent; ``seconds`` is a Cell of the runs' training times, None for the improvement."""
+    """One line of a table: ``side`` is a variant or "improvement"; ``paper`` (numbers) and ``cells`` (Cell) have
+    an entry per measure, per cent; ``seconds`` is a Cell of the runs' training times, None for the improvement."""
     comparison: Comparison
     side: str
     paper: tuple
@@ -56,7 +57,7 @@ class Line:
 # ---- What was measured
 
 def measure(table, runs, gpu=None):
-    """{run: its errors, per cent, a tuple with an entry per measure of ``table``} of those ``runs`` that are finished.
+    """{run: its figures, per cent, a tuple with an entry per measure of ``table``} of those ``runs`` that are finished.
 
     What must be evaluated is evaluated on device ``gpu``, None for the CPU. Raises UserError where a run is not of the
     length that is asked for.
@@ -67,7 +68,8 @@ def measure(table, runs, gpu=None):
             if length != run.max_iter:
                 raise UserError(f"{run.folder.path} is a run of {length} iterations, not of {run.max_iter}: give the "
                                 "--scale that it was started with, or another --output")
-    return {run: _on_ten_crops(run, gpu) if table.ten_crop else _of_last_test(run) for run in runs if run.finished()}
+    errors = {run: _on_ten_crops(run, gpu) if table.ten_crop else _of_last_test(run) for run in runs if run.finished()}
+    return {run: tuple(100 - error for error in each) for run, each in errors.items()} if table.accuracies else errors
 
 
 def _of_last_test(run):
@@ -88,30 +90,30 @@ def _on_ten_crops(run, gpu):
 
 # ---- The table
 
-def lines(table, runs, errors):
-    """The lines of ``table``, three for each comparison that ``runs`` belong to; ``errors`` is what measure gave."""
+def lines(table, runs, figures):
+    """The lines of ``table``, three for each comparison that ``runs`` belong to; ``figures`` is what measure gave."""
     result = []
     for comparison in dict.fromkeys(run.comparison for run in runs):
-        sides = {variant: {run.seed: run for run in errors if (run.comparison, run.variant) == (comparison, variant)}
+        sides = {variant: {run.seed: run for run in figures if (run.comparison, run.variant) == (comparison, variant)}
                  for variant in VARIANTS}
         for variant, side in sides.items():
             result.append(Line(comparison, variant, comparison.paper[variant],
-                               _cells(table, [errors[run] for run in side.values()]),
+                               _cells(table, [figures[run] for run in side.values()]),
                                Cell.of(run.metrics().last("seconds") for run in side.values())))
-        result.append(_improvement(table, comparison, errors, *sides.values()))
+        result.append(_improvement(table, comparison, figures, *sides.values()))
     return result
 
 
-def _improvement(table, comparison, errors, baseline, acu):
+def _improvement(table, comparison, figures, baseline, acu):
     """The line of the differences; ``baseline`` and ``acu`` map seeds to runs."""
-    def difference(before, after):
-        return tuple(None if None in pair else pair[0] - pair[1] for pair in zip(before, after))
-    gains = [difference(errors[baseline[seed]], errors[acu[seed]]) for seed in baseline if seed in acu]
-    return Line(comparison, "improvement", difference(comparison.baseline, comparison.acu), _cells(table, gains))
+    def gain(before, after):
+        return tuple((new - old) if table.accuracies else (old - new) for old, new in zip(before, after))
+    gains = [gain(figures[baseline[seed]], figures[acu[seed]]) for seed in baseline if seed in acu]
+    return Line(comparison, "improvement", gain(comparison.baseline, comparison.acu), _cells(table, gains))
 
 
-def _cells(table, errors):
-    return tuple(Cell.of(error[index] for error in errors) for index in range(len(table.measures)))
+def _cells(table, figures):
+    return tuple(Cell.of(each[index] for each in figures) for index in range(len(table.measures)))
 
 
 def text(table, lines):
@@ -124,7 +126,7 @@ def text(table, lines):
         first = line.side == VARIANTS[0]
         row = [line.comparison.dataset if first else "", line.comparison.network if first else "", line.side]
         for paper, cell in zip(line.paper, line.cells):
-            row += ["–" if paper is None else f"{paper:.2f}", str(cell)]
+            row += [f"{paper:.2f}", str(cell)]
         time = duration(line.seconds.mean) if line.seconds and line.seconds.n else ""
         rows.append(row + [str(line.cells[0].n), time])
     heads, *rows = aligned(rows)
@@ -136,24 +138,23 @@ def caption(table, runs, scale):
     lengths = " and ".join(f"{length:,}" for length in sorted({run.max_iter for run in runs}))
     seeds = len({run.seed for run in runs})
     spread = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
-    unknown = any(None in paper for run in runs for paper in run.comparison.paper.values())
-    return (f"Table {table.number}, {table.title}: errors in %, {spread}, after {lengths} iterations"
-            + ("." if scale == 1 else f", {100 * scale:g} % of the paper's.")
-            + (" –: the paper's figure (arXiv:1703.09076) is not recorded here." if unknown else ""))
+    figures = "accuracies" if table.accuracies else "errors"
+    return (f"Table {table.number}, {table.title}: {figures} in %, {spread}, after {lengths} iterations"
+            + ("." if scale == 1 else f", {100 * scale:g} % of the paper's."))
 
 
 # ---- All numbers
 
-def save(path, table, runs, errors):
-    """Writes every number of the table and of its runs as JSON, whole or not at all. Errors are in per cent."""
+def save(path, table, runs, figures):
+    """Writes every number of the table and of its runs as JSON, whole or not at all. All figures are in per cent."""
     content = {
         "table": table.number, "title": table.title, "measures": table.measures,
         "lines": [{"dataset": line.comparison.dataset, "network": line.comparison.network, "side": line.side,
                    "paper": line.paper, "measured": [dataclasses.asdict(cell) for cell in line.cells]}
-                  for line in lines(table, runs, errors)],
+                  for line in lines(table, runs, figures)],
         "runs": [{"folder": str(run.folder.path), "dataset": run.comparison.dataset, "network": run.comparison.network,
                   "variant": run.variant, "seed": run.seed, "max_iter": run.max_iter, "iteration": run.iteration(),
-                  "errors": errors.get(run), "seconds": run.metrics().last("seconds")} for run in runs]}
+                  "figures": figures.get(run), "seconds": run.metrics().last("seconds")} for run in runs]}
     with whole_file(path, encoding="utf-8") as file:
         json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
