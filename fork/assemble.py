@@ -1,13 +1,13 @@
 #!/usr/bin/python3
 """Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays out its own.
 
-    fork/assemble.py --caffe DIR [--project DIR] [--output DIR]
+    fork/assemble.py --caffe DIR [--project DIR] [--output DIR] [--no-fast-layers]
 
 Without --output it only looks whether the fork can be made. Without --project the tree gets nothing of ours: only what
-current toolchains need to build it.
-All anchors are looked up before anything is written; optional edits that found none are named. A file is written only where its content changes, so a second run
-costs a second, and a build after it compiles what really changed. The file ``.assembled`` in the output names the tree
-it came from; it is there only when the fork is whole.
+current toolchains need to build it. With --no-fast-layers Caffe's CPU layers keep their own loops.
+All anchors are looked up before anything is written; optional edits that found none are named. A file is written only where
+its content changes, so a second run costs a second, and a build after it compiles what really changed. The file
+``.assembled`` in the output names the tree it came from; it is there only when the fork is whole.
 """
 import argparse
 import os
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from edits import EDITS, FAMILIES, TOOLCHAIN, AnchorError, edited  # noqa: E402
+from edits import EDITS, FAMILIES, FAST_LAYERS, TOOLCHAIN, AnchorError, edited  # noqa: E402
 
 STAMP = ".assembled"
 LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
@@ -27,6 +27,7 @@ SKIPPED_AT_TOP = {"build", ".build_release", ".build_debug", "distribute", "debi
 SKIPPED_ANYWHERE = {".git", "__pycache__"}
 SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".mdb", ".o", ".so"}
 MADE_BY_BUILD = "python/caffe/proto"
+FAST_FILES = re.compile(r"(test_)?fast_")  # of ours, by how their names start
 
 
 class ForkError(Exception):
@@ -45,11 +46,11 @@ def files_below(root):
                 yield relative / name
 
 
-def planned_files(caffe, project):
+def planned_files(caffe, project, fast_layers=True):
     """Returns ({relative path: (source path, edited bytes or None)} of the whole fork, [the optional edits that found no
     anchor]); raises before anything is written.
 
-    ``project`` is None for a tree without anything of ours.
+    ``project`` is None for a tree without anything of ours. ``fast_layers`` says whether Caffe's CPU layers call ours.
     """
     for landmark in LANDMARKS:
         if not (caffe / landmark).is_file():
@@ -57,6 +58,7 @@ def planned_files(caffe, project):
     families = families_of(caffe) if project else []
     plan = {path: (caffe / path, None) for path in files_below(caffe)}
     edits = sum((list(family.edits) for family in families), []) + EDITS if project else TOOLCHAIN
+    edits = [edit for edit in edits if fast_layers or edit not in FAST_LAYERS]
     without = []
     for name in sorted({edit.file for edit in edits}):
         if Path(name) in plan:
@@ -68,7 +70,8 @@ def planned_files(caffe, project):
             plan.pop(Path(name), None)
     for folder in OUR_FOLDERS if project else ():
         for path in files_below(project / folder):
-            plan[Path(folder) / path] = (project / folder / path, None)
+            if fast_layers or not FAST_FILES.match(path.name):
+                plan[Path(folder) / path] = (project / folder / path, None)
     return plan, without
 
 
@@ -94,10 +97,10 @@ def write_if_changed(target, source, content):
     return True
 
 
-def assemble(caffe, project, output):
-    """Brings ``output`` to the fork of ``caffe`` with the files of ``project`` (or None, as in planned_files); returns
-    (the number of files written, [the optional edits that found no anchor])."""
-    plan, without = planned_files(caffe, project)
+def assemble(caffe, project, output, fast_layers=True):
+    """Brings ``output`` to the fork of ``caffe``, the other parameters being those of planned_files; returns (the number of
+    files written, [the optional edits that found no anchor])."""
+    plan, without = planned_files(caffe, project, fast_layers)
     stamp = output / STAMP
     stamp.unlink(missing_ok=True)
     written = sum(write_if_changed(output / path, source, content) for path, (source, content) in plan.items())
@@ -114,12 +117,13 @@ def main():
     for name, text in (("caffe", "Caffe's source tree (read only)"), ("project", "our own tree"), ("output", "the fork")):
         parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=name == "caffe", metavar="DIR",
                             help=text)
+    parser.add_argument("--no-fast-layers", action="store_true", help="leave Caffe's CPU layers their own loops")
     arguments = parser.parse_args()
     try:
         if arguments.output is None:
-            planned_files(arguments.caffe, arguments.project)
+            planned_files(arguments.caffe, arguments.project, not arguments.no_fast_layers)
             return
-        written, without = assemble(arguments.caffe, arguments.project, arguments.output)
+        written, without = assemble(arguments.caffe, arguments.project, arguments.output, not arguments.no_fast_layers)
     except (ForkError, AnchorError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

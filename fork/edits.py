@@ -8,6 +8,8 @@ sense ``together`` are made all or none.
 import re
 from dataclasses import dataclass
 
+import fast_layers
+
 MESSAGES = '''
 // Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
 message ActiveConvolutionParameter {
@@ -49,21 +51,46 @@ FIELDS = '''
   optional AConvParameter aconv_param = 170309077;
 '''
 
-LAYER_HOOK = '''
+LAYER_HOOKS = '''
   /**
-   * @brief Lets the layer adjust its finished parameter gradients; the solver
-   *        calls it once per iteration, right before it applies the update.
-   *
-   * By then the gradients of all iter_size passes are summed, and reduced over
-   * the GPUs. ApplyUpdate still divides them by iter_size.
+   * @brief Lets the layer take from the finished parameter gradients what the
+   *        clipping must not see. By then those of all iter_size passes are
+   *        summed, and reduced over the GPUs.
    */
-  virtual void BeforeUpdate(int iter, int iter_size) {}
+  virtual void BeforeClipping(int iter) {}
+
+  /**
+   * @brief Lets the layer bring back what it took. The solver still divides
+   *        every gradient by iter_size, and multiplies it by its rate; an
+   *        adaptive one has a rule of its own instead of momentum.
+   */
+  virtual void AfterClipping(int iter_size, bool adaptive, Dtype rate) {}
+
+  /**
+   * @brief Tells the layer that one of its blobs will be a blob of `owner`,
+   *        before the net compares what both layers say about it.
+   */
+  virtual void ParamShared(int param_id, const Layer& owner,
+      int owner_param_id) {}
 '''
 
-SOLVER_CALL = '''
-    for (int i = 0; i < net_->layers().size(); ++i) {
-      net_->layers()[i]->BeforeUpdate(iter_, param_.iter_size());
-    }
+CLIPPING = '''
+  const string solver_type = this->type();
+  const bool adaptive = solver_type != "SGD" && solver_type != "Nesterov";
+  for (int i = 0; i < this->net_->layers().size(); ++i) {
+    this->net_->layers()[i]->BeforeClipping(this->iter_);
+  }
+  ClipGradients();
+  const Dtype adaptive_rate = adaptive ? GetLearningRate() : Dtype(0);
+  for (int i = 0; i < this->net_->layers().size(); ++i) {
+    this->net_->layers()[i]->AfterClipping(this->param_.iter_size(), adaptive,
+        adaptive_rate);
+  }
+'''
+
+SHARING = '''
+    layers_[layer_id]->ParamShared(param_id, *layers_[owner_layer_id],
+        owner_param_id);
 '''
 
 
@@ -124,12 +151,14 @@ OURS = [
          anchor=r"\Z", new=_literal(MESSAGES), done=r"message ActiveConvolutionParameter"),
     Edit("fields of LayerParameter", "src/caffe/proto/caffe.proto",
          anchor=r"(?<=^message LayerParameter \{$)", new=_literal(FIELDS.rstrip("\n")), done=r"active_convolution_param ="),
-    Edit("hook in Layer", "include/caffe/layer.hpp",
+    Edit("hooks in Layer", "include/caffe/layer.hpp",
          anchor=r"(?<=^  const LayerParameter& layer_param\(\) const \{ return layer_param_; \}$)\n",
-         new=_literal("\n" + LAYER_HOOK), done=r"virtual void BeforeUpdate\("),
-    Edit("call of the hook in Solver::Step", "src/caffe/solver.cpp",
-         anchor=r"(callbacks_\[i\]->on_gradients_ready\(\);\n    \})\n(?=    ApplyUpdate\(\);)",
-         new=r"\1" + _literal(SOLVER_CALL), done=r"->BeforeUpdate\("),
+         new=_literal("\n" + LAYER_HOOKS), done=r"virtual void BeforeClipping\("),
+    Edit("calls around the clipping, which every update passes", "src/caffe/solvers/sgd_solver.cpp",
+         anchor=r"^  ClipGradients\(\);\n", new=_literal(CLIPPING.lstrip("\n")), done=r"->BeforeClipping\("),
+    Edit("call where layers share a blob", "src/caffe/net.cpp",
+         anchor=r"^(?=    const int learnable_param_id = learnable_param_ids_\[owner_net_param_id\];)",
+         new=_literal(SHARING.lstrip("\n")), done=r"->ParamShared\("),
 ]
 
 # HDF5 takes "/" for a path, so that Caffe can neither save nor find a layer such as conv1/1 in an HDF5 snapshot.
@@ -220,7 +249,10 @@ CPU_MODE = [
          done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False, together="CPU_MODE"),
 ]
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE
+# Left out by assemble.py --no-fast-layers.
+FAST_LAYERS = fast_layers.edits(Edit)
+
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + FAST_LAYERS
 
 
 @dataclass(frozen=True)

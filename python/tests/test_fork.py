@@ -53,8 +53,10 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     for edit in OURS:
         assert not re.search(edit.done, (caffe / edit.file).read_text()), "the source is not pristine"
         assert re.search(edit.done, (tmp_path / "fork" / edit.file).read_text()), edit.name
-    solver = (tmp_path / "fork/src/caffe/solver.cpp").read_text()
-    assert solver.index("on_gradients_ready()") < solver.index("->BeforeUpdate(") < solver.index("    ApplyUpdate();")
+    solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
+    update = solver[solver.index("::ApplyUpdate() {"):]
+    assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
+    assert digest(caffe)["src/caffe/solver.cpp"] == digest(tmp_path / "fork")["src/caffe/solver.cpp"]
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 
@@ -103,8 +105,9 @@ def test_without_a_project_nothing_of_ours_arrives(caffe, tmp_path):
 
 
 @pytest.mark.parametrize("name, landmark", [("fields of LayerParameter", "message LayerParameter {"),
-                                            ("hook in Layer", "const LayerParameter& layer_param() const"),
-                                            ("call of the hook in Solver::Step", "    ApplyUpdate();")])
+                                            ("hooks in Layer", "const LayerParameter& layer_param() const"),
+                                            ("calls around the clipping, which every update passes", "  ClipGradients();"),
+                                            ("call where layers share a blob", "const int learnable_param_id = ")])
 def test_a_missing_anchor_is_named_and_nothing_is_written(name, landmark, caffe, project, tmp_path):
     file = next(edit.file for edit in OURS if edit.name == name)
     (caffe / file).write_text((caffe / file).read_text().replace(landmark, "elsewhere"))

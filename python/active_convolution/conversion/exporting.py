@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import geometry, positions
 from ..columns import aligned
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file, whole_folder
 from ..pycaffe import locate, messages, nets
 from ..pycaffe.messages import by
@@ -26,7 +26,7 @@ def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
     not finite or beyond ``max_kernel``, and where the result does not compute the same.
     """
     if max_kernel < 1:
-        raise UserError(f"--max-kernel {max_kernel}: give 1 or more")
+        raise BadValue(f"--max-kernel {max_kernel}: give 1 or more")
     net = _for_testing(model)
     with whole_folder(output) as folder:
         original = nets.load_checked(model, weights)
