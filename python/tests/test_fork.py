@@ -360,6 +360,33 @@ def test_build_refuses(options, message, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+CMAKE = """#!/bin/sh
+case "$1" in -S) exit 0 ;; esac
+for n in $(seq 100); do echo "a.cpp:$n: warning: unused"; done
+echo "b.cpp:7:1: error: expected ';'"
+for n in $(seq 100); do echo "c.cpp:$n: warning: unused"; done
+exit 2
+"""
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt")
+def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
+    for folder in ("scripts", "fork"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "scripts/setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cmake").write_text(CMAKE)
+    (tmp_path / "bin/cmake").chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts/build.sh"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert done.returncode == 1
+    assert done.stderr == "error: the build failed: the reason stands above, and everything in build/build.log\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+    assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
+    assert (tmp_path / "build/build.log").read_text().count("warning") == 200
+
+
 # ---- What a build lacks, and the Python that it is for
 
 REQUIREMENTS = ROOT / "fork/requirements.py"
