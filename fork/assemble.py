@@ -61,8 +61,13 @@ def planned_files(caffe, project, fast_layers=True):
     edits = [edit for edit in edits if fast_layers or edit not in FAST_LAYERS]
     without = []
     for name in sorted({edit.file for edit in edits}):
-        if Path(name) in plan:
-            text, left = edited((caffe / name).read_text(encoding="utf-8"), [edit for edit in edits if edit.file == name])
+        of_this_file = [edit for edit in edits if edit.file == name]
+        if Path(name) not in plan:
+            for edit in of_this_file:
+                if edit.required:
+                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no whole one")
+        else:
+            text, left = edited((caffe / name).read_text(encoding="utf-8"), of_this_file)
             plan[Path(name)] = (caffe / name, text.encode("utf-8"))
             without += left
     for family in families:

@@ -13,7 +13,7 @@ from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
-from assemble import STAMP, ForkError, assemble, files_below  # noqa: E402
+from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
 from edits import EDITS, FAMILIES, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
@@ -27,7 +27,7 @@ def caffe(tmp_path):
     """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made of."""
     origin = (BUILD / "fork" / STAMP).read_text().strip()
     tree = tmp_path / "caffe"
-    for name in EDITED + ["CMakeLists.txt", "src/caffe/solver.cpp"]:
+    for name in {*EDITED, *LANDMARKS}:
         if os.path.exists(f"{origin}/{name}"):  # BVLC's tree has no file of SSD's
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(f"{origin}/{name}", tree / name)
@@ -56,8 +56,7 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
     update = solver[solver.index("::ApplyUpdate() {"):]
     assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
-    step = "src/caffe/solver.cpp"
-    assert (tmp_path / "fork" / step).read_bytes() == (caffe / step).read_bytes()
+    assert (caffe / "src/caffe/solver.cpp").read_text() == (tmp_path / "fork/src/caffe/solver.cpp").read_text()
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 
@@ -156,7 +155,8 @@ def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
     pristine = net.read_text()[:found.start()] + net.read_text()[found.start():].replace("(", "( ", 1)
     net.write_text(pristine)
     _, without = assemble(caffe, project, tmp_path / "fork")
-    assert (tmp_path / "fork" / edit.file).read_text() == pristine
+    made = (tmp_path / "fork" / edit.file).read_text()
+    assert not any(re.search(one.done, made) for one in HDF5 if one.together)
     assert [one.name for one in without] == [one.name for one in HDF5 if one.together]
 
 
@@ -187,6 +187,13 @@ def test_a_kind_that_cannot_be_forked_is_refused_with_the_reason(family, caffe, 
     done = run_assemble(caffe, project, "--output", tmp_path / "fork")
     assert done.returncode == 1 and family.refused in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "fork").exists()
+
+
+def test_a_tree_without_a_file_that_we_must_edit_is_refused(caffe, project, tmp_path):
+    (caffe / "src/caffe/solvers/sgd_solver.cpp").unlink()
+    with pytest.raises(ForkError, match="has no src/caffe/solvers/sgd_solver.cpp, which 'calls around the clipping.* changes"):
+        assemble(caffe, project, tmp_path / "fork")
     assert not (tmp_path / "fork").exists()
 
 
@@ -386,6 +393,21 @@ def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
     assert lines[0] == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
     assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
     assert (tmp_path / "build/build.log").read_text().count("warning") == 200
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+@pytest.mark.parametrize("top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")])
+def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
+    """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4 takes; the chosen Python."""
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe/CMakeLists.txt").write_text(top)
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe", "-DCMAKE_CXX_FLAGS=-g",
+                    f"-DPYTHON={sys.executable}", "-DPYTHON_LIBRARY=/a/libpython.so"], check=True, capture_output=True)
+    told = (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text()
+    assert f"-DCMAKE_CXX_FLAGS=-g {flags}".rstrip() in re.findall(r"-DCMAKE_CXX_FLAGS=[^;']*", told)[0]
+    assert ("-fopenmp" in told) == bool(flags)
+    assert "-DCMAKE_POLICY_VERSION_MINIMUM=3.5" in told
+    assert f"-DPYTHON_EXECUTABLE={sys.executable}" in told and "-DPYTHON_LIBRARY=/a/libpython.so" in told
 
 
 # ---- What a build lacks, and the Python that it is for
