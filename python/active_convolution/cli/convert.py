@@ -37,14 +37,14 @@ def _kernel(text):
     """N or HxW as (vertical, horizontal)."""
     sizes = text.lower().split("x")
     if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
-        raise argparse.ArgumentTypeError(f"'{text}' is no kernel such as 3 or 3x5")
+        raise argparse.ArgumentTypeError(f"{text} is no kernel such as 3 or 3x5")
     return int(sizes[0]), int(sizes[-1])
 
 
 def run(arguments):
     from ..conversion import converting
     arguments = vars(arguments)
-    fields = converting.Options(**{name: arguments.pop(name) for name in _FIELDS})
+    fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})
     done = converting.convert(**arguments, options=fields)
     print(f"{len(done.layers)} layers converted: {', '.join(done.layers)}")
     for name, (difference, largest) in done.outputs.items():

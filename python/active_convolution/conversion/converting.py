@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import geometry, positions
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import messages, nets
 from . import aconv_fast, verify
@@ -31,7 +31,7 @@ class Fields:
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 if not 0 <= value < LARGEST:
-                    raise UserError(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
+                    raise BadValue(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
                 setattr(layer.active_convolution_param, name, value)
         sets, outputs = layer.active_convolution_param.position_group, layer.convolution_param.num_output
         if sets < 1 or outputs % sets:

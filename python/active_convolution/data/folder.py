@@ -42,7 +42,7 @@ def check_manifest(folder):
     Raises UserError where the folder is no whole data set: no manifest, another format's, one without images or their
     shape, or a database that is missing or has another size than when it was written, as after an interrupted copy.
     """
-    remedy = f"make it with ./scripts/create_lmdb.py, --output {folder}"
+    remedy = f"make it with acu data, --output {folder}"
     try:
         manifest = json.loads((Path(folder) / _MANIFEST).read_text())
         if manifest["format"] != FORMAT:

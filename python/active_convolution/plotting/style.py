@@ -11,7 +11,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
@@ -27,7 +27,7 @@ def output_format(path):
     """The format that the suffix of ``path`` asks for, one of FORMATS; UserError where it is another."""
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in FORMATS:
-        raise UserError(f"cannot tell the picture's format from {path}: end its name in ."
+        raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
                         + ", .".join(FORMATS[:-1]) + f" or .{FORMATS[-1]}")
     return suffix
 
