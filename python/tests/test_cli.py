@@ -68,6 +68,13 @@ def test_two_ways_to_call_it(program, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("usage: acu plot ")
 
 
+def test_it_is_on_the_path_of_a_build(tmp_path):
+    from active_convolution.pycaffe.locate import BUILD
+    done = subprocess.run(["bash", "-c", f"unset PYTHONPATH; . '{BUILD}/env.sh' && acu --help"], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: acu ")
+
+
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
 def test_each_sub_command_tells_its_use(subcommand, capsys):
     with pytest.raises(SystemExit) as end:
