@@ -1,4 +1,6 @@
 """The command ``acu``: what it lists, what each sub-command's parser takes and refuses, and how fast it is there."""
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -66,6 +68,13 @@ def test_two_ways_to_call_it(program, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("usage: acu plot ")
 
 
+def test_it_is_on_the_path_of_a_build(tmp_path):
+    from active_convolution.pycaffe.locate import BUILD
+    done = subprocess.run(["bash", "-c", f"unset PYTHONPATH; . '{BUILD}/env.sh' && acu --help"], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: acu ")
+
+
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
 def test_each_sub_command_tells_its_use(subcommand, capsys):
     with pytest.raises(SystemExit) as end:
@@ -117,17 +126,26 @@ USE_NCCL=1
 BLAS=Open
 USE_OPENMP=ON
 CMAKE_BUILD_TYPE=Release
+PYTHON_EXECUTABLE=/usr/bin/python3
 """
 
 
-def test_how_a_build_was_made(tmp_path):
+def test_how_a_build_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "BUILD", tmp_path)
     path = tmp_path / "built.txt"
-    assert "not known" in version.built(path)
+    assert "not known" in version.built()
     path.write_text(BUILT)
-    assert version.built(path) == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
+    assert version.built() == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
                                    "OpenMP on, Release")
     path.write_text(BUILT.replace("/home/you/a=b, caffe", "").replace("CPU_ONLY=OFF", "CPU_ONLY=TRUE"))
-    assert version.built(path) == "built from the source package of Debian for the CPU, BLAS Open, OpenMP on, Release"
+    assert version.built() == "built from BVLC's Caffe 99bd997 for the CPU, BLAS Open, OpenMP on, Release"
+
+
+def test_the_python_that_pycaffe_was_built_for_is_named(tmp_path):
+    """Where it cannot be imported."""
+    (tmp_path / "built.txt").write_text("PYTHON_EXECUTABLE=/home/you/venv/bin/python\n")
+    done = acu("--version", env={"ACTIVE_CONVOLUTION_BUILD": str(tmp_path), "PATH": ""})
+    assert done.stdout.endswith("and run with /home/you/venv/bin/python\n")
 
 
 def test_cmake_writes_what_is_read():
@@ -212,6 +230,23 @@ def test_the_parsers_know_what_the_package_does():
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert export.MAX_KERNEL == exporting.MAX_KERNEL
     assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_asked_of_the_package_is_there(path):
+    """The modules are imported where a sub-command runs: a name that is gone would be noticed by whoever calls it."""
+    tree, modules = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = importlib.import_module(f"{'.' * node.level}{node.module or ''}", "active_convolution.cli")
+            for alias in node.names:
+                try:
+                    modules[alias.name] = importlib.import_module(f"{module.__name__}.{alias.name}")
+                except ModuleNotFoundError:
+                    assert hasattr(module, alias.name), f"{module.__name__}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
