@@ -9,6 +9,7 @@ import pytest
 
 from active_convolution import __version__, cli
 from active_convolution.cli import options, version
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
