@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import geometry, positions
+from .. import geometry
 from ..columns import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe import locate, messages, nets
+from ..pycaffe import messages, nets
 from ..pycaffe.messages import by
 from ..pycaffe.process import failure
 from . import account, aconv_fast, dimensions, probing, sharing, verify
