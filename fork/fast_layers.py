@@ -24,6 +24,9 @@ BATCH_NORM = """FastBatchNorm<Dtype>{
 POOLING = """FastPooling{
       this->layer_param_.pooling_param().pool(), bottom[0]->num() * channels_, height_, width_, pooled_height_,
       pooled_width_, kernel_h_, kernel_w_, stride_h_, stride_w_, pad_h_, pad_w_}"""
+CONVOLUTION = """FastConvolution{
+      this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_, this->kernel_shape_, this->stride_,
+      this->pad_}"""
 SLOPE = "Dtype(this->layer_param_.relu_param().negative_slope())"
 IS_SUM = "op_ == EltwiseParameter_EltwiseOp_SUM"
 
@@ -52,6 +55,11 @@ CALLS = [
      "FastSoftmaxForward(softmax_axis_, bottom[0], top[0])"),
     ("layers/softmax_layer.cpp", "SoftmaxLayer", "Backward_cpu",
      "FastSoftmaxBackward(softmax_axis_, top[0], bottom[0])"),
+    ("layers/conv_layer.cpp", "ConvolutionLayer", "Forward_cpu",
+     f"FastConvolutionForward({CONVOLUTION}, this->blobs_, bottom, top)"),
+    ("layers/conv_layer.cpp", "ConvolutionLayer", "Backward_cpu",
+     f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
+     "bottom)"),
 ]
 
 

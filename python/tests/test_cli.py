@@ -1,4 +1,6 @@
 """The command ``acu``: what it lists, what each sub-command's parser takes and refuses, and how fast it is there."""
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -64,6 +66,13 @@ def test_two_ways_to_call_it(program, tmp_path):
     environment = {"PYTHONPATH": str(ROOT / "python"), "PATH": ""}
     done = acu("plot", "--help", program=program, cwd=tmp_path, env=environment)
     assert done.returncode == 0 and done.stdout.startswith("usage: acu plot ")
+
+
+def test_it_is_on_the_path_of_a_build(tmp_path):
+    from active_convolution.pycaffe.locate import BUILD
+    done = subprocess.run(["bash", "-c", f"unset PYTHONPATH; . '{BUILD}/env.sh' && acu --help"], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: acu ")
 
 
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
@@ -212,6 +221,23 @@ def test_the_parsers_know_what_the_package_does():
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert export.MAX_KERNEL == exporting.MAX_KERNEL
     assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_asked_of_the_package_is_there(path):
+    """The modules are imported where a sub-command runs: a name that is gone would be noticed by whoever calls it."""
+    tree, modules = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = importlib.import_module(f"{'.' * node.level}{node.module or ''}", "active_convolution.cli")
+            for alias in node.names:
+                try:
+                    modules[alias.name] = importlib.import_module(f"{module.__name__}.{alias.name}")
+                except ModuleNotFoundError:
+                    assert hasattr(module, alias.name), f"{module.__name__}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)

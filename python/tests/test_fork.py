@@ -27,7 +27,7 @@ def caffe(tmp_path):
     """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made of."""
     origin = (BUILD / "fork" / STAMP).read_text().strip()
     tree = tmp_path / "caffe"
-    for name in EDITED + ["CMakeLists.txt"]:
+    for name in EDITED + ["CMakeLists.txt", "src/caffe/solver.cpp"]:
         if os.path.exists(f"{origin}/{name}"):  # BVLC's tree has no file of SSD's
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(f"{origin}/{name}", tree / name)
@@ -56,7 +56,8 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
     update = solver[solver.index("::ApplyUpdate() {"):]
     assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
-    assert digest(caffe)["src/caffe/solver.cpp"] == digest(tmp_path / "fork")["src/caffe/solver.cpp"]
+    step = "src/caffe/solver.cpp"
+    assert (tmp_path / "fork" / step).read_bytes() == (caffe / step).read_bytes()
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 
@@ -358,6 +359,33 @@ def test_build_refuses(options, message, tmp_path):
     assert done.returncode == (1 if "Caffe source tree" in message else 2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+CMAKE = """#!/bin/sh
+case "$1" in -S) exit 0 ;; esac
+for n in $(seq 100); do echo "a.cpp:$n: warning: unused"; done
+echo "b.cpp:7:1: error: expected ';'"
+for n in $(seq 100); do echo "c.cpp:$n: warning: unused"; done
+exit 2
+"""
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt")
+def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
+    for folder in ("scripts", "fork"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "scripts/setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cmake").write_text(CMAKE)
+    (tmp_path / "bin/cmake").chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts/build.sh"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert done.returncode == 1
+    assert done.stderr == "error: the build failed: the reason stands above, and everything in build/build.log\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+    assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
+    assert (tmp_path / "build/build.log").read_text().count("warning") == 200
 
 
 # ---- What a build lacks, and the Python that it is for

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -173,6 +174,8 @@ def test_bad_runs_are_named(tmp_path, spoil, complaint):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if not shutil.which("chromium-headless-shell") and not os.environ.get("CI"):
+        pytest.skip("needs chromium-headless-shell")
     with Browser(tmp_path_factory.mktemp("browser")) as started:
         yield started
 

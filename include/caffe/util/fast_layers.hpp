@@ -19,6 +19,10 @@ namespace caffe {
 /// Starts as true, unless the environment has FAST_CPU_LAYERS=0. Not to be changed between a forward and a backward pass.
 bool& UseFastLayers();
 
+/// A layer's parameters.
+template <typename Dtype>
+using FastBlobs = std::vector<shared_ptr<Blob<Dtype> > >;
+
 template <typename Dtype>
 bool FastReluForward(Dtype negative_slope, const std::vector<Blob<Dtype>*>& bottom,
                      const std::vector<Blob<Dtype>*>& top);
@@ -70,7 +74,7 @@ struct FastBatchNorm {
   Blob<Dtype>* mean;
   Blob<Dtype>* deviation;   // sqrt(variance + eps), for the backward pass
   Blob<Dtype>* normalized;  // the top, for the backward pass
-  const std::vector<shared_ptr<Blob<Dtype> > >& blobs;  // sums of means, of variances, of their weights
+  const FastBlobs<Dtype>& blobs;  // sums of means, of variances, of their weights
 };
 template <typename Dtype>
 bool FastBatchNormForward(const FastBatchNorm<Dtype>& layer, Blob<Dtype>* bottom, Blob<Dtype>* top);
@@ -101,6 +105,24 @@ template <typename Dtype>
 bool FastSoftmaxForward(int axis, Blob<Dtype>* bottom, Blob<Dtype>* top);
 template <typename Dtype>
 bool FastSoftmaxBackward(int axis, Blob<Dtype>* top, Blob<Dtype>* bottom);
+
+/// A Convolution; what is covered has 1x1 kernels without padding.
+struct FastConvolution {
+  int channel_axis, spatial_axes, group;
+  bool bias;
+  const Blob<int>& kernel;  // an element per spatial axis, if there are any
+  const Blob<int>& stride;
+  const Blob<int>& pad;
+};
+
+template <typename Dtype>
+bool FastConvolutionForward(const FastConvolution& convolution, const FastBlobs<Dtype>& blobs,
+                            const std::vector<Blob<Dtype>*>& bottom, const std::vector<Blob<Dtype>*>& top);
+/// `wanted`: which parameters' gradients are added to.
+template <typename Dtype>
+bool FastConvolutionBackward(const FastConvolution& convolution, const FastBlobs<Dtype>& blobs,
+                             const std::vector<bool>& wanted, const std::vector<Blob<Dtype>*>& top,
+                             const std::vector<bool>& propagate_down, const std::vector<Blob<Dtype>*>& bottom);
 
 }  // namespace caffe
 

@@ -44,7 +44,7 @@ def _kernel(text):
 def run(arguments):
     from ..conversion import converting
     arguments = vars(arguments)
-    fields = converting.Options(**{name: arguments.pop(name) for name in _FIELDS})
+    fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})
     done = converting.convert(**arguments, options=fields)
     print(f"{len(done.layers)} layers converted: {', '.join(done.layers)}")
     for name, (difference, largest) in done.outputs.items():

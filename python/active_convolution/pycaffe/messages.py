@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from google.protobuf import text_format
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
 from ..files import reading, whole_file
 from . import locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
+_WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
+                  "Sigmoid", "Slice", "Softmax", "SoftmaxWithLoss", "Split", "TanH")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -106,6 +108,27 @@ def takes_part(layer, phase, stages=(), level=0):
                 and (not rule.HasField("max_level") or rule.max_level >= level)
                 and set(rule.stage) <= set(stages) and not set(rule.not_stage) & set(stages))
     return any(map(met, layer.include)) if layer.include else not any(map(met, layer.exclude))
+
+
+# ---- What ties a network to one build of Caffe
+
+def forget_build(net):
+    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that choose
+    an engine, and ``param`` entries for blobs that a layer does not have."""
+    for layer in net.layer:
+        for _, param in layer.ListFields():
+            if isinstance(param, Message) and "engine" in param.DESCRIPTOR.fields_by_name:
+                param.ClearField("engine")
+        del layer.param[most_params(layer):]
+
+
+def most_params(layer):
+    """How many ``param`` entries Caffe takes of a LayerParameter, as far as its type alone tells."""
+    if layer.type in ("Convolution", "Deconvolution"):
+        return 1 + layer.convolution_param.bias_term
+    if layer.type == "InnerProduct":
+        return 1 + layer.inner_product_param.bias_term
+    return 0 if layer.type in _WITHOUT_BLOBS else len(layer.param)
 
 
 # ---- Writing

@@ -5,15 +5,15 @@ from .messages import by
 from .process import failure
 
 
-def load(model, weights):
+def load(model, weights, called=None):
     """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
 
     Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
-    Caffe itself would leave such a layer as it was filled, or end the process.
+    Caffe itself would leave such a layer as it was filled, or end the process. Messages name the prototxt ``called``.
     """
     messages.read_net(model)  # says what is wrong with it; Caffe would end the process
     live = locate.caffe().Net(str(model), locate.caffe().TEST)
-    _check_weights(live, model, weights)
+    _check_weights(live, called or model, weights)
     live.copy_from(str(weights))
     return live
 
@@ -24,17 +24,18 @@ def check_deploy(model):
     check_net(model)
 
 
-def check_net(model):
-    """Raises UserError unless Caffe can build the prototxt ``model``: asks in a process that may die of it."""
+def check_net(model, called=None):
+    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
+    that may die of it."""
     reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
     if reason:
-        raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
+        raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
 
 
-def load_checked(model, weights):
-    """As ``load``; raises UserError, too, where Caffe cannot build the network."""
-    check_net(model)
-    return load(model, weights)
+def load_checked(model, weights, called=None):
+    """As ``load``; raises UserError, too, where Caffe cannot build the network. Messages name it ``called``."""
+    check_net(model, called)
+    return load(model, weights, called)
 
 
 def check_inputs(model):

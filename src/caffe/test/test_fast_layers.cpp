@@ -188,7 +188,7 @@ class FastLayersTest : public ActiveRandomTest<Dtype> {
     return text.str();
   }
 
-  static const int kCases = 100;
+  static const int kCases = 60;
   const int threads_;
 };
 
@@ -301,6 +301,28 @@ TYPED_TEST(FastLayersTest, Pooling) {
     Case c(text, {shape});
     c.tops = average ? 1 : this->Random(1, 2);
     c.propagate[0] = this->Random(0, 4) > 0;
+    this->CheckSums(c);
+  }
+}
+
+TYPED_TEST(FastLayersTest, Convolution) {
+  FAST_TYPES;
+  for (int i = 0; i < this->kCases; ++i) {
+    const int group = this->Random(0, 3) ? 1 : this->Random(2, 3), images = this->Random(1, 3);
+    const bool large = this->Random(0, 9) == 0;
+    Shape shape(this->Random(2, 4));
+    for (int& size : shape) { size = this->Random(1, 9); }
+    shape[0] = large ? this->Random(20, 40) : this->Random(1, 4);
+    shape[1] = group * (large ? this->Random(100, 200) : this->Random(1, 40));
+    const std::vector<Shape> bottoms(images, shape);
+    std::string text = this->Text("type: 'Convolution' convolution_param { engine: CAFFE num_output: ",
+                                  group * this->Random(1, this->Random(0, 9) ? 30 : 300), " group: ", group);
+    if (this->RandomBool()) { text += " bias_term: false"; }
+    if (shape.size() > 2) { text += " kernel_size: 1"; }
+    if (shape.size() == 4) { text += this->Text(" stride_h: ", this->Random(1, 2), " stride_w: ", this->Random(1, 3)); }
+    Case c(text + " weight_filler { type: 'xavier' } }", bottoms);
+    c.tops = images;
+    for (int j = 0; j < images; ++j) { c.propagate[j] = this->Random(0, 4) > 0; }
     this->CheckSums(c);
   }
 }
