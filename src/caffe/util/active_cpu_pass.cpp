@@ -71,7 +71,7 @@ class ActiveCpuPass {
   void Forward(Dtype* top) {
     for (const ActiveSegment& segment : Segments()) {
       Begin(segment);
-      const int per_thread = CeilDivide(num_ * g_.out_size(), MaxThreads());
+      const int per_thread = std::min(CeilDivide(num_ * g_.out_size(), MaxThreads()), 1 << 30);  // room to round up
       CutPixels(num_, RoundUp(per_thread, kernels_.rows));
       PackForward();
       const std::vector<ActiveChunk> chunks = ActiveChunks(g_, num_, chunk_columns_);
