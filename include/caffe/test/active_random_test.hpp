@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "caffe/common.hpp"
-#include "caffe/util/active_sampling.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {

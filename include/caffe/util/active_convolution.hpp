@@ -4,18 +4,18 @@
 #include <vector>
 
 #include "caffe/blob.hpp"
-#include "caffe/util/active_block.hpp"
-#include "caffe/util/active_sampling.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_geometry.hpp"
 
 /**
  * Forward and backward pass of an active convolution, over a batch.
  *
- * On the CPU, the output pixels are cut into chunks and the channels into blocks whose columns stay in cache; see
- * active_block.hpp. The workspace is limited whatever the batch, and grows with the number of threads. Two runs on
- * machines with the same vector instructions give the same bits, whatever the number of threads.
+ * On the CPU (active_cpu_pass.cpp, active_cpu_kernels), the output pixels are cut into chunks and the channels into
+ * blocks whose columns stay in cache. The workspace is limited whatever the batch, and grows with the number of threads.
+ * Two runs on machines with the same vector instructions give the same bits, whatever the number of threads.
  *
- * On the GPU, a batch is cut into chunks whose columns fit a workspace of limited size; see active_chunked.hpp. Two
- * runs on GPUs of one kind give the same bits.
+ * On the GPU (active_gpu_pass, active_gpu_kernels.hpp), a batch is cut into chunks whose columns fit a workspace of
+ * limited size. Two runs on GPUs of one kind give the same bits.
  */
 namespace caffe {
 
@@ -40,18 +40,18 @@ struct ActiveGradients {
 
 /// Buffers of the CPU, kept between calls.
 template <typename Dtype>
-struct ActiveWorkspace {
+struct ActiveCpuWorkspace {
   struct PerThread {
     std::vector<Dtype> frame, frame_diff, columns, outputs;
   };
-  const ActiveBlockKernels<Dtype>* kernels;  // the fastest
+  const ActiveCpuKernels<Dtype>* kernels;  // the fastest
   std::vector<ActiveTap<Dtype> > taps;       // position_group x K
   std::vector<Dtype> weight;                 // of one segment, packed for its products
   std::vector<Dtype> weight_sums;            // parts of its gradient
   std::vector<double> position_sums;
   std::vector<PerThread> threads;
 
-  ActiveWorkspace() : kernels(&AllActiveBlockKernels<Dtype>()[0]) {}
+  ActiveCpuWorkspace() : kernels(&AllActiveCpuKernels<Dtype>()[0]) {}
 
   /// Bytes held at present.
   size_t bytes() const;
@@ -59,12 +59,12 @@ struct ActiveWorkspace {
 
 /// Buffers of the GPU, kept between calls.
 template <typename Dtype>
-struct ActiveChunkWorkspace {
+struct ActiveGpuWorkspace {
   Blob<Dtype> columns, packed;
   Blob<double> sums;
   size_t limit;  // bytes of columns and packed outputs together; large enough to fill a GPU, with sums below 64 MiB
 
-  ActiveChunkWorkspace() : limit(60 << 20) {}
+  ActiveGpuWorkspace() : limit(60 << 20) {}
 
   /// Bytes held at present.
   size_t bytes() const { return (columns.count() + packed.count()) * sizeof(Dtype) + sums.count() * sizeof(double); }
@@ -73,24 +73,24 @@ struct ActiveChunkWorkspace {
 /// top (num x num_output x out_height x out_width) = the active convolution of bottom (num x channels x height x width).
 template <typename Dtype>
 void active_convolution_forward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                                    const Dtype* bottom, Dtype* top, ActiveWorkspace<Dtype>* workspace);
+                                    const Dtype* bottom, Dtype* top, ActiveCpuWorkspace<Dtype>* workspace);
 
 /// The gradients that `gradients` asks for, from top_diff (eq. 10-13, and their sum over channels and pixels).
 template <typename Dtype>
 void active_convolution_backward_cpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                                      const Dtype* bottom, const Dtype* top_diff,
-                                     const ActiveGradients<Dtype>& gradients, ActiveWorkspace<Dtype>* workspace);
+                                     const ActiveGradients<Dtype>& gradients, ActiveCpuWorkspace<Dtype>* workspace);
 
 #ifndef CPU_ONLY
 /// The same on the GPU: all pointers are the GPU's.
 template <typename Dtype>
 void active_convolution_forward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
-                                    const Dtype* bottom, Dtype* top, ActiveChunkWorkspace<Dtype>* workspace);
+                                    const Dtype* bottom, Dtype* top, ActiveGpuWorkspace<Dtype>* workspace);
 
 template <typename Dtype>
 void active_convolution_backward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                                      const Dtype* bottom, const Dtype* top_diff,
-                                     const ActiveGradients<Dtype>& gradients, ActiveChunkWorkspace<Dtype>* workspace);
+                                     const ActiveGradients<Dtype>& gradients, ActiveGpuWorkspace<Dtype>* workspace);
 #endif
 
 }  // namespace caffe

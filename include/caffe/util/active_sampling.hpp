@@ -21,22 +21,6 @@
 
 namespace caffe {
 
-/// The shape of an active convolution over one image; pixels throughout, x = horizontal.
-struct ActiveGeometry {
-  int channels, height, width;            // the input image
-  int num_output, out_height, out_width;  // the output image
-  int kernel_h, kernel_w;                 // K = kernel_h * kernel_w synapses, in row-major order
-  int stride_h, stride_w;
-  int base_h, base_w;                     // the base pixel of output pixel (0, 0), in the input
-  int group;                              // sets of channels: outputs of one set read the inputs of the same set
-  int position_group;                     // sets of positions, each for num_output / position_group outputs
-
-  ACTIVE_HOST_DEVICE int synapses() const { return kernel_h * kernel_w; }
-  ACTIVE_HOST_DEVICE int image_size() const { return height * width; }
-  ACTIVE_HOST_DEVICE int out_size() const { return out_height * out_width; }
-  ACTIVE_HOST_DEVICE int group_channels() const { return channels / group; }
-};
-
 /// A position, split into the pixel up and left of it and the fraction of a pixel beyond that.
 template <typename Dtype>
 struct ActiveTap {
@@ -48,10 +32,10 @@ struct ActiveTap {
 
 /// The bilinear weights of the four pixels around a point (eq. 6-9).
 template <typename Dtype>
-struct ActiveWeights {
+struct ActiveBilinear {
   Dtype w00, w01, w10, w11;
 
-  ACTIVE_HOST_DEVICE explicit ActiveWeights(const ActiveTap<Dtype>& tap)
+  ACTIVE_HOST_DEVICE explicit ActiveBilinear(const ActiveTap<Dtype>& tap)
       : w00((1 - tap.dx) * (1 - tap.dy)), w01(tap.dx * (1 - tap.dy)), w10((1 - tap.dx) * tap.dy), w11(tap.dx * tap.dy) {}
 
   /// Of single values, or of vectors of them.

@@ -8,7 +8,7 @@ template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   for (int i = 0; i < bottom.size(); ++i) {
     active_convolution_forward_gpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::gpu_data),
-                                   bottom[i]->gpu_data(), top[i]->mutable_gpu_data(), &chunk_workspace_);
+                                   bottom[i]->gpu_data(), top[i]->mutable_gpu_data(), &gpu_workspace_);
   }
 }
 
@@ -19,7 +19,7 @@ void ActiveConvolutionLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top
     const ActiveGradients<Dtype> gradients =
         Gradients(&Blob<Dtype>::mutable_gpu_diff, propagate_down[i] ? bottom[i] : NULL);
     active_convolution_backward_gpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::gpu_data),
-                                    bottom[i]->gpu_data(), top[i]->gpu_diff(), gradients, &chunk_workspace_);
+                                    bottom[i]->gpu_data(), top[i]->gpu_diff(), gradients, &gpu_workspace_);
   }
 }
 

@@ -40,11 +40,11 @@ TYPED_TEST(ActiveSamplingTest, TestNaNStaysInTheWeights) {
   EXPECT_EQ(0, tap.x);
   EXPECT_FALSE(tap.on_lattice());
   const TypeParam one = 1;
-  EXPECT_TRUE(std::isnan(ActiveWeights<TypeParam>(tap).Sample(one, one, one, one)));
+  EXPECT_TRUE(std::isnan(ActiveBilinear<TypeParam>(tap).Sample(one, one, one, one)));
 }
 
 TYPED_TEST(ActiveSamplingTest, TestWeightsAreEquationSevenToNine) {
-  const ActiveWeights<TypeParam> w(MakeActiveTap<TypeParam>(0.25, 0.5));
+  const ActiveBilinear<TypeParam> w(MakeActiveTap<TypeParam>(0.25, 0.5));
   EXPECT_EQ(TypeParam(0.375), w.w00);
   EXPECT_EQ(TypeParam(0.125), w.w01);
   EXPECT_EQ(TypeParam(0.375), w.w10);

@@ -1,0 +1,130 @@
+#ifndef CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_
+#define CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_
+
+#include <cstddef>
+#include <vector>
+
+#include "caffe/util/active_geometry.hpp"
+#include "caffe/util/active_sampling.hpp"
+
+/**
+ * The CPU's kernels. They work on a block, some channels of one group, over a chunk of the output pixels, and hold
+ * channels (or outputs) side by side in vectors, one pixel after the other:
+ *
+ *   frame     images x rows x columns x channels: what a chunk reads of the input, with zeros around the image, so that
+ *             no sample asks where the border is, and what a sample reads are whole vectors for any position and stride
+ *   columns   pixels x (K x channels): the interpolated input, row k * channels + c of each pixel
+ *   outputs   pixels x outputs: the chunk's part of the top
+ *
+ * All three products of an active convolution multiply such matrices as they are, without packing them:
+ *
+ *   top           outputs = columns  * weight      summed over K x channels
+ *   weight diff   weight  = columns' * outputs     summed over pixels
+ *   column diff   columns = outputs  * weight'     summed over outputs
+ */
+namespace caffe {
+
+/// Columns of a product that are computed at once, in at most three vectors, of `lanes` elements each, a row.
+inline int ActiveStrip(int columns, int lanes) { return EvenShare(CeilDivide(columns, lanes), 3) * lanes; }
+
+/// Where the frame of one block and chunk stands in the input, and how it lies in memory.
+template <typename Dtype>
+struct ActiveFrame {
+  const ActiveGeometry* geometry;
+  const ActiveTap<Dtype>* taps;  // of the segment's set, K; see ActiveFrameTaps
+  ActiveChunk chunk;
+  int synapse, synapses;         // the first one to work on, how many
+  int channel, channels;         // of the input: the first one, how many
+  int lanes;                     // channels, rounded up to whole vectors
+  int row, rows;                 // of the input: the first one, how many; never outside the image
+  int column, columns;           // the same, but reaching as far outside as any sample does
+
+  /// Of `channels` channels from the `channel`-th on, as synapses [synapse, synapse + synapses) see them.
+  ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveChunk& chunk, int synapse,
+              int synapses, int channel, int channels, int vector_lanes);
+
+  /// Output rows [first_m(), last_m()] stand in the chunk, wholly or in part; and so do columns.
+  int first_m() const { return chunk.begin / geometry->out_width; }
+  int last_m() const { return (chunk.end - 1) / geometry->out_width; }
+  int first_n() const { return first_m() == last_m() ? chunk.begin % geometry->out_width : 0; }
+  int last_n() const { return first_m() == last_m() ? (chunk.end - 1) % geometry->out_width : geometry->out_width - 1; }
+
+  /// The frame starts with one row for all rows outside the image: zeros, or gradients that nobody wants.
+  size_t size() const { return row_size() * (1 + static_cast<size_t>(chunk.images) * rows); }
+  size_t row_size() const { return static_cast<size_t>(columns) * lanes; }
+  /// Element where row y of the input starts, in the chunk's `image`-th image.
+  size_t RowAt(int image, int y) const {
+    const bool inside = y >= row && y < row + rows;
+    return inside ? row_size() * (1 + static_cast<size_t>(image) * rows + y - row) : 0;
+  }
+};
+
+/// The taps of K positions, with those that see no pixel of the image from anywhere brought near it, above or below.
+template <typename Dtype>
+std::vector<ActiveTap<Dtype> > ActiveFrameTaps(const ActiveGeometry& geometry, const Dtype* x, const Dtype* y,
+                                               int positions);
+
+/// Planes of `pixels` pixels, as blobs hold them, and the same pixels as vectors of all planes.
+template <typename Dtype>
+struct ActivePlanes {
+  int planes, pixels;
+  size_t plane_size;                // elements from plane to plane
+  int row_pixels;                   // of the vectors: so many stand side by side,
+  size_t pixel_size, row_size;      // so many elements from one to the next, and from row to row
+};
+
+/// c (rows x columns) = a (rows x depth) * b (depth x columns), or adds that to c.
+template <typename Dtype>
+struct ActiveProduct {
+  int rows, columns, depth;
+  const Dtype* a;
+  size_t a_row, a_step;   // elements from row to row, and from one term of the sum to the next
+  const Dtype* b;
+  size_t b_strip, b_step; // elements from one ActiveStrip to the next, and from term to term
+  Dtype* c;
+  size_t c_row;
+  bool add;
+};
+
+/// The gradient of a block's columns, and where it goes; NULL where it is not wanted.
+template <typename Dtype>
+struct ActiveSpread {
+  const Dtype* frame;
+  const Dtype* column_diff;
+  size_t pixel_size;         // elements of column_diff from pixel to pixel
+  Dtype* frame_diff;         // added to
+  double* x_diff;            // K each, added to
+  double* y_diff;
+};
+
+/**
+ * The kernels for one instruction set. Vectors are written whole: columns, outputs and products have room for one
+ * vector more than they say at the end of each row, and for `rows - 1` rows more at their end.
+ */
+template <typename Dtype>
+struct ActiveCpuKernels {
+  const char* name;
+  int lanes;  // elements of a vector
+  int rows;   // of a product, computed at once
+
+  /// c = a * b; rows and columns are rounded up to whole blocks.
+  void (*multiply)(const ActiveProduct<Dtype>& product);
+  /// vectors = planes; lanes beyond the last plane are zero.
+  void (*load_planes)(const ActivePlanes<Dtype>& shape, const Dtype* planes, Dtype* vectors);
+  /// planes = vectors + offset (one per plane; or NULL).
+  void (*store_planes)(const ActivePlanes<Dtype>& shape, const Dtype* vectors, const Dtype* offset, Dtype* planes);
+  /// planes += vectors.
+  void (*add_planes)(const ActivePlanes<Dtype>& shape, const Dtype* vectors, Dtype* planes);
+  /// columns = the interpolated input (eq. 6-9); a copy where a position is on the lattice.
+  void (*sample)(const ActiveFrame<Dtype>& frame, const Dtype* data, size_t pixel_size, Dtype* columns);
+  /// The gradient of the columns to those of the input and of the positions (eq. 12 and 13), read once for both.
+  void (*spread)(const ActiveFrame<Dtype>& frame, const ActiveSpread<Dtype>& spread);
+};
+
+/// Those that this machine can run, the fastest first. The last one needs nothing beyond the compiler's target.
+template <typename Dtype>
+const std::vector<ActiveCpuKernels<Dtype> >& AllActiveCpuKernels();
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_ACTIVE_CPU_KERNELS_HPP_

@@ -1,0 +1,251 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "caffe/test/active_random_test.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
+
+#include "caffe/test/test_caffe_main.hpp"
+
+namespace caffe {
+
+/// Every instruction set that this machine has, on random shapes, against one formula per element in double.
+template <typename Dtype>
+class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
+ protected:
+  typedef std::vector<Dtype> Vector;
+
+  /// A layer, a chunk of its output pixels, a block of its channels, and the frame that these see.
+  void MakeRandomCase(const ActiveCpuKernels<Dtype>& kernels) {
+    g_ = this->RandomGeometry(9, 30);
+    g_.base_w = this->Random(-20, 20);
+    g_.channels = this->Random(1, this->Random(0, 2) ? 5 : 20);
+    alpha_.clear();
+    beta_.clear();
+    for (int k = 0; k < g_.synapses(); ++k) {
+      alpha_.push_back(this->RandomPosition(60));
+      beta_.push_back(this->RandomPosition(60));
+    }
+    taps_ = ActiveFrameTaps(g_, &alpha_[0], &beta_[0], g_.synapses());
+    chunk_.images = this->Random(1, 3);
+    chunk_.image = 0;
+    chunk_.begin = chunk_.images > 1 ? 0 : this->Random(0, g_.out_size() - 1);
+    chunk_.end = chunk_.images > 1 ? g_.out_size() : this->Random(chunk_.begin + 1, g_.out_size());
+    channel_ = this->Random(0, g_.channels - 1);
+    channels_ = this->Random(1, g_.channels - channel_);
+    pixel_size_ = CeilDivide(Terms(), kernels.lanes) * kernels.lanes + kernels.lanes;
+    input_ = this->RandomVector(chunk_.images * g_.channels * g_.image_size());
+  }
+
+  int Terms() const { return g_.synapses() * channels_; }
+
+  /// The frame of all synapses, or of one.
+  ActiveFrame<Dtype> Frame(const ActiveCpuKernels<Dtype>& kernels, int synapse, int synapses) const {
+    return ActiveFrame<Dtype>(g_, &taps_[0], chunk_, synapse, synapses, channel_, channels_, kernels.lanes);
+  }
+
+  double Pixel(int image, int c, int y, int x) const {
+    const bool inside = y >= 0 && y < g_.height && x >= 0 && x < g_.width;
+    return inside ? input_[((image * g_.channels + c) * g_.height + y) * g_.width + x] : 0;
+  }
+
+  /// The input as the frame should hold it.
+  Vector FrameData(const ActiveFrame<Dtype>& f) const {
+    Vector data(f.size(), 0);
+    for (int image = 0; image < chunk_.images; ++image) {
+      for (int y = f.row; y < f.row + f.rows; ++y) {
+        for (int x = 0; x < f.columns; ++x) {
+          for (int c = 0; c < channels_; ++c) {
+            data[f.RowAt(image, y) + x * f.lanes + c] = Pixel(image, channel_ + c, y, f.column + x);
+          }
+        }
+      }
+    }
+    return data;
+  }
+
+  /// x~ by the tent functions, max(0, 1-|dx|) max(0, 1-|dy|), over all pixels: no floor, no cases.
+  double Reference(int c, int k, int column, double shift_x = 0, double shift_y = 0) const {
+    const int image = column / chunk_.pixels(), pixel = chunk_.begin + column % chunk_.pixels();
+    const double x = g_.base_w + pixel % g_.out_width * g_.stride_w + static_cast<double>(alpha_[k]) + shift_x;
+    const double y = g_.base_h + pixel / g_.out_width * g_.stride_h + static_cast<double>(beta_[k]) + shift_y;
+    double sum = 0;
+    for (int i = 0; i < g_.height; ++i) {
+      for (int j = 0; j < g_.width; ++j) {
+        sum += std::max(0., 1 - std::fabs(x - j)) * std::max(0., 1 - std::fabs(y - i)) *
+               Pixel(image, channel_ + c, i, j);
+      }
+    }
+    return sum;
+  }
+
+  /// The columns of the case, synapse by synapse where `one_by_one`.
+  Vector Sample(const ActiveCpuKernels<Dtype>& kernels, bool one_by_one) const {
+    Vector columns(chunk_.columns() * pixel_size_, 7);
+    const int synapses = one_by_one ? 1 : g_.synapses();
+    for (int k = 0; k < g_.synapses(); k += synapses) {
+      const ActiveFrame<Dtype> frame = Frame(kernels, k, synapses);
+      kernels.sample(frame, &FrameData(frame)[0], pixel_size_, &columns[0]);
+    }
+    return columns;
+  }
+
+  ActiveGeometry g_;
+  ActiveChunk chunk_;
+  int channel_, channels_;
+  size_t pixel_size_;
+  Vector alpha_, beta_, input_;
+  std::vector<ActiveTap<Dtype> > taps_;
+};
+
+TYPED_TEST_CASE(ActiveCpuKernelsTest, TestDtypes);
+
+TYPED_TEST(ActiveCpuKernelsTest, TestThereIsAPlainVersion) {
+  EXPECT_EQ(16 / sizeof(TypeParam), AllActiveCpuKernels<TypeParam>().back().lanes);
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestSampleAgainstTents) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 150; ++round) {
+      this->MakeRandomCase(kernels);
+      const auto columns = this->Sample(kernels, round % 2);
+      for (int i = 0; i < this->chunk_.columns() * this->Terms(); ++i) {
+        const int column = i / this->Terms(), k = i % this->Terms() / this->channels_, c = i % this->channels_;
+        ASSERT_NEAR(this->Reference(c, k, column), columns[column * this->pixel_size_ + i % this->Terms()], 1e-5)
+            << kernels.name << ", round " << round;
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestSpreadIsTheAdjointOfSample) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 150; ++round) {
+      this->MakeRandomCase(kernels);
+      const auto columns = this->Sample(kernels, false), diff = this->RandomVector(columns.size());
+      const auto frame = this->Frame(kernels, 0, this->g_.synapses());
+      const auto data = this->FrameData(frame);
+      std::vector<TypeParam> frame_diff(frame.size(), 0);
+      const ActiveSpread<TypeParam> spread = {&data[0], &diff[0], this->pixel_size_, &frame_diff[0], NULL, NULL};
+      kernels.spread(frame, spread);
+      double by_columns = 0, by_frame = 0;
+      for (size_t i = 0; i < columns.size(); ++i) {
+        if (i % this->pixel_size_ < this->Terms()) { by_columns += columns[i] * diff[i]; }
+      }
+      for (size_t i = 0; i < data.size(); ++i) { by_frame += data[i] * frame_diff[i]; }
+      ASSERT_NEAR(by_columns, by_frame, 1e-3) << kernels.name << ", round " << round;
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestSlopeIsTheDifferenceOfSamples) {
+  const double step = 1e-4;  // samples are linear between lattice points: any step inside the cell gives the slope
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 50; ++round) {
+      this->MakeRandomCase(kernels);
+      const int synapses = this->g_.synapses();
+      const auto diff = this->RandomVector(this->chunk_.columns() * this->pixel_size_);
+      const auto frame = this->Frame(kernels, 0, synapses);
+      const auto data = this->FrameData(frame);
+      std::vector<double> x_diff(synapses, 1), y_diff(synapses, 1);  // the kernel adds
+      const ActiveSpread<TypeParam> spread = {&data[0], &diff[0], this->pixel_size_, NULL, &x_diff[0], &y_diff[0]};
+      kernels.spread(frame, spread);
+      for (int k = 0; k < synapses; ++k) {
+        TypeParam fx, fy;
+        ActiveFloor(this->alpha_[k], &fx);
+        ActiveFloor(this->beta_[k], &fy);
+        if (fx > 1 - step || fy > 1 - step) { continue; }
+        double expected_x = 1, expected_y = 1;
+        for (int i = 0; i < this->channels_ * this->chunk_.columns(); ++i) {
+          const int c = i % this->channels_, column = i / this->channels_;
+          const double weight = diff[column * this->pixel_size_ + k * this->channels_ + c] / step;
+          const double here = this->Reference(c, k, column);
+          expected_x += weight * (this->Reference(c, k, column, step, 0) - here);
+          expected_y += weight * (this->Reference(c, k, column, 0, step) - here);
+        }
+        ASSERT_NEAR(expected_x, x_diff[k], 1e-3) << kernels.name << ", round " << round << ", synapse " << k;
+        ASSERT_NEAR(expected_y, y_diff[k], 1e-3) << kernels.name << ", round " << round << ", synapse " << k;
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestFarPositionsNeedNoLargeFrame) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    this->MakeRandomCase(kernels);
+    const TypeParam far[] = {TypeParam(1e30), -std::numeric_limits<TypeParam>::infinity(), TypeParam(1 << 20)};
+    for (int i = 0; i < 3; ++i) {
+      this->alpha_[0] = far[i];
+      this->beta_[0] = far[(i + 1) % 3];
+      this->taps_ = ActiveFrameTaps(this->g_, &this->alpha_[0], &this->beta_[0], this->g_.synapses());
+      const auto frame = this->Frame(kernels, 0, 1);
+      EXPECT_EQ(0, frame.rows);
+      EXPECT_LE(frame.columns, (this->g_.out_width - 1) * this->g_.stride_w + 2);
+      for (const TypeParam value : this->Sample(kernels, true)) { ASSERT_TRUE(std::isfinite(value)); }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestProducts) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 60; ++round) {
+      const int rows = this->Random(1, 20), columns = this->Random(1, 70), depth = this->Random(0, 20);
+      const int strip = ActiveStrip(columns, kernels.lanes), all_rows = CeilDivide(rows, kernels.rows) * kernels.rows;
+      const bool transposed = round % 2;  // elements of a row of a follow each other, or those of a column
+      const size_t a_row = transposed ? 1 : depth + 3, a_step = transposed ? all_rows + 3 : 1;
+      const size_t b_strip = depth * strip, c_row = CeilDivide(columns, kernels.lanes) * kernels.lanes + 2;
+      const auto a = this->RandomVector(all_rows * a_row + depth * a_step);
+      const auto b = this->RandomVector(CeilDivide(columns, strip) * b_strip + 1);
+      const auto before = this->RandomVector(all_rows * c_row);
+      auto c = before;
+      const ActiveProduct<TypeParam> product = {rows,    columns, depth, &a[0], a_row, a_step,
+                                                &b[0],   b_strip, static_cast<size_t>(strip), &c[0], c_row,
+                                                round % 3 > 0};
+      kernels.multiply(product);
+      for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < columns; ++j) {
+          double expected = product.add ? before[i * c_row + j] : 0;
+          for (int k = 0; k < depth; ++k) {
+            expected += static_cast<double>(a[i * a_row + k * a_step]) * b[j / strip * b_strip + k * strip + j % strip];
+          }
+          ASSERT_NEAR(expected, c[i * c_row + j], 1e-5) << kernels.name << ", round " << round;
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestPlanesToVectorsAndBack) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 60; ++round) {
+      const int count = this->Random(1, 40), pixels = this->Random(1, 40), row_pixels = this->Random(1, pixels);
+      const int lanes = CeilDivide(count, kernels.lanes) * kernels.lanes;
+      const ActivePlanes<TypeParam> shape = {count, pixels, static_cast<size_t>(pixels + this->Random(0, 3)), row_pixels,
+                                             static_cast<size_t>(lanes), static_cast<size_t>(lanes * row_pixels + 5)};
+      const auto planes = this->RandomVector(count * shape.plane_size), offset = this->RandomVector(count);
+      std::vector<TypeParam> vectors(CeilDivide(pixels, row_pixels) * shape.row_size + lanes, 7);
+      auto stored = planes, added = planes;
+      kernels.load_planes(shape, &planes[0], &vectors[0]);
+      kernels.store_planes(shape, &vectors[0], &offset[0], &stored[0]);
+      kernels.add_planes(shape, &vectors[0], &added[0]);
+      for (int pixel = 0; pixel < pixels; ++pixel) {
+        const size_t at = pixel / row_pixels * shape.row_size + pixel % row_pixels * shape.pixel_size;
+        for (int i = 0; i < lanes; ++i) {
+          const size_t in_plane = i * shape.plane_size + pixel;
+          ASSERT_EQ(i < count ? planes[in_plane] : TypeParam(0), vectors[at + i]) << kernels.name << ", round " << round;
+          if (i >= count) { continue; }
+          ASSERT_EQ(planes[in_plane] + offset[i], stored[in_plane]) << kernels.name << ", round " << round;
+          ASSERT_EQ(2 * planes[in_plane], added[in_plane]) << kernels.name << ", round " << round;
+        }
+      }
+      for (size_t i = 0; i < planes.size(); ++i) {  // nothing between the planes
+        if (i % shape.plane_size >= pixels) { ASSERT_EQ(planes[i], stored[i] + added[i] - planes[i]); }
+      }
+    }
+  }
+}
+
+}  // namespace caffe

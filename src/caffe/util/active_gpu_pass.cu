@@ -1,0 +1,67 @@
+#include "caffe/common.hpp"
+#include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_gpu_pass.hpp"
+#include "caffe/util/math_functions.hpp"
+
+namespace caffe {
+
+namespace {
+
+const int kThreadsPerBlock = 256;
+
+/// The bound lets a thread have all the registers that the sums of a kernel ask for.
+template <typename Kernel>
+__global__ void __launch_bounds__(kThreadsPerBlock) Run(int count, Kernel kernel) {
+  const size_t index = static_cast<size_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
+  if (index < count) { kernel(static_cast<int>(index)); }
+}
+
+/// Caffe's current GPU: its default stream, its cuBLAS handle. Everything runs in order and without atomics.
+struct CudaDevice {
+  template <typename Element>
+  static Element* Data(Blob<Element>* blob) { return blob->mutable_gpu_data(); }
+
+  template <typename Element>
+  static void Zero(size_t count, Element* data) { caffe_gpu_memset(count * sizeof(Element), 0, data); }
+
+  template <typename Kernel>
+  static void Launch(const Kernel& kernel) {
+    const int count = kernel.count();
+    if (count == 0) { return; }  // no grid is empty
+    Run<<<CeilDivide(count, kThreadsPerBlock), kThreadsPerBlock>>>(count, kernel);
+    CUDA_POST_KERNEL_CHECK;
+  }
+
+  template <typename Dtype>
+  static void Gemm(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int m, int n, int k, const Dtype* a,
+                   const Dtype* b, Dtype beta, Dtype* c) {
+    caffe_gpu_gemm(trans_a, trans_b, m, n, k, Dtype(1), a, b, beta, c);
+  }
+};
+
+}  // namespace
+
+template <typename Dtype>
+void active_convolution_forward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                    const Dtype* bottom, Dtype* top, ActiveGpuWorkspace<Dtype>* workspace) {
+  ActiveGpuPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Forward(top);
+}
+
+template <typename Dtype>
+void active_convolution_backward_gpu(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
+                                     const Dtype* bottom, const Dtype* top_diff,
+                                     const ActiveGradients<Dtype>& gradients, ActiveGpuWorkspace<Dtype>* workspace) {
+  ActiveGpuPass<CudaDevice, Dtype>(geometry, num, parameters, bottom, workspace).Backward(top_diff, gradients);
+}
+
+#define INSTANTIATE(Dtype) \
+  template void active_convolution_forward_gpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
+                                                      const Dtype*, Dtype*, ActiveGpuWorkspace<Dtype>*); \
+  template void active_convolution_backward_gpu<Dtype>(const ActiveGeometry&, int, const ActiveParameters<Dtype>&, \
+                                                       const Dtype*, const Dtype*, const ActiveGradients<Dtype>&, \
+                                                       ActiveGpuWorkspace<Dtype>*)
+
+INSTANTIATE(float);
+INSTANTIATE(double);
+
+}  // namespace caffe
