@@ -67,8 +67,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
-  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
+  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch, and
+  /// those of all layers together.
+  size_t workspace_bytes() const { return cpu_workspace_.bytes() + (gpu_workspace_ ? gpu_workspace_->bytes() : 0); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -107,7 +108,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
 
   ActiveCpuWorkspace<Dtype> cpu_workspace_;
-  ActiveGpuWorkspace<Dtype> gpu_workspace_;
+  shared_ptr<ActiveGpuWorkspace<Dtype> > gpu_workspace_;  // that of the last call
 };
 
 }  // namespace caffe
