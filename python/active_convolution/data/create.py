@@ -7,13 +7,11 @@ import shutil
 
 import numpy as np
 
-from .. import fork
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file, whole_folder
-from . import cifar, digits, lmdb_writer, preprocess
-from .manifest import database, database_bytes, write_manifest
-from .shuffle import check_seed
-from .versions import versions
+from ..pycaffe import locate
+from . import cifar, database, preprocess, sources
+from .folder import database_bytes, database_path, versions, write_manifest
 
 _PADDING = {"digits": 1, "cifar10": 4, "cifar100": 4}  # pixels on each side of a training image
 DATASETS = tuple(_PADDING)
@@ -33,8 +31,8 @@ def create(dataset, output, source=None, seed=0):
     """
     _check_arguments(dataset, source, seed)
     with whole_folder(output) as folder:
-        fork.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
-        data = digits.read() if dataset == "digits" else cifar.read(dataset, source)
+        locate.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
+        data = sources.read_digits() if dataset == "digits" else cifar.read(dataset, source)
         padding = _PADDING[dataset]
         _check_space(folder, output, data, padding)
         train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(data, folder)
@@ -51,17 +49,17 @@ def create(dataset, output, source=None, seed=0):
 
 def _check_arguments(dataset, source, seed):
     if dataset == "digits" and source is not None:
-        raise UserError("digits come with scikit-learn: leave --source out")
+        raise BadValue("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
-        raise UserError(f"{dataset} needs --source: {cifar.accepted(dataset)}")
-    check_seed(seed)
+        raise BadValue(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
+    database.check_seed(seed)
 
 
 def _check_space(folder, output, data, padding):
     channels, height, width = data.train.images.shape[1:]
     padded = channels, height + 2 * padding, width + 2 * padding
-    needed = (lmdb_writer.space_needed(len(data.train.labels), padded)
-              + lmdb_writer.space_needed(len(data.test.labels), data.test.images.shape[1:])
+    needed = (database.space_needed(len(data.train.labels), padded)
+              + database.space_needed(len(data.test.labels), data.test.images.shape[1:])
               + 4 * math.prod((channels, height, width)) ** 2)  # the whitening matrix, float32
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -94,8 +92,8 @@ def _prepare_cifar(data, folder):
 
 def _write(folder, split, part, classes, seed):
     """Writes one LMDB; returns its entry in the manifest."""
-    path = database(folder, split)
-    lmdb_writer.write(path, part.images, part.labels, seed)
+    path = database_path(folder, split)
+    database.write(path, part.images, part.labels, seed)
     return {"images": len(part.labels), "images_per_class": np.bincount(part.labels, minlength=classes).tolist(),
             "shape": list(part.images.shape[1:]), "bytes": database_bytes(folder, split),
-            "sha256": lmdb_writer.checksum(path)}
+            "sha256": database.checksum(path)}

@@ -8,19 +8,15 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+import cv2
 import numpy as np
 
-from ..cv import cv2
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import check_new, whole_file
-from . import lmdb_writer
+from . import database
 from .datum import QUALITY
-from .image_list import find_missing, read_list
-from .image_lmdb import Recipe, Workers, write_images
-from .manifest import database, database_bytes, write_manifest
-from .partial import partial_folder
-from .shuffle import check_seed
-from .versions import versions
+from .folder import database_bytes, database_path, partial_folder, versions, write_manifest
+from .listed_images import Recipe, Workers, find_missing, read_list, write_images
 
 CLASSES = 365
 SIZE = 256  # pixels on each side
@@ -78,11 +74,11 @@ def create(output, train, val, options=Options()):
 
 
 def _check_options(options):
-    check_seed(options.seed)
+    database.check_seed(options.seed)
     if options.jobs is not None and not 1 <= options.jobs <= 1024:
-        raise UserError(f"--jobs {options.jobs} is out of range: give one from 1 to 1024")
+        raise BadValue(f"--jobs {options.jobs} is out of range: give one from 1 to 1024")
     if options.max_unreadable < 0:
-        raise UserError(f"--max-unreadable {options.max_unreadable} is out of range: give 0 or more")
+        raise BadValue(f"--max-unreadable {options.max_unreadable} is out of range: give 0 or more")
 
 
 def _read_part(part, max_unreadable):
@@ -134,7 +130,7 @@ def _space(part, images, recipe, workers):
 
 def _write(folder, split, part, images, options, workers):
     """Writes one LMDB; returns its entry in the manifest."""
-    path = database(folder, split)
+    path = database_path(folder, split)
     result = write_images(path, images, part.source, Recipe(SIZE, options.raw), workers, options.max_unreadable)
     report = folder / f"{split}_unreadable.txt"
     report.unlink(missing_ok=True)
@@ -149,7 +145,7 @@ def _write(folder, split, part, images, options, workers):
                         "them, and run the same command again to go on")
     return {"images": int(result.written.sum()), "unreadable": len(result.unreadable),
             "images_per_class": np.bincount(images.labels[result.written], minlength=CLASSES).tolist(),
-            "shape": [3, SIZE, SIZE], "bytes": database_bytes(folder, split), "sha256": lmdb_writer.checksum(path)}
+            "shape": [3, SIZE, SIZE], "bytes": database_bytes(folder, split), "sha256": database.checksum(path)}
 
 
 def _steps(raw):
