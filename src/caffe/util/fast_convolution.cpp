@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "caffe/util/active_cpu_kernels.hpp"
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
