@@ -87,8 +87,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
-  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
+  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch, and
+  /// those of all layers together.
+  size_t workspace_bytes() const { return cpu_workspace_.bytes() + (gpu_workspace_ ? gpu_workspace_->bytes() : 0); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -137,7 +138,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   Blob<Dtype> directions_[2];             // of x and y, position_group x K each: set aside from the clipping
 
   ActiveCpuWorkspace<Dtype> cpu_workspace_;
-  ActiveGpuWorkspace<Dtype> gpu_workspace_;
+  shared_ptr<ActiveGpuWorkspace<Dtype> > gpu_workspace_;  // that of the last call
 };
 
 }  // namespace caffe

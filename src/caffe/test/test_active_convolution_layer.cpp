@@ -407,6 +407,18 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
   if (Caffe::mode() == Caffe::CPU) { EXPECT_EQ(bytes[0], bytes[1]); }
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOnAGpuShareOneWorkspace) {
+  if (Caffe::mode() == Caffe::CPU) { return; }
+  this->FillBottom(2, 3, 6, 5);
+  auto small = this->Make("convolution_param { num_output: 2 kernel_size: 3 }");
+  small->Forward(this->bottom_vec_, this->top_vec_);
+  const size_t bytes = small->workspace_bytes();
+  auto large = this->Make("convolution_param { num_output: 64 kernel_size: 3 }");
+  large->Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_GT(large->workspace_bytes(), bytes);
+  EXPECT_EQ(large->workspace_bytes(), small->workspace_bytes());
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
   this->FillBottom(2, 512, 7, 7);
   auto layer = this->Make("convolution_param { num_output: 512 kernel_size: 3 pad: 1 }");
