@@ -36,7 +36,7 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
         folded = folding.fold(net, blobs) if fold else {}
         parts = _replace(net, blobs, original, limits if format == "caffe" else _without_size(limits))
         exported = _live(net, blobs, Path(scratch) / MODEL)
-        _resize(exported, size)
+        probing.resize(exported, size)
         ends = {name: folded.get(name, [name])[-1] for name in parts}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
@@ -91,14 +91,8 @@ def _prepared(net, original, weights, path):
     synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
                 if layer.type in positions.TYPES}
     size, unread = probing.comparing_size(path, net, original, synapses)
-    _resize(original, size)
+    probing.resize(original, size)
     return size, unread, blobs
-
-
-def _resize(live, size):
-    for name, shape in size.items():
-        live.blobs[name].reshape(*shape)
-    live.reshape()
 
 
 def _replace(net, blobs, original, limits):

@@ -11,7 +11,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from ..errors import BadValue, UserError
+from ..errors import BadValue
 from ..files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
@@ -24,7 +24,7 @@ PANEL = 2.1             # inches
 # ---- Files
 
 def output_format(path):
-    """The format that the suffix of ``path`` asks for, one of FORMATS; UserError where it is another."""
+    """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
