@@ -65,7 +65,8 @@ def planned_files(caffe, project, fast_layers=True):
         if Path(name) not in plan:
             for edit in of_this_file:
                 if edit.required:
-                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no whole one")
+                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
+                                    "whole one")
         else:
             text, left = edited((caffe / name).read_text(encoding="utf-8"), of_this_file)
             plan[Path(name)] = (caffe / name, text.encode("utf-8"))
