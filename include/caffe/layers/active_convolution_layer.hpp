@@ -1,6 +1,7 @@
 #ifndef CAFFE_ACTIVE_CONVOLUTION_LAYER_HPP_
 #define CAFFE_ACTIVE_CONVOLUTION_LAYER_HPP_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -67,8 +68,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
-  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
+  /// Bytes of buffers beside the blobs: on the CPU those of all layers that the same thread has run, independent of the
+  /// batch, on the GPU limited whatever the batch.
+  size_t workspace_bytes() const { return (cpu_workspace_ ? cpu_workspace_->bytes() : 0) + gpu_workspace_.bytes(); }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -106,7 +108,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   ActiveParameters<Dtype> Parameters(Data data) const;
   ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
 
-  ActiveCpuWorkspace<Dtype> cpu_workspace_;
+  std::shared_ptr<ActiveCpuWorkspace<Dtype> > cpu_workspace_;  // of the thread that ran the layer last
   ActiveGpuWorkspace<Dtype> gpu_workspace_;
 };
 

@@ -44,6 +44,12 @@ ACTIVE_INLINE void ActiveTranspose(V* rows) {
   }
 }
 
+/// Turns each run of kUnit elements by kBy: element i of a run becomes its element (i + kBy) % kUnit.
+template <int kUnit, int kBy, typename V, size_t... l>
+ACTIVE_INLINE V ActiveTurn(V v, std::index_sequence<l...>) {
+  return __builtin_shufflevector(v, v, (l / kUnit * kUnit + (l + kBy) % kUnit)...);
+}
+
 }  // namespace caffe
 
 #endif  // CAFFE_UTIL_ACTIVE_VECTOR_HPP_
