@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by
+from ..pycaffe.messages import by, parsed
 from . import datum
 
 _TRANSACTION = 500  # images
@@ -121,7 +121,7 @@ def _image(path, key, value, shape):
     """The pixels and the label of a record."""
     where = f"record {key.decode(errors='replace')} of {path}"
     try:
-        record = caffe_pb2().Datum.FromString(value)
+        record = parsed(caffe_pb2().Datum, value)
         pixels = datum.pixels(record)
     except (DecodeError, ValueError) as error:
         raise UserError(f"{where} is damaged: make the data set anew") from error
