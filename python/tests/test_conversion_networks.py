@@ -32,7 +32,8 @@ def written(folder, text):
     """The paths of a prototxt of this text (str or bytes) and of random weights for it."""
     path = folder / "net.prototxt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    net = locate.caffe().Net(str(path), locate.caffe().TEST)
+    messages.write(folder / "read.prototxt", messages.read_net(path))
+    net = locate.caffe().Net(str(folder / "read.prototxt"), locate.caffe().TEST)
     shake(net, 0)
     net.save(str(folder / "net.caffemodel"))
     return path, folder / "net.caffemodel"
@@ -49,7 +50,7 @@ CHINESE = "卷积"
     f"# größe\n{PLAIN}".encode("latin-1"), f"# {CHINESE}\n{PLAIN}".encode(), b"\xef\xbb\xbf" + f"# {CHINESE}\r\n{PLAIN}".encode("gbk")],
     ids=["BOM", "CRLF", "GBK", "Latin-1", "UTF-8", "BOM and GBK"])
 def test_bytes(text, tmp_path):
-    """As Caffe reads them; the twin is plain UTF-8."""
+    """As Caffe reads them, and a byte-order mark, which it does not; the twin is plain UTF-8."""
     model, weights = written(tmp_path, text)
     done = convert(model, weights, tmp_path / "out")
     assert done.layers == ["c"] and done.rows[0].difference < 1e-5 * done.rows[0].largest
