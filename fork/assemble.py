@@ -67,7 +67,8 @@ def planned_files(caffe, project, fast_layers=True):
         if Path(name) not in plan:
             for edit in of_this_file:
                 if edit.required:
-                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no whole one")
+                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
+                                    "whole one")
         else:
             text, left = edited(texts[name], of_this_file, broken)
             plan[Path(name)] = (caffe / name, text.encode("utf-8"))

@@ -27,6 +27,9 @@ POOLING = """FastPooling{
 CONVOLUTION = """FastConvolution{
       this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_, this->kernel_shape_, this->stride_,
       this->pad_}"""
+UPDATE = """FastSgdUpdate(
+      rate * Dtype(this->net_->params_lr()[param_id]), Dtype(this->param_.momentum()), {nesterov},
+      this->net_->learnable_params()[param_id], this->history_[param_id].get())"""
 SLOPE = "Dtype(this->layer_param_.relu_param().negative_slope())"
 IS_SUM = "op_ == EltwiseParameter_EltwiseOp_SUM"
 
@@ -60,6 +63,9 @@ CALLS = [
     ("layers/conv_layer.cpp", "ConvolutionLayer", "Backward_cpu",
      f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
      "bottom)"),
+    ("solvers/sgd_solver.cpp", "SGDSolver", "ComputeUpdateValue", UPDATE.format(nesterov="false")),
+    ("solvers/nesterov_solver.cpp", "NesterovSolver", "ComputeUpdateValue", UPDATE.format(nesterov="true")),
+    ("net.cpp", "Net", "ClearParamDiffs", "FastClearDiffs(learnable_params_)"),
 ]
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the project needs from Debian's packages; does nothing where all of it is there.
 #
-#   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test]
+#   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test | --compilers]
 #
 #   --build  only what compiling needs; then ./scripts/build.sh --no-setup
 #   --run    only what a finished build runs with, and each PACKAGE
-#   --test   the same, and what its tests need (default: all of it)
+#   --test   the same, and what its tests need (default: all of these)
+#   --compilers  compilers beside the system's own, for ./scripts/check_compilers.sh
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 . "$(dirname "$0")/progress.sh"
@@ -30,6 +31,10 @@ test=(
   jupyter-nbconvert python3-ipykernel python3-nbformat
   python3-pytest "chromium-headless-shell?" python3-websocket
 )
+# To see that an older GCC and a Clang take our sources.
+compilers=(
+  "g++-11|g++-13" "clang-14|clang-19"
+)
 
 fail() { echo "error: $*" >&2; exit 1; }
 
@@ -38,7 +43,8 @@ case ${1-} in
   --build) packages=("${build[@]}") ;;
   --run) packages=("${run[@]}" "${@:2}") ;;
   --test) packages=("${run[@]}" "${test[@]}") ;;
-  *) echo "error: usage: $0 [--build | --run [PACKAGE ...] | --test]" >&2; exit 2 ;;
+  --compilers) packages=("${compilers[@]}") ;;
+  *) echo "error: usage: $0 [--build | --run [PACKAGE ...] | --test | --compilers]" >&2; exit 2 ;;
 esac
 [[ ${1-} = --run || $# -le 1 ]] || { echo "error: $1 takes no argument: see $0 --help" >&2; exit 2; }
 command -v dpkg-query > /dev/null && command -v apt-get > /dev/null ||

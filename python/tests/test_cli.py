@@ -9,6 +9,7 @@ import pytest
 
 from active_convolution import __version__, cli
 from active_convolution.cli import options, version
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -126,17 +127,26 @@ USE_NCCL=1
 BLAS=Open
 USE_OPENMP=ON
 CMAKE_BUILD_TYPE=Release
+PYTHON_EXECUTABLE=/usr/bin/python3
 """
 
 
-def test_how_a_build_was_made(tmp_path):
+def test_how_a_build_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "BUILD", tmp_path)
     path = tmp_path / "built.txt"
-    assert "not known" in version.built(path)
+    assert "not known" in version.built()
     path.write_text(BUILT)
-    assert version.built(path) == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
+    assert version.built() == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
                                    "OpenMP on, Release")
     path.write_text(BUILT.replace("/home/you/a=b, caffe", "").replace("CPU_ONLY=OFF", "CPU_ONLY=TRUE"))
-    assert version.built(path) == "built from the source package of Debian for the CPU, BLAS Open, OpenMP on, Release"
+    assert version.built() == "built from BVLC's Caffe 99bd997 for the CPU, BLAS Open, OpenMP on, Release"
+
+
+def test_the_python_that_pycaffe_was_built_for_is_named(tmp_path):
+    """Where it cannot be imported."""
+    (tmp_path / "built.txt").write_text("PYTHON_EXECUTABLE=/home/you/venv/bin/python\n")
+    done = acu("--version", env={"ACTIVE_CONVOLUTION_BUILD": str(tmp_path), "PATH": ""})
+    assert done.stdout.endswith("and run with /home/you/venv/bin/python\n")
 
 
 def test_cmake_writes_what_is_read():

@@ -38,6 +38,10 @@ struct ActiveVector {
   /// Transposes kLanes vectors of kLanes elements: rows[i][j] and rows[j][i] change places.
   static ACTIVE_INLINE void Transpose(Type* rows) { Transpose(rows, Step<1>()); }
 
+  /// Turns each run of kUnit elements by kBy: element i of a run becomes its element (i + kBy) % kUnit.
+  template <int kUnit, int kBy>
+  static ACTIVE_INLINE Type Turn(Type v) { return Turn<kUnit, kBy>(v, typename ActiveLanes<kLanes>::Type()); }
+
  private:
   template <int kStep>
   using Step = std::integral_constant<int, kStep>;
@@ -58,6 +62,11 @@ struct ActiveVector {
     const Type a = *upper, b = *lower;
     *upper = Choose<(l & kStep ? kLanes + l - kStep : l)...>(a, b);
     *lower = Choose<(l & kStep ? kLanes + l : l + kStep)...>(a, b);
+  }
+
+  template <int kUnit, int kBy, int... l>
+  static ACTIVE_INLINE Type Turn(Type v, ActiveIndices<l...>) {
+    return Choose<(l / kUnit * kUnit + (l + kBy) % kUnit)...>(v, v);
   }
 
   /// Elements of a, which count from 0, and of b, which count from kLanes.

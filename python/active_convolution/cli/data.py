@@ -96,8 +96,8 @@ def _create_small(arguments):
 
 
 def _create_places(arguments):
-    from ..data import places
-    maximum = places.MAX_UNREADABLE if arguments.max_unreadable is None else arguments.max_unreadable
+    from ..data import building, places
+    maximum = building.MAX_UNREADABLE if arguments.max_unreadable is None else arguments.max_unreadable
     return places.create(arguments.output, places.Part(arguments.source, arguments.list),
                          places.Part(arguments.val_source, arguments.val_list),
                          places.Options(arguments.seed, bool(arguments.raw), arguments.jobs, maximum))

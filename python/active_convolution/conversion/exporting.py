@@ -9,17 +9,18 @@ from .. import geometry, positions
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import locate, messages, nets
-from . import account, engines, folding, forms, onnx_model, probing, verify
+from . import account, engines, folding, forms, onnx_model, probing, torch_module, verify
 
 MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
-FORMATS = ("caffe", "onnx")
+FORMATS = ("caffe", "onnx", "torch")
 
 
-def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), report=None):
+def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), learnable=False, report=None):
     """Writes the network as ordinary convolutions into the new folder ``output``, with report.txt and report.json.
 
     ``model`` is a deploy prototxt and ``weights`` its .caffemodel. ``format`` is one of FORMATS: "caffe" writes
-    deploy.prototxt and weights.caffemodel, "onnx" model.onnx. ``fold`` lets BatchNorm and Scale go into the convolutions;
+    deploy.prototxt and weights.caffemodel, "onnx" model.onnx, "torch" network.py and weights.pt, in which ``learnable``
+    leaves the ACUs what they are. ``fold`` lets BatchNorm and Scale go into the convolutions;
     ``limits`` (forms.Limits) say what takes an ACU's place, and how large it may be; ``report`` is another place for
     the JSON. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position
     that is not finite or too far away, naming the layer that ``format`` cannot express or that would be too large, and
@@ -28,22 +29,25 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
         if value < 1:
             raise BadValue(f"--{name} {value}: give 1 or more")
+    if learnable and format != "torch":
+        raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
         size, unread, blobs = _prepared(net, original, weights, Path(scratch) / "original.prototxt")
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
-        parts = _replace(net, blobs, original, limits if format == "caffe" else _without_size(limits))
+        limits = limits if format == "caffe" else _without_size(limits)
+        parts = {} if learnable else _replace(net, blobs, original, limits)
         exported = _live(net, blobs, Path(scratch) / MODEL)
-        _resize(exported, size)
-        ends = {name: folded.get(name, [name])[-1] for name in parts}
+        probing.resize(exported, size)
+        ends = {name: folded.get(name, [name])[-1] for name in active}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
         verify.check(outputs, "output")
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
-        rows = [_row(name, parts[name], blobs, exported, active[name], differences[name]) for name in parts]
+        rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
         done = account.Report(rows, outputs, folded, size, unread, ran, runs)
         done.write(folder)
         if report:
@@ -67,8 +71,8 @@ def _for_testing(model, format):
                         "give the deploy prototxt")
     if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
         raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
-    if format == "onnx":
-        onnx_model.check_types(net, {*onnx_model.TABLE, *positions.TYPES})
+    if format != "caffe":
+        onnx_model.check_types(net, torch_module.TABLE)
     messages.forget_build(net)
     return net
 
@@ -91,14 +95,8 @@ def _prepared(net, original, weights, path):
     synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
                 if layer.type in positions.TYPES}
     size, unread = probing.comparing_size(path, net, original, synapses)
-    _resize(original, size)
+    probing.resize(original, size)
     return size, unread, blobs
-
-
-def _resize(live, size):
-    for name, shape in size.items():
-        live.blobs[name].reshape(*shape)
-    live.reshape()
 
 
 def _replace(net, blobs, original, limits):
@@ -166,9 +164,11 @@ def _live(net, blobs, path):
 
 def _write(folder, format, net, blobs, path, exported):
     """Writes the network; returns the paths of its files. ``path`` is the prototxt of the pycaffe Net ``exported``."""
-    if format == "onnx":
-        sizes = probing.sizes(path, exported)
-        onnx_model.write(folder / ONNX, onnx_model.build(net, blobs, sizes))
+    if format != "caffe":
+        graph = onnx_model.build(net, blobs, probing.sizes(path, exported), torch_module.TABLE)
+        if format == "torch":
+            return torch_module.write(folder, graph)
+        onnx_model.write(folder / ONNX, graph)
         return [folder / ONNX]
     messages.write(folder / MODEL, net)
     stored = locate.caffe_pb2().NetParameter(name=net.name)
@@ -196,6 +196,9 @@ def _active(layer, net):
 
 
 def _row(name, parts, blobs, exported, active, difference):
+    if parts is None:       # it stays an ACU
+        kernel, cost = active
+        return account.LayerReport(name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference)
     convolutions = [name] if len(parts) == 1 else [f"{name}/part{index}" for index in range(len(parts))]
     cost = sum(blobs[each][0].size * _pixels(exported, each) for each in convolutions)
     return account.LayerReport(name, active[0], parts[0].kernel, parts[0].dilation,

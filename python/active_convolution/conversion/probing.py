@@ -98,6 +98,13 @@ def comparing_size(model, net, live, synapses):
     return min(found, key=lambda each: len(each[1]))
 
 
+def resize(live, size):
+    """Gives the inputs of a pycaffe Net these shapes, {name: shape}."""
+    for name, shape in size.items():
+        live.blobs[name].reshape(*shape)
+    live.reshape()
+
+
 def _unread(net, shapes, synapses):
     """The names of the layers in which a synapse reads no pixel, whatever the output."""
     return [layer.name for layer in net.layer if layer.name in synapses

@@ -2,7 +2,9 @@
 
 Networks and weights may be in whichever of Caffe's formats: V0 and V1 (``layers { … }``) are brought up to date.
 """
+import codecs
 import math
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +20,15 @@ from . import hdf5, locate
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
                   "Sigmoid", "Slice", "Softmax", "SoftmaxWithLoss", "Split", "TanH")
+_ELSEWHERE = {      # fields of LayerParameter, and who brought them
+    **dict.fromkeys(("permute_param", "norm_param", "prior_box_param", "multibox_loss_param", "detection_output_param",
+                     "detection_evaluate_param", "annotated_data_param", "video_data_param"), "SSD's Caffe (weiliu89/caffe, branch ssd)"),
+    **dict.fromkeys(("roi_pooling_param", "smooth_l1_loss_param"), "Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)"),
+    **dict.fromkeys(("interp_param", "seg_accuracy_param"), "DeepLab's or PSPNet's Caffe (hszhao/PSPNet)"),
+    **dict.fromkeys(("upsample_param", "bn_param", "dense_image_data_param"), "SegNet's Caffe (alexgkendall/caffe-segnet)"),
+    **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
+    **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
+    **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
 
 
 # ---- Reading
@@ -47,16 +58,53 @@ def _read_weights(path):
         content = Path(path).read_bytes()
         if content.startswith(hdf5.MAGIC):
             return hdf5.read(path)
-        return locate.caffe_pb2().NetParameter.FromString(content)
+        return _named(locate.caffe_pb2().NetParameter.FromString(content))
+
+
+def _named(net):
+    """``net`` with every name as text, taken as that of a prototxt is."""
+    for layer in (*net.layer, *net.layers):
+        if isinstance(layer.name, bytes):
+            layer.name = _text(layer.name)
+        for names in (layer.bottom, layer.top):
+            if any(isinstance(name, bytes) for name in names):
+                names[:] = [_text(name) if isinstance(name, bytes) else name for name in names]
+    return net
 
 
 def _read_text(path, message, what):
     try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+        return text_format.Parse(_decoded(Path(path).read_bytes()), message)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid prototxt of {what}: {error}") from error
+    except text_format.ParseError as error:
+        raise UserError(_foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}") from error
+
+
+def _decoded(content):
+    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as Latin-1,
+    byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
+    lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+    return "\n".join(map(_text, lines))
+
+
+def _text(content):
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _foreign(path, error):
+    """What to do about a field that this Caffe does not know; None for any other error."""
+    found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', error)
+    if not found:
+        return None
+    line, message, field = found.groups()
+    tree = _ELSEWHERE.get(field)
+    known = f"which {tree} knows" if tree else "which this Caffe does not know: correct it, or"
+    return (f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
+            "written for (./scripts/build.sh --caffe DIR)")
 
 
 def _up_to_date(net, path, tool, read):
@@ -66,12 +114,13 @@ def _up_to_date(net, path, tool, read):
     with tempfile.TemporaryDirectory() as folder:
         upgraded = Path(folder) / "net"
         try:
-            done = subprocess.run([program, path, upgraded], capture_output=True, text=True)
+            done = subprocess.run([program, path, upgraded], capture_output=True, text=True, errors="replace")
         except OSError as error:
             raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
         if done.returncode != 0:
-            raise UserError(f"{path} is in an old format that Caffe's {tool} cannot bring up to date: "
-                            "write it with `layer` instead of `layers`")
+            why = locate.last_words(done.stderr)
+            raise UserError(f"{path} is in an old format that Caffe's {tool} cannot bring up to date"
+                            f"{f' ({why})' if why else ''}: write it with `layer` instead of `layers`")
         return read(upgraded)
 
 

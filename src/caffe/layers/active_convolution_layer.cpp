@@ -272,20 +272,22 @@ bool ActiveConvolutionLayer<Dtype>::Learns(int blob) const {
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  cpu_workspace_ = ActiveCpuWorkspace<Dtype>::OfThisThread();
   for (int i = 0; i < bottom.size(); ++i) {
     active_convolution_forward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
-                                   bottom[i]->cpu_data(), top[i]->mutable_cpu_data(), &cpu_workspace_);
+                                   bottom[i]->cpu_data(), top[i]->mutable_cpu_data(), cpu_workspace_.get());
   }
 }
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                                  const vector<Blob<Dtype>*>& bottom) {
+  cpu_workspace_ = ActiveCpuWorkspace<Dtype>::OfThisThread();
   for (int i = 0; i < top.size(); ++i) {
     const ActiveGradients<Dtype> gradients =
         Gradients(&Blob<Dtype>::mutable_cpu_diff, propagate_down[i] ? bottom[i] : NULL);
     active_convolution_backward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
-                                    bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients, &cpu_workspace_);
+                                    bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients, cpu_workspace_.get());
   }
 }
 

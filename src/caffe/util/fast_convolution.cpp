@@ -7,8 +7,8 @@
 #include <cstring>
 #include <vector>
 
-#include "caffe/util/active_block.hpp"
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
@@ -145,7 +145,7 @@ template <typename Dtype>
 class Pointwise {
  public:
   Pointwise(const FastConvolution& c, const Blob<Dtype>& bottom, const Blob<Dtype>& top)
-      : num_(bottom.count(0, c.channel_axis)), group_(c.group), kernels_(AllActiveBlockKernels<Dtype>()[0]),
+      : num_(bottom.count(0, c.channel_axis)), group_(c.group), kernels_(AllActiveCpuKernels<Dtype>()[0]),
         input_(SideOf(c, bottom)), output_(SideOf(c, top)) {
     const bool two = c.spatial_axes == 2;
     input_.pixels = output_.pixels = output_.plane_size;
@@ -307,7 +307,7 @@ class Pointwise {
   }
 
   const int num_, group_;
-  const ActiveBlockKernels<Dtype>& kernels_;
+  const ActiveCpuKernels<Dtype>& kernels_;
   Side input_, output_;
   int channels_, outputs_;  // of a group
 };
