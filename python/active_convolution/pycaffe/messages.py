@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
 from ..files import reading, whole_file
-from . import locate
+from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
@@ -29,7 +29,6 @@ _ELSEWHERE = {      # fields of LayerParameter, and who brought them
     **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
     **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
     **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 # ---- Reading
@@ -49,16 +48,16 @@ def read_solver(path):
 
 
 def read_weights(path):
-    """The NetParameter of a binary .caffemodel, in today's format. Raises UserError where the file cannot be read or
-    upgraded, is damaged or HDF5."""
+    """The NetParameter of a .caffemodel, binary or HDF5, in today's format. Raises UserError where the file cannot be read
+    or upgraded, or is damaged."""
     return _up_to_date(_read_weights(path), path, "upgrade_net_proto_binary", _read_weights)
 
 
 def _read_weights(path):
     with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", DecodeError):
         content = Path(path).read_bytes()
-        if content.startswith(_HDF5_MAGIC):
-            raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
+        if content.startswith(hdf5.MAGIC):
+            return hdf5.read(path)
         return _named(locate.caffe_pb2().NetParameter.FromString(content))
 
 
