@@ -1,4 +1,5 @@
 """Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
+import os
 import math
 import tempfile
 from pathlib import Path
@@ -155,7 +156,7 @@ def _without_size(limits):
 def _live(net, blobs, path):
     """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
     messages.write(path, net)
-    live = locate.caffe().Net(str(path), locate.caffe().TEST)
+    live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)
