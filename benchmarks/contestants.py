@@ -20,16 +20,18 @@ PASSES = ("forward", "backward")
 
 
 class Benchmark:
-    """Where to run, how many threads, and how often to repeat."""
+    """Where to run (``gpu``: a device number, None: on the CPU), how many threads, and how often to repeat."""
 
-    def __init__(self, gpu=False, threads=None, repeats=9):
-        self.gpu, self.repeats = gpu, repeats
+    def __init__(self, gpu=None, threads=None, repeats=9):
+        self.gpu, self.repeats = gpu is not None, repeats
         self.threads = threads or len(os.sched_getaffinity(0))
-        if gpu:
+        if self.gpu:
             if not pytorch.available():
                 raise UserError("--gpu needs PyTorch to wait for the GPU: see --help")
-            pytorch.device(gpu)
-            check_gpu(0)
+            pytorch.device(self.gpu)
+            check_gpu(gpu)
+            pytorch.torch.cuda.set_device(gpu)
+            locate.caffe().set_device(gpu)
             locate.caffe().set_mode_gpu()
         self.set_threads(self.threads)
 

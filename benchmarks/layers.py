@@ -5,7 +5,7 @@ import numpy as np
 
 from active_convolution.check import oracle
 from active_convolution.check.cases import Case, Values
-from active_convolution.errors import UserError
+from active_convolution.errors import BadValue, UserError
 
 BYTES = 4  # of a float
 
@@ -97,6 +97,6 @@ def choose(names):
         found = [each for each in SETS[of_set].layers if layer in ("", each.name)] if of_set in SETS else []
         if not found:
             known = ", ".join(SETS)
-            raise UserError(f"--layers {name}: no such layers; there are {known}, and their layers as in table1:conv1/1")
+            raise BadValue(f"--layers {name}: no such layers; there are {known}, and their layers as in table1:conv1/1")
         chosen.setdefault(of_set, []).extend(each for each in found if each not in chosen.get(of_set, []))
     return [dataclasses.replace(SETS[name], layers=tuple(layers)) for name, layers in chosen.items()]

@@ -7,8 +7,8 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-# What an image cannot do: these need a compiler or the CUDA toolkit, and the tests are there with --target test alone.
-absent=" setup build sanitize check_gpu "
+# What an image cannot do: these need a compiler, the CUDA toolkit or root, and the tests are there with --target test alone.
+absent=" setup build sanitize check_gpu check_system "
 [ -d "$root/python/tests" ] || absent+="test "
 
 fail() { echo "error: $*" >&2; exit 127; }

@@ -20,10 +20,10 @@ sys.path[:0] = map(str, (_ROOT, _ROOT / "python"))
 from tqdm import tqdm  # noqa: E402
 
 from active_convolution import command  # noqa: E402
-from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
-from benchmarks.contestants import Benchmark  # noqa: E402
 from active_convolution.cli import options  # noqa: E402
 from active_convolution.files import whole_file  # noqa: E402
+from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
+from benchmarks.contestants import Benchmark  # noqa: E402
 
 
 def main():
@@ -32,16 +32,16 @@ def main():
     benchmark = Benchmark(arguments.gpu, arguments.threads, arguments.repeats)
     for line in pytorch.missing():
         print(line)
-    limits = machine.limits(benchmark.threads, arguments.gpu, benchmark.synchronize)
+    limits = machine.limits(benchmark.threads, benchmark.gpu, benchmark.synchronize)
     print(f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
           f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s")
     rows = []
     for each in sets:
-        for batch in arguments.batch or ((64, 256) if arguments.gpu and each.name == "table1" else each.batches):
+        for batch in arguments.batch or ((64, 256) if benchmark.gpu and each.name == "table1" else each.batches):
             rows += _time(benchmark, each, batch, limits)
     found = list(_bars(benchmark, rows, limits)) if arguments.bars else []
     if arguments.json:
-        settings = {"gpu": arguments.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
+        settings = {"gpu": benchmark.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
                     "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"), "pytorch": pytorch.version()}
         with whole_file(arguments.json) as file:
             json.dump(summary.as_json(rows, limits, settings, found), file, indent=1)
@@ -50,12 +50,15 @@ def main():
 
 def parser():
     parser = options.Parser(Path(sys.argv[0]).name, __doc__)
-    parser.add_argument("--gpu", action="store_true", help="on a GPU; needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is sourced")
+    options.gpu(parser, "on this GPU (without ID: on 0); needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is "
+                        "sourced", nargs="?", const=0)
     parser.add_argument("--layers", nargs="+", default=layers.DEFAULT, metavar="SET",
                         help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer "
                              f"(default: {' '.join(layers.DEFAULT)})")
-    parser.add_argument("--batch", nargs="+", type=options.integer(1), metavar="N", help="images (default: what belongs to the set)")
-    parser.add_argument("--threads", type=options.integer(1), metavar="N", help="of everything that is timed (default: one per core)")
+    parser.add_argument("--batch", nargs="+", type=options.integer(1), metavar="N",
+                        help="images (default: what belongs to the set)")
+    parser.add_argument("--threads", type=options.integer(1), metavar="N",
+                        help="of everything that is timed (default: one per core)")
     parser.add_argument("--repeats", type=options.integer(1), default=9, metavar="N",
                         help="of each measurement (default: %(default)s)")
     parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth and a "

@@ -13,6 +13,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 data=data/digits
 runs=runs/demo
 
+echo "The demo sets up and builds what is missing (the first time: see below), then trains two networks, which takes"
+echo "two idle cores 3 to 4 minutes, and draws where the synapses went. Run again, it goes straight to the training."
 "$root/scripts/build.sh"
 [ -e $data ] || "$root/scripts/acu" data digits --output $data
 rm -rf $runs

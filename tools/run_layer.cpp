@@ -1,4 +1,4 @@
-// Runs single layers, forward and backward, in float or double: what scripts/check_layer.py talks to.
+// Runs single layers, forward and backward, in float or double: what acu check talks to.
 //
 //   run_layer {float|double} [GPU] < requests > answers
 //

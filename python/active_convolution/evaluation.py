@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .data.database import batches
 from .data.folder import check_manifest, database_path
-from .errors import UserError
+from .errors import BadValue, UserError
 from .pycaffe import locate, messages, nets
 from .pycaffe.messages import by
 from .pycaffe.process import check_gpu
@@ -29,7 +29,7 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     ``caffe test`` finds. Raises UserError for files that do not fit.
     """
     if batch < 1:
-        raise UserError(f"--batch {batch} is out of range: give 1 or more")
+        raise BadValue(f"--batch {batch} is out of range: give 1 or more")
     manifest = check_manifest(data)["test"]
     stored, count = tuple(manifest["shape"]), manifest["images"]
     transform = _transform(model, train_val)

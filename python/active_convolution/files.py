@@ -4,6 +4,7 @@ import contextlib
 import csv
 import os
 import shutil
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
@@ -77,6 +78,16 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except damage as error:
         raise UserError(f"{path} {wrong}{f' ({error})' if reason else ''}: {remedy}") from error
+
+
+def open_regular(path):
+    """The file ``path``, opened to read bytes. Raises UserError for anything but a regular file: a pipe may never end, or
+    never begin."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a pipe's writer
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{os.fsdecode(path)} is no regular file: give the path of one")
+    return open(descriptor, "rb")
 
 
 def check_new(path):

@@ -20,7 +20,7 @@ from .geometry import grid, ring
 from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
-RUN_FILE = "positions.npz"                     # the History in the folder that train.py fills
+RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -291,8 +291,8 @@ def _identity(layer):
 
 
 def load_run(folder):
-    """The History of a folder that train.py fills. Raises UserError where ``folder`` holds none."""
+    """The History of a folder that acu train fills. Raises UserError where ``folder`` holds none."""
     path = Path(folder) / RUN_FILE
     if not path.exists():
-        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of train.py, or a .caffemodel")
+        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of acu train, or a .caffemodel")
     return History.load(path)

@@ -1,4 +1,5 @@
 """Paths for the tests: the package, and the material beside the project where it is there."""
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -57,3 +58,13 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def root():
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Nets this small gain nothing from two threads, and on a busy machine those wait for each other."""
+    openmp = ctypes.CDLL("libgomp.so.1")
+    before = openmp.omp_get_max_threads()
+    openmp.omp_set_num_threads(1)
+    yield
+    openmp.omp_set_num_threads(before)

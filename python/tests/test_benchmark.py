@@ -60,10 +60,10 @@ def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
 @pytest.mark.parametrize("options, message", [
     (("--layers", "tabel1"), "--layers tabel1: no such layers"),
     (("--layers", "tiny:conv1/1"), "--layers tiny:conv1/1: no such layers"),
-    (("--repeats", "0"), "--repeats must be 1 or more"), (("--batch", "4", "-1"), "--batch must be 1 or more")])
+    (("--repeats", "0"), "--repeats 0 is out of range"), (("--batch", "4", "-1"), "--batch -1 is out of range")])
 def test_bad_options(options, message):
     done = benchmark(*options)
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
 
 
 def test_one_layer_of_a_set():

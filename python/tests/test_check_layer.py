@@ -63,4 +63,5 @@ def test_a_caffe_that_ends_is_quoted_however_much_it_said(tmp_path, said):
 @pytest.mark.parametrize("options", [("--cases", "0"), ("--seed", "-1")])
 def test_bad_options(options):
     done = run(*options)
-    assert done.returncode == 1 and done.stderr == "error: --cases must be 1 or more, and --seed 0 or more\n"
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {' '.join(options)} is out of range: give ")
+    assert done.stdout == "" and done.stderr.count("\n") == 1

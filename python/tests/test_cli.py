@@ -1,4 +1,6 @@
 """The command ``acu``: what it lists, what each sub-command's parser takes and refuses, and how fast it is there."""
+import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import pytest
 
 from active_convolution import __version__, cli
 from active_convolution.cli import options, version
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -66,6 +69,13 @@ def test_two_ways_to_call_it(program, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("usage: acu plot ")
 
 
+def test_it_is_on_the_path_of_a_build(tmp_path):
+    from active_convolution.pycaffe.locate import BUILD
+    done = subprocess.run(["bash", "-c", f"unset PYTHONPATH; . '{BUILD}/env.sh' && acu --help"], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: acu ")
+
+
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)
 def test_each_sub_command_tells_its_use(subcommand, capsys):
     with pytest.raises(SystemExit) as end:
@@ -117,17 +127,26 @@ USE_NCCL=1
 BLAS=Open
 USE_OPENMP=ON
 CMAKE_BUILD_TYPE=Release
+PYTHON_EXECUTABLE=/usr/bin/python3
 """
 
 
-def test_how_a_build_was_made(tmp_path):
+def test_how_a_build_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "BUILD", tmp_path)
     path = tmp_path / "built.txt"
-    assert "not known" in version.built(path)
+    assert "not known" in version.built()
     path.write_text(BUILT)
-    assert version.built(path) == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
+    assert version.built() == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
                                    "OpenMP on, Release")
     path.write_text(BUILT.replace("/home/you/a=b, caffe", "").replace("CPU_ONLY=OFF", "CPU_ONLY=TRUE"))
-    assert version.built(path) == "built from the source package of Debian for the CPU, BLAS Open, OpenMP on, Release"
+    assert version.built() == "built from BVLC's Caffe 99bd997 for the CPU, BLAS Open, OpenMP on, Release"
+
+
+def test_the_python_that_pycaffe_was_built_for_is_named(tmp_path):
+    """Where it cannot be imported."""
+    (tmp_path / "built.txt").write_text("PYTHON_EXECUTABLE=/home/you/venv/bin/python\n")
+    done = acu("--version", env={"ACTIVE_CONVOLUTION_BUILD": str(tmp_path), "PATH": ""})
+    assert done.stdout.endswith("and run with /home/you/venv/bin/python\n")
 
 
 def test_cmake_writes_what_is_read():
@@ -144,28 +163,28 @@ def test_good_ones_are_taken(subcommand):
 
 @pytest.mark.parametrize("subcommand, arguments, message", [
     ("data", "mnist --output out", "argument dataset: invalid choice: 'mnist'"),
-    ("data", "digits --output out --seed -1", "argument --seed: -1 is out of range: give one from 0 to 4294967295"),
+    ("data", "digits --output out --seed -1", "--seed -1 is out of range: give one from 0 to 4294967295"),
     ("data", "digits --output out --source x", "digits come with scikit-learn: leave --source out"),
     ("data", "cifar10 --source x --output out --raw", "--raw is for places365 only: leave it out"),
     ("data", "places365 --source x --output out", "places365 needs --list, --val-source, --val-list too: "),
-    ("data", "digits --output out --max-unreadable some", "argument --max-unreadable: 'some' is no whole number"),
-    ("train", GOOD["train"] + " --max-iter 0", "argument --max-iter: 0 is out of range: give 1 or more"),
-    ("train", GOOD["train"] + " --gpu one", "argument --gpu: 'one' is no list of device numbers such as 0 or 0,1,2,3"),
-    ("train", GOOD["train"] + " --gpu 1,2,1", "argument --gpu: 1,2,1 names a GPU twice: name each once"),
+    ("data", "digits --output out --max-unreadable some", "--max-unreadable some is no whole number"),
+    ("train", GOOD["train"] + " --max-iter 0", "--max-iter 0 is out of range: give one from 1 to 2147483647"),
+    ("train", GOOD["train"] + " --gpu one", "--gpu one is no list of device numbers such as 0 or 0,1,2,3"),
+    ("train", GOOD["train"] + " --gpu 1,2,1", "--gpu 1,2,1 names a GPU twice: name each once"),
     ("train", GOOD["train"] + " --variant both", "argument --variant: invalid choice: 'both'"),
-    ("evaluate", GOOD["evaluate"] + " --batch 0", "argument --batch: 0 is out of range: give 1 or more"),
-    ("evaluate", GOOD["evaluate"] + " --gpu 0,1", "argument --gpu: 0,1 names several GPUs, and this runs on one"),
-    ("convert", GOOD["convert"] + " --kernel 3x0", "argument --kernel: '3x0' is no kernel such as 3 or 3x5"),
+    ("evaluate", GOOD["evaluate"] + " --batch 0", "--batch 0 is out of range: give 1 or more"),
+    ("evaluate", GOOD["evaluate"] + " --gpu 0,1", "--gpu 0,1 names several GPUs, and this runs on one"),
+    ("convert", GOOD["convert"] + " --kernel 3x0", "--kernel 3x0 is no kernel such as 3 or 3x5"),
     ("convert", "--output out", "the following arguments are required: --model"),
-    ("export", GOOD["export"] + " --max-kernel 1.5", "argument --max-kernel: '1.5' is no whole number"),
+    ("export", GOOD["export"] + " --max-kernel 1.5", "--max-kernel 1.5 is no whole number"),
     ("plot", "run", "nothing to draw: give --output, --animate or both"),
     ("report", "run", "the following arguments are required: --output"),
-    ("reproduce", GOOD["reproduce"] + " --scale nan", "argument --scale: nan is out of range: give a fraction of "),
-    ("reproduce", GOOD["reproduce"] + " --scale all", "argument --scale: 'all' is no number"),
-    ("reproduce", GOOD["reproduce"] + " --jobs 0", "argument --jobs: 0 is out of range: give one from 1 to 1024"),
+    ("reproduce", GOOD["reproduce"] + " --scale nan", "--scale nan is out of range: give a fraction of "),
+    ("reproduce", GOOD["reproduce"] + " --scale all", "--scale all is no number"),
+    ("reproduce", GOOD["reproduce"] + " --jobs 0", "--jobs 0 is out of range: give one from 1 to 1024"),
     ("reproduce", GOOD["reproduce"] + " --datasets cifar10 mnist",
      "table 2 has nothing on mnist: its --datasets are cifar10, cifar100"),
-    ("check", "--cases 0", "argument --cases: 0 is out of range: give 1 or more"),
+    ("check", "--cases 0", "--cases 0 is out of range: give 1 or more"),
     ("generate", "elsewhere", "unrecognized arguments: elsewhere"),
 ])
 def test_bad_values_are_one_line(subcommand, arguments, message, capsys):
@@ -212,6 +231,23 @@ def test_the_parsers_know_what_the_package_does():
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert export.MAX_KERNEL == exporting.MAX_KERNEL
     assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_asked_of_the_package_is_there(path):
+    """The modules are imported where a sub-command runs: a name that is gone would be noticed by whoever calls it."""
+    tree, modules = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = importlib.import_module(f"{'.' * node.level}{node.module or ''}", "active_convolution.cli")
+            for alias in node.names:
+                try:
+                    modules[alias.name] = importlib.import_module(f"{module.__name__}.{alias.name}")
+                except ModuleNotFoundError:
+                    assert hasattr(module, alias.name), f"{module.__name__}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("subcommand", cli.SUBCOMMANDS)

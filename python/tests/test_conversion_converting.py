@@ -439,7 +439,7 @@ def test_command(ordinary, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, status, message", [
-    (["--kernel", "3by3"], 2, "argument --kernel: invalid"),
+    (["--kernel", "3by3"], 2, "error: --kernel 3by3 is no kernel such as 3 or 3x5"),
     (["--layers", "nothing"], 1, "error: no convolution of "),
 ])
 def test_command_refuses(arguments, status, message, tmp_path):

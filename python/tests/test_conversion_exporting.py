@@ -305,7 +305,7 @@ def test_golden_logits_in_unpatched_caffe(fold, published, golden, tmp_path):
 def test_unpatched_caffe_has_none_of_ours(golden, shared_reference, tmp_path):
     done = plain_caffe_test(PUBLISHED, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", golden[0], tmp_path)
     assert done.returncode != 0 and 'has no field named "aconv_param"' in done.stderr
-    for name in (b"ActiveConvolution", b"AConvFast", b"BeforeUpdate"):
+    for name in (b"ActiveConvolution", b"AConvFast", b"BeforeClipping"):
         for library in (plain_caffe().parent.parent / "lib").glob("libcaffe*.so"):
             assert name not in library.read_bytes()
 

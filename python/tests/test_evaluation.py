@@ -235,7 +235,7 @@ def test_data_with_fewer_classes(made, tmp_path):
 def test_data_without_a_shape(made, tmp_path):
     data = write_data(tmp_path / "data", *made_images(10))
     describe(data, images=10)
-    with pytest.raises(UserError, match=f"{data} is no data set.*create_lmdb.py, --output {data}$"):
+    with pytest.raises(UserError, match=f"{data} is no data set.*acu data, --output {data}$"):
         run(made[1], data)
 
 

@@ -118,10 +118,10 @@ def test_no_jobs_are_no_way_to_train(plan):
 
 def test_missing_networks_and_data(plan, small, tmp_path):
     with pytest.raises(UserError, match="there is no network .*models/cifar100/plain/baseline: make it with "
-                       "./scripts/generate_models.py, or leave its data set out with --datasets"):
+                       "acu generate, or leave its data set out with --datasets"):
         runs.plan(runs.choose(TABLE), small / "models", small / "data", tmp_path)
     planned = runs.plan(runs.choose(TABLE, ["cifar10"]), small / "models", tmp_path, tmp_path / "runs")
-    with pytest.raises(UserError, match="there is no data set .*/cifar10: make it with ./scripts/create_lmdb.py cifar10 "
+    with pytest.raises(UserError, match="there is no data set .*/cifar10: make it with acu data cifar10 "
                        "--output .*/cifar10 …, or leave it out with --datasets"):
         runs.check(planned)
 

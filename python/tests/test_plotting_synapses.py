@@ -246,14 +246,14 @@ def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
     assert sizes[0][0] > sizes[0][1] and sizes[1][0] < sizes[1][1]
 
 
-@pytest.mark.parametrize("source, output, complaint", [
-    ("run", "a.gif", "a.gif: end its name in .png, .pdf or .svg"),
-    ("missing.caffemodel", "a.png", "cannot read {0}/missing.caffemodel: No such file"),
-    (".", "a.png", "{0} has no positions.npz: name the --output folder"),
-    ("run", "run/positions.npz/a.png", "cannot write {0}/run/positions.npz/a.png"),
+@pytest.mark.parametrize("source, output, status, complaint", [
+    ("run", "a.gif", 2, "a.gif: end its name in .png, .pdf or .svg"),
+    ("missing.caffemodel", "a.png", 1, "cannot read {0}/missing.caffemodel: No such file"),
+    (".", "a.png", 1, "{0} has no positions.npz: name the --output folder"),
+    ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
 ])
-def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, complaint):
+def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, status, complaint):
     done = plot(root, tmp_path / source, "--output", tmp_path / output)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.returncode == status and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout

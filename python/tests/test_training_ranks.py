@@ -174,11 +174,21 @@ def wait_for(pattern, folder, process):
         time.sleep(0.01)
 
 
-def test_ctrl_c_on_mpirun_takes_a_snapshot(tiny, digits_data, tmp_path):
+def open_mpi():
+    """The major version of mpirun."""
+    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    return int(re.match(r"mpirun \(Open MPI\) (\d+)", said)[1])
+
+
+@pytest.mark.parametrize("stop", [
+    pytest.param(signal.SIGINT, marks=pytest.mark.skipif(
+        shutil.which("mpirun") is not None and open_mpi() >= 5, reason="Open MPI 5 kills a quarter of a second after Ctrl-C")),
+    signal.SIGUSR1])
+def test_a_stop_of_mpirun_takes_a_snapshot(stop, tiny, digits_data, tmp_path):
     process = mpirun(tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run", "--max-iter", "100000",
                      OMPI_MCA_odls_base_sigkill_timeout="5")
     wait_for("metrics.csv", tmp_path / "run", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0 and "Traceback" not in stderr
     iteration, = re.findall(r"\nstopped at iteration (\d+): go on with --resume\n", stderr)
@@ -214,14 +224,14 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(digits_data, tmp_path, capfd
 
 
 @pytest.mark.parametrize("spoilt, expected", [
-    (["-x", "ACTIVE_CONVOLUTION_BUILD=/nowhere", "-x", "PYTHONPATH=", "TRAIN"], "cannot import caffe .*"),
-    (["TRAIN", "--gpu", "0,1"], "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
+    ('exec env ACTIVE_CONVOLUTION_BUILD=/nowhere PYTHONPATH= "$@"', "cannot import caffe .*"),
+    ('exec "$@" --gpu 0,1', "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
 def test_a_rank_that_cannot_begin_is_named(tiny, digits_data, tmp_path, spoilt, expected):
+    """One command for both ranks: the mpirun of Open MPI 5.0.7 dies of two with a colon between them."""
     if "--gpu" in spoilt:
         skip_in_a_gpu_build()
-    train = [ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"]
-    place = spoilt.index("TRAIN")
-    process = start("-n", 1, *train, ":", "-n", 1, *spoilt[:place], *train, *spoilt[place + 1:])
+    process = start("-n", 2, "sh", "-c", f'[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec "$@"; {spoilt}', "sh",
+                    ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0
     error, = re.findall("error: .*", stderr)

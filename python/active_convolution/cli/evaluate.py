@@ -27,6 +27,7 @@ def parser(prog):
 
 def run(arguments):
     from .. import evaluation
-    evaluation.check_deploy(arguments.model)
+    from ..pycaffe import nets
+    nets.check_deploy(arguments.model)
     top1, top5, count = evaluation.evaluate(**vars(arguments))
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")

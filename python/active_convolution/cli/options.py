@@ -1,11 +1,13 @@
 """What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
 import argparse
+import re
 import sys
 from pathlib import Path
 
 from ..pycaffe import locate
 
-SEEDS = 2 ** 32  # what NumPy's and Caffe's generators take
+SEEDS = 2 ** 32         # what NumPy's and Caffe's generators take
+ITERATIONS = 2 ** 31    # what Caffe counts
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message):
-        line = " ".join(message.splitlines())
+        line = re.sub(r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines()))
         self.exit(2, f"error: {line} (see {self.prog} --help)\n")
 
 
@@ -45,7 +47,7 @@ def integer(least, most=None):
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is no whole number") from None
+            raise argparse.ArgumentTypeError(f"{text} is no whole number") from None
         if number < least or most is not None and number > most:
             allowed = f"{least} or more" if most is None else f"one from {least} to {most}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: give {allowed}")
@@ -57,7 +59,7 @@ def devices(text):
     """The numbers of GPUs, such as 0 or 0,1, each named once."""
     parts = text.split(",")
     if not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is no list of device numbers such as 0 or 0,1,2,3")
+        raise argparse.ArgumentTypeError(f"{text} is no list of device numbers such as 0 or 0,1,2,3")
     numbers = [int(part) for part in parts]
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text} names a GPU twice: name each once")

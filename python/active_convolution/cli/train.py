@@ -28,7 +28,7 @@ def parser(prog):
     parser.add_argument("--variant", required=True, choices=VARIANTS)
     options.data(parser)
     options.output(parser, "the run's folder", "RUN")
-    parser.add_argument("--max-iter", type=options.integer(1), metavar="N",
+    parser.add_argument("--max-iter", type=options.integer(1, options.ITERATIONS - 1), metavar="N",
                         help="shorten the whole schedule in proportion, warm-up and learning-rate steps included")
     options.seed(parser, "Caffe's random_seed (default: the solver's)", default=None)
     options.gpus(parser, "train on this GPU, or on these together; under mpirun, the ranks of a machine take one each "

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import geometry, positions
+from .. import geometry
 from ..columns import aligned
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe import locate, messages, nets
+from ..pycaffe import messages, nets
 from ..pycaffe.messages import by
 from ..pycaffe.process import failure
 from . import account, aconv_fast, dimensions, probing, sharing, verify
@@ -34,7 +34,7 @@ class Fields:
         for name, value in dataclasses.asdict(self).items():
             if value is not None:
                 if not 0 <= value < LARGEST:
-                    raise UserError(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
+                    raise BadValue(f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}")
                 setattr(layer.active_convolution_param, name, value)
         sets, outputs = layer.active_convolution_param.position_group, layer.convolution_param.num_output
         if sets < 1 or outputs % sets:

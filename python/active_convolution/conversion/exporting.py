@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import geometry, positions
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import locate, messages, nets
 from . import account, engines, folding, forms, probing, verify
@@ -28,9 +28,9 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     """
     for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
         if value < 1:
-            raise UserError(f"--{name} {value}: give 1 or more")
+            raise BadValue(f"--{name} {value}: give 1 or more")
     if learnable and format != "torch":
-        raise UserError("--learnable is for --format torch: no other format has a layer whose positions learn")
+        raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")

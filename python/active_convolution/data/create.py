@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file, whole_folder
 from ..pycaffe import locate
 from . import cifar, database, preprocess, sources
@@ -49,9 +49,9 @@ def create(dataset, output, source=None, seed=0):
 
 def _check_arguments(dataset, source, seed):
     if dataset == "digits" and source is not None:
-        raise UserError("digits come with scikit-learn: leave --source out")
+        raise BadValue("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
-        raise UserError(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
+        raise BadValue(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
     database.check_seed(seed)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.messages import by
@@ -82,7 +82,7 @@ def _datum(image, label):
 
 def check_seed(seed):
     if not 0 <= seed < 2 ** 32:
-        raise UserError(f"--seed {seed} is out of range: give one from 0 to {2 ** 32 - 1}")
+        raise BadValue(f"--seed {seed} is out of range: give one from 0 to {2 ** 32 - 1}")
 
 
 def permutation(count, seed):

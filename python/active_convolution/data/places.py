@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import cv2
 import numpy as np
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import check_new, whole_file
 from . import database
 from .datum import QUALITY
@@ -76,9 +76,9 @@ def create(output, train, val, options=Options()):
 def _check_options(options):
     database.check_seed(options.seed)
     if options.jobs is not None and not 1 <= options.jobs <= 1024:
-        raise UserError(f"--jobs {options.jobs} is out of range: give one from 1 to 1024")
+        raise BadValue(f"--jobs {options.jobs} is out of range: give one from 1 to 1024")
     if options.max_unreadable < 0:
-        raise UserError(f"--max-unreadable {options.max_unreadable} is out of range: give 0 or more")
+        raise BadValue(f"--max-unreadable {options.max_unreadable} is out of range: give 0 or more")
 
 
 def _read_part(part, max_unreadable):

@@ -78,7 +78,7 @@ class Whitening(NamedTuple):
                 return cls(*(arrays[name] for name in cls._fields))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"cannot read the whitening in {path} ({error}): make the data set again with "
-                            "./scripts/create_lmdb.py") from error
+                            "acu data") from error
 
 
 def pad(images, pixels):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.folder import check_manifest
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
 from ..pycaffe.process import INTERRUPTED, STOPS, start, stops_go_to, stops_held_back
@@ -29,7 +29,7 @@ _LOOK = 1               # seconds between two looks at how far the trainings are
 class Run:
     """One training: ``variant`` of a comparison with one ``seed``, shortened to ``max_iter`` iterations.
 
-    ``model`` and ``data`` are the folders that train.py takes, ``folder`` the RunFolder that it fills.
+    ``model`` and ``data`` are the folders that acu train takes, ``folder`` the RunFolder that it fills.
     """
     comparison: Comparison
     variant: str
@@ -65,7 +65,7 @@ def choose(table, datasets=None):
     """The comparisons of ``table`` on the named ``datasets``, on all of its own where that is None."""
     for name in datasets or ():
         if name not in table.datasets:
-            raise UserError(f"table {table.number} has nothing on {name}: its --datasets are "
+            raise BadValue(f"table {table.number} has nothing on {name}: its --datasets are "
                             + ", ".join(table.datasets))
     return [comparison for comparison in table.comparisons if not datasets or comparison.dataset in datasets]
 
@@ -78,9 +78,9 @@ def plan(comparisons, models, data, output, scale=1.0, seeds=1):
     network is missing.
     """
     if not 0 < scale <= 1:
-        raise UserError(f"--scale {scale:g} is out of range: give a fraction of the full schedule, above 0, 1 at most")
+        raise BadValue(f"--scale {scale:g} is out of range: give a fraction of the full schedule, above 0, 1 at most")
     if seeds < 1:
-        raise UserError(f"--seeds {seeds} is out of range: give the number of runs for each network, at least 1")
+        raise BadValue(f"--seeds {seeds} is out of range: give the number of runs for each network, at least 1")
     lengths = {(comparison, variant): _length(Path(models) / comparison.name, variant, scale)
                for comparison in comparisons for variant in VARIANTS}
     return [Run(comparison, variant, seed, max_iter, Path(models) / comparison.name, Path(data) / comparison.dataset,
@@ -90,7 +90,7 @@ def plan(comparisons, models, data, output, scale=1.0, seeds=1):
 
 def _length(model, variant, scale):
     if not (model / variant).is_dir():
-        raise UserError(f"there is no network {model / variant}: make it with ./scripts/generate_models.py, or leave "
+        raise UserError(f"there is no network {model / variant}: make it with acu generate, or leave "
                         "its data set out with --datasets")
     return max(1, round(scale * messages.read_solver(model / variant / "solver.prototxt").max_iter))
 
@@ -100,7 +100,7 @@ def check(runs):
     has the same settings. Better said now than after the first hours."""
     for data in dict.fromkeys(run.data for run in runs):
         if not data.exists():
-            raise UserError(f"there is no data set {data}: make it with ./scripts/create_lmdb.py {data.name} --output "
+            raise UserError(f"there is no data set {data}: make it with acu data {data.name} --output "
                             f"{data} …, or leave it out with --datasets")
         check_manifest(data)
     for run in runs:
@@ -119,7 +119,7 @@ def train_all(runs, jobs=1, gpus=()):
     fails, the others are stopped too, and UserError says which and why; the same call goes on from there.
     """
     if jobs < 1:
-        raise UserError(f"--jobs {jobs} is out of range: give the number of trainings at a time, at least 1")
+        raise BadValue(f"--jobs {jobs} is out of range: give the number of trainings at a time, at least 1")
     waiting = deque(run for run in runs if not run.finished())
     crew = _Crew(jobs, gpus)
     with stops_go_to(lambda number: crew.stop()), crew, _progress(runs) as bar:

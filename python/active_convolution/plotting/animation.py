@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.animation import FFMpegWriter, PillowWriter
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file
 from . import style, synapses
 
@@ -20,7 +20,7 @@ def writer(path):
     """The matplotlib writer for the suffix of ``path``; UserError where there is none."""
     kind = _WRITERS.get(Path(path).suffix.lower())
     if kind is None:
-        raise UserError(f"cannot tell the animation's format from {path}: end its name in .gif or .mp4")
+        raise BadValue(f"cannot tell the animation's format from {path}: end its name in .gif or .mp4")
     if not kind.isAvailable():
         raise UserError(f"{path} needs ffmpeg, which is not installed: apt-get install ffmpeg, or end the name in .gif")
     return kind(fps=FRAMES_PER_SECOND)

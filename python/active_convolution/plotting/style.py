@@ -13,7 +13,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from ..errors import UserError
+from ..errors import BadValue
 from ..files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
@@ -28,10 +28,10 @@ _PIXELS = 20_000        # along a side of a picture; beyond, it gets coarser rat
 # ---- Files
 
 def output_format(path):
-    """The format that the suffix of ``path`` asks for, one of FORMATS; UserError where it is another."""
+    """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in FORMATS:
-        raise UserError(f"cannot tell the picture's format from {path}: end its name in ."
+        raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
                         + ", .".join(FORMATS[:-1]) + f" or .{FORMATS[-1]}")
     return suffix
 

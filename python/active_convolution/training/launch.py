@@ -1,7 +1,7 @@
 """Which processes train: one, one per GPU, or those that mpirun has started."""
 import multiprocessing
 
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..pycaffe import locate
 from ..pycaffe.process import INTERRUPTED, Process, check_gpu, guarded
 from . import ranks
@@ -17,7 +17,7 @@ def check(gpus):
     for gpu in gpus:
         check_gpu(gpu)
     if len(set(gpus)) < len(gpus):
-        raise UserError(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
+        raise BadValue(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
     if _over_nccl(gpus) and not locate.caffe().has_nccl():
         raise UserError("this build of Caffe has no NCCL, over which several GPUs train: build it with "
                         "./scripts/build.sh --gpu --nccl, start a process per GPU with mpirun, or name one GPU")

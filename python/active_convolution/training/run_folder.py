@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ..data.folder import check_manifest, database_path
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..networks import models
 from ..positions import RUN_FILE
 from ..pycaffe import locate, messages
@@ -56,7 +56,7 @@ def load(run):
 
 def _check_range(option, value, least, most):
     if value is not None and not least <= value <= most:
-        raise UserError(f"{option} {value} is out of range: give one from {least} to {most}")
+        raise BadValue(f"{option} {value} is out of range: give one from {least} to {most}")
 
 
 def _check_tests(folder, solver, net):
