@@ -80,7 +80,7 @@ finish() {
   [[ ${1-} = @(|--test) ]] && ! compgen -G "$environment/lib/python3*/site-packages/onnxruntime" > /dev/null || exit 0
   echo "Installing from PyPI into $environment: onnxruntime"
   /usr/bin/python3 -m venv --system-site-packages "$environment" &&
-    "$environment/bin/pip" install -q --no-deps --disable-pip-version-check onnxruntime ||
+    "$environment/bin/pip" install -q --no-deps --retries 1 --timeout 20 --disable-pip-version-check onnxruntime ||
     echo "onnxruntime could not be installed: the tests that need it will be skipped" >&2
   exit 0
 }

@@ -150,7 +150,7 @@ def _compare(original, net, chosen, model, weights, folder):
             runnable = type(message)()
             runnable.CopyFrom(message)
             messages.forget_build(runnable)
-            messages.write(path, runnable)
+            messages.write_to_run(path, runnable)
         if weights is None:
             _check_twin(*paths, model)
             return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"

@@ -79,7 +79,7 @@ def _for_testing(model, format):
 
 
 def _original(net, model, weights, path):
-    messages.write(path, net)
+    messages.write_to_run(path, net)
     original = nets.load_checked(path, weights, called=model)
     verify.check_names(original, model)
     return original
@@ -101,7 +101,7 @@ def _prepared(net, original, weights, path):
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Parts}.
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Summands}.
     All sizes are known before the first kernel is made."""
     parts = {}
     for layer in net.layer:
@@ -155,7 +155,7 @@ def _without_size(limits):
 
 def _live(net, blobs, path):
     """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
-    messages.write(path, net)
+    messages.write_to_run(path, net)
     live = locate.caffe().Net(str(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):

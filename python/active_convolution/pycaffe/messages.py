@@ -171,6 +171,18 @@ def forget_build(net):
         del layer.param[most_params(layer):]
 
 
+def write_to_run(path, net):
+    """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
+    lean = type(net)()
+    lean.CopyFrom(net)
+    for layer in lean.layer:
+        for _, param in layer.ListFields():
+            for name in ("weight_filler", "bias_filler"):
+                if isinstance(param, Message) and name in param.DESCRIPTOR.fields_by_name:
+                    param.ClearField(name)
+    write(path, lean)
+
+
 def most_params(layer):
     """How many ``param`` entries Caffe takes of a LayerParameter, as far as its type alone tells."""
     if layer.type in ("Convolution", "Deconvolution"):
