@@ -132,6 +132,15 @@ def shape(blob):
     return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
 
 
+def values(blob):
+    """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
+    field, dtype = ("data", "<f4") if blob.data else ("double_data", "<f8")
+    alone = type(blob)()
+    getattr(alone, field).MergeFrom(getattr(blob, field))
+    size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
+    return np.frombuffer(alone.SerializeToString()[-size:] if size else b"", dtype)
+
+
 def _old(blob):
     return any(map(blob.HasField, _OLD_SHAPE))
 
@@ -211,7 +220,16 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).flat)
+        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+
+
+def _packed(number, content):
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def write_weights(path, net):

@@ -1,8 +1,6 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
 import importlib.util
 
-import numpy as np
-
 from ..errors import UserError
 from . import locate, messages
 from .messages import by
@@ -22,8 +20,8 @@ def load(model, weights, called=None):
         live.copy_from(str(weights))
     else:       # the file may have the names in other bytes
         for name, blobs in live.params.items():
-            for blob, values in zip(blobs, stored[name]):
-                blob.data[...] = np.reshape(values.data or values.double_data, blob.data.shape)
+            for blob, found in zip(blobs, stored[name]):
+                blob.data[...] = messages.values(found).reshape(blob.data.shape)
     return live
 
 
