@@ -56,3 +56,4 @@ def test_arrays_become_blobs_and_come_back(shape):
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.float32(array).ravel())
     np.testing.assert_array_equal(messages.values(pb2.BlobProto(double_data=array.ravel().tolist())), array.ravel())
+    assert messages.values(pb2.BlobProto(double_data=[0.1])).dtype == np.float64

@@ -134,7 +134,7 @@ def shape(blob):
 
 def values(blob):
     """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
-    field, dtype = ("data", "<f4") if blob.data else ("double_data", "<f8")
+    field, dtype = ("double_data", "<f8") if blob.double_data and not blob.data else ("data", "<f4")
     alone = type(blob)()
     getattr(alone, field).MergeFrom(getattr(blob, field))
     size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
