@@ -159,6 +159,15 @@ def shape(blob):
     return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
 
 
+def values(blob):
+    """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
+    field, dtype = ("double_data", "<f8") if blob.double_data and not blob.data else ("data", "<f4")
+    alone = type(blob)()
+    getattr(alone, field).MergeFrom(getattr(blob, field))
+    size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
+    return np.frombuffer(alone.SerializeToString()[-size:] if size else b"", dtype)
+
+
 def _old(blob):
     return any(map(blob.HasField, _OLD_SHAPE))
 
@@ -198,6 +207,18 @@ def forget_build(net):
         del layer.param[most_params(layer):]
 
 
+def write_to_run(path, net):
+    """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
+    lean = type(net)()
+    lean.CopyFrom(net)
+    for layer in lean.layer:
+        for _, param in layer.ListFields():
+            for name in ("weight_filler", "bias_filler"):
+                if isinstance(param, Message) and name in param.DESCRIPTOR.fields_by_name:
+                    param.ClearField(name)
+    write(path, lean)
+
+
 def most_params(layer):
     """How many ``param`` entries Caffe takes of a LayerParameter, as far as its type alone tells."""
     if layer.type in ("Convolution", "Deconvolution"):
@@ -226,7 +247,16 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).flat)
+        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+
+
+def _packed(number, content):
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def write_weights(path, net):
