@@ -1,26 +1,40 @@
 #!/usr/bin/env bash
 # Builds the images and uses them as a user would: the tests, the demo, scripts and caffe by name, users of any number.
 #
-#   docker/check.sh [--own-tree] [cpu] [gpu]    (default: cpu)
+#   docker/check.sh [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu]    (default: cpu)
 #
+# --debian SUITE builds over a Debian that debootstrap makes (as root), such as trixie, Debian 13. Without it docker takes
+# debian:12, and buildah makes bookworm, Debian 12.
+# --network host builds in the machine's own network, for an engine that has none to give (dockerd --bridge=none).
 # --own-tree also compiles the fork from a Caffe tree below the project's root, as a user's own: twice the compiling.
 # CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster. Without
 # it the image has the Dockerfile's, and the fork of the tree 9.0 alone.
-# With docker where its daemon answers. Else as root with buildah, which needs no daemon, over a Debian 12 that
-# debootstrap makes from the machine's own apt sources. ../shared, where it is there, is mounted for the tests that need
-# it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
-# started; the tests in it run where docker can give it a GPU.
+# With docker where its daemon answers, else as root with buildah, which needs no daemon. ../shared, where it is there,
+# is mounted for the tests that need it. Everything lies in one temporary folder below TMPDIR, and is removed at the end.
+# The GPU's image is built and started; the tests in it run where docker can give it a GPU.
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }
 
+usage() { echo "error: usage: $0 [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu]" >&2; exit 2; }
+
 own_tree=
-[ "${1-}" != --own-tree ] || { own_tree=$PWD/caffe-of-check-$$; shift; }
+suite=
+options=()  # of every build
+while [[ ${1-} = -* ]]; do
+  case $1 in
+    --own-tree) own_tree=$PWD/caffe-of-check-$$ ;;
+    --debian) [[ ${2-} =~ ^[a-z]+$ ]] || usage; suite=$2; shift ;;
+    --network) [ "${2-}" = host ] || usage; options+=(--network host); shift ;;
+    *) usage ;;
+  esac
+  shift
+done
 kinds=("$@")
 [ $# -gt 0 ] || kinds=(cpu)
-for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || fail "usage: $0 [--own-tree] [cpu] [gpu]"; done
+for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || usage; done
 
 work=$(mktemp -d)
 log=$work/log
@@ -43,17 +57,29 @@ step() {  # step NAME COMMAND...: the command's output goes to the log, and its 
 
 if docker info > /dev/null 2>&1; then
   engine=docker
-  prepare() { :; }
-  build() { docker build --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" "${@:3}" . ; }
+  base=check-debian:$suite
+  prepare() {
+    [ -n "$suite" ] || return 0
+    options+=(--build-arg "BASE=$base")
+    step "Debian $suite" make_base
+  }
+  make_base() {
+    docker/make_base.sh "$suite" "$work/base"
+    tar --create --directory "$work/base" . | docker import - "$base"
+    rm -rf "$work/base"
+  }
+  build() {
+    docker build "${options[@]}" --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" "${@:3}" .
+  }
   run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
   size() { docker image ls --format '{{.Size}}' "$1"; }
   cleanup() {
-    for kind in "${kinds[@]}"; do docker image rm "check-$kind-"{build,image,test}; done > /dev/null 2>&1 || true
+    for kind in "${kinds[@]}"; do docker image rm "check-$kind-"{build,image,test} "$base"; done > /dev/null 2>&1 || true
     rm -rf "$work" ${own_tree:+"$own_tree"}
   }
 else
   engine=buildah
-  base=localhost/debian:12
+  base=localhost/debian
   driver=vfs  # goes anywhere, but copies every layer
   if grep -qw overlay /proc/filesystems; then driver=overlay; fi
 
@@ -64,21 +90,12 @@ else
       fail "no docker daemon answers, and its stand-ins are missing: apt-get install buildah debootstrap"
     [ "$(id -u)" = 0 ] || fail "no docker daemon answers, and buildah with debootstrap needs root"
     export BUILDAH_ISOLATION=chroot
-    step "Debian 12" make_base
+    step "Debian ${suite:=bookworm}" make_base
   }
 
   make_base() {
-    local container apt=$work/base/etc/apt sources
-    sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) main' 'Created-By: Packages' 'Component: main' |
-              grep ' bookworm' | sort -u)
-    [ -n "$sources" ] || { echo "no Debian 12 in this machine's apt sources (run apt-get update)"; return 1; }
-    debootstrap --variant=minbase --include=ca-certificates bookworm "$work/base" \
-      "$(awk '$3 == "bookworm" { print $2; exit }' <<< "$sources")"
-    echo "$sources" > "$apt/sources.list"
-    apt-config dump | grep '^Acquire::' > "$apt/apt.conf.d/50machine"  # proxies, say
-    echo 'Acquire::Languages "none";' > "$apt/apt.conf.d/60languages"
-    echo force-unsafe-io > "$work/base/etc/dpkg/dpkg.cfg.d/unsafe-io"
-    rm -rf "$work"/base/var/cache/apt/archives/*.deb "$work"/base/var/lib/apt/lists/*
+    local container
+    docker/make_base.sh "$suite" "$work/base"
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$work/base" /
     buildah commit --quiet --rm "$container" $base
@@ -129,7 +146,7 @@ takes_a_caffe_tree_of_your_own() {
 }
 
 holds_what_runs() {
-  run_as 1000 "$1" | grep ' train '
+  run_as 1000 "$1" | grep '^  train '
   run_as 1000 "$1" caffe --version
   if run_as 1000 "$1" no_such_script; then echo "a missing script was not refused"; return 1; fi
   if run_as 1000 "$1" bash -c 'type -P cc c++ gcc g++ cmake nvcc'; then echo "there is a compiler"; return 1; fi
@@ -157,9 +174,9 @@ demo_runs() {
 
 trains_as_any_user() {
   mkdir -m 777 "$workspace/other"
-  run_as 4711:4711 "$1" create_lmdb digits --output other/data
+  run_as 4711:4711 "$1" data digits --output other/data
   run_as 4711:4711 "$1" train models/digits/plain --variant acu --data other/data --output other/run --max-iter 20
-  run_as 4711:4711 "$1" plot_positions other/run --output other/positions.png
+  run_as 4711:4711 "$1" plot other/run --output other/positions.png
   run_as 4711:4711 "$1" caffe time --model=models/digits/plain/acu/deploy.prototxt --iterations=1
   [ "$(stat -c %u "$workspace/other/positions.png")" = 4711 ]
   rm -r "$workspace/other"

@@ -3,7 +3,7 @@
 #
 #   docker/collect.sh BUILD DEST
 #
-#   DEST/run/       the libraries, the programs and pycaffe, laid out as BUILD lays them out
+#   DEST/run/       the libraries, the programs, pycaffe and what tells how they were built, laid out as BUILD lays them out
 #   DEST/test/      what the tests need besides: the C++ test program and the files that Caffe's tests read
 #   DEST/packages   the packages of the shared libraries that those link, for scripts/setup.sh --run
 set -euo pipefail
@@ -14,6 +14,7 @@ mkdir "$2"
 dest=$(realpath "$2")
 
 mkdir -p "$dest"/run/{out/lib,out/tools,fork} "$dest"/test/{out/test,fork/src/caffe/test}
+cp -a "$build/built.txt" "$dest/run/"
 cp -a "$build"/out/lib/*.so* "$dest/run/out/lib/"
 find "$build/out/tools" -maxdepth 1 -type f -executable -exec cp -t "$dest/run/out/tools/" {} +
 cp -a "$build/fork/python" "$dest/run/fork/"

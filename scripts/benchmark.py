@@ -8,7 +8,6 @@ PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. 
 
 Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
 """
-import argparse
 import itertools
 import json
 import math
@@ -16,57 +15,56 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = map(str, (_ROOT, _ROOT / "python"))
 from tqdm import tqdm  # noqa: E402
 
 from active_convolution import command  # noqa: E402
-from active_convolution.benchmark import bars, layers, machine, pytorch, report  # noqa: E402
-from active_convolution.benchmark.run import Benchmark  # noqa: E402
-from active_convolution.errors import UserError  # noqa: E402
+from active_convolution.cli import options  # noqa: E402
 from active_convolution.files import whole_file  # noqa: E402
+from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
+from benchmarks.contestants import Benchmark  # noqa: E402
 
 
 def main():
-    arguments = _arguments()
+    arguments = parser().parse_args()
     sets = layers.choose(arguments.layers)
     benchmark = Benchmark(arguments.gpu, arguments.threads, arguments.repeats)
     for line in pytorch.missing():
         print(line)
-    limits = machine.limits(benchmark.threads, arguments.gpu, benchmark.synchronize)
+    limits = machine.limits(benchmark.threads, benchmark.gpu, benchmark.synchronize)
     print(f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
           f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s")
     rows = []
     for each in sets:
-        for batch in arguments.batch or ((64, 256) if arguments.gpu and each.name == "table1" else each.batches):
+        for batch in arguments.batch or ((64, 256) if benchmark.gpu and each.name == "table1" else each.batches):
             rows += _time(benchmark, each, batch, limits)
     found = list(_bars(benchmark, rows, limits)) if arguments.bars else []
     if arguments.json:
-        settings = {"gpu": arguments.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
+        settings = {"gpu": benchmark.gpu, "threads": benchmark.threads, "repeats": arguments.repeats,
                     "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"), "pytorch": pytorch.version()}
         with whole_file(arguments.json) as file:
-            json.dump(report.as_json(rows, limits, settings, found), file, indent=1)
+            json.dump(summary.as_json(rows, limits, settings, found), file, indent=1)
             file.write("\n")
 
 
-def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="on a GPU; needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is sourced")
+def parser():
+    parser = options.Parser(Path(sys.argv[0]).name, __doc__)
+    options.gpu(parser, "on this GPU (without ID: on 0); needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is "
+                        "sourced", nargs="?", const=0)
     parser.add_argument("--layers", nargs="+", default=layers.DEFAULT, metavar="SET",
                         help=f"of {', '.join(layers.SETS)}; or SET:LAYER for one layer "
                              f"(default: {' '.join(layers.DEFAULT)})")
-    parser.add_argument("--batch", nargs="+", type=int, metavar="N", help="images (default: what belongs to the set)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of everything that is timed (default: one per core)")
-    parser.add_argument("--repeats", type=int, default=9, metavar="N",
+    parser.add_argument("--batch", nargs="+", type=options.integer(1), metavar="N",
+                        help="images (default: what belongs to the set)")
+    parser.add_argument("--threads", type=options.integer(1), metavar="N",
+                        help="of everything that is timed (default: one per core)")
+    parser.add_argument("--repeats", type=options.integer(1), default=9, metavar="N",
                         help="of each measurement (default: %(default)s)")
     parser.add_argument("--bars", action="store_true", help="say whether the project's bars are reached; times growth and a "
                         "whole training iteration, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
-    arguments = parser.parse_args()
-    for name in ("batch", "threads", "repeats"):
-        given = getattr(arguments, name)
-        if given is not None and min(given if isinstance(given, list) else [given]) < 1:
-            raise UserError(f"--{name} must be 1 or more")
-    return arguments
+    parser.add_argument("--json", type=options.path, metavar="FILE", help="write everything there, too")
+    return parser
 
 
 def _time(benchmark, each, batch, limits):
@@ -74,9 +72,9 @@ def _time(benchmark, each, batch, limits):
     rows = []
     for layer in tqdm(each.layers, desc=f"{each.name}, batch {batch}", unit="layer", leave=False):
         difference = benchmark.verify(layer)
-        rows.append(report.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
+        rows.append(summary.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
                                benchmark.time(layer, batch)))
-    print("", *report.table(each.title, rows, limits), sep="\n")
+    print("", *summary.table(each.title, rows, limits), sep="\n")
     worst = max(row.difference for row in rows)
     print(f"  compared with the oracle first: worst relative difference {worst:.1e}", flush=True)
     return rows
@@ -87,7 +85,7 @@ def _bars(benchmark, rows, limits):
     memory = {(row.set, row.batch, row.layer): row.times["active"]["memory"] for row in rows}
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")
-    for bar in itertools.chain(bars.of_times(report.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
+    for bar in itertools.chain(bars.of_times(summary.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
                                bars.of_growth(benchmark), bars.of_iteration(benchmark)):
         print(f"  {bar}", flush=True)
         yield bar

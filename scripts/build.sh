@@ -1,51 +1,71 @@
 #!/usr/bin/env bash
 # Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe, pycaffe and the C++ tests.
 #
-#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--plain]
+#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--plain] [--no-setup]
 #
-#   --gpu        with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
-#   --nccl       also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
-#   --arch LIST  for these compute capabilities alone, without dots (default: that of the last build, at first "75 80 86 89 90")
-#   --caffe DIR  from your own Caffe tree, which stays as it is, or `debian` for Debian's source package
-#                (default: the choice of the last build, at first Debian's)
-#   --plain      also Debian's Caffe without anything of ours, in build/plain/: the tests run exported networks in it
+#   --gpu          with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
+#   --nccl         also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
+#   --arch LIST    for these compute capabilities alone, without dots (default: that of the last build, at first
+#                  "75 80 86 89 90")
+#   --caffe DIR    from your own Caffe tree, which stays as it is, or `debian` for the one that is fetched
+#                  (default: the choice of the last build, at first the fetched one)
+#   --python PATH  pycaffe for this Python, a virtual environment's or conda's, or `debian` for /usr/bin/python3
+#                  (default: the choice of the last build, at first /usr/bin/python3)
+#   --plain        also the fetched Caffe without anything of ours, in build/plain/: the tests run exported networks in it
+#   --no-setup     installs nothing: takes what is there, or names all that is missing
 #
 # Then: . build/env.sh
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
+. scripts/progress.sh
 
 fail() { echo "error: $*" >&2; exit 1; }
+refuse() { echo "error: $*" >&2; exit 2; }
 
 build=build
 tree=
+python=
+setup=yes
 options=(-DCPU_ONLY=ON)
 gpu_options=()
-targets=(all)
+targets=(fork)
 while [ $# -gt 0 ]; do
   case $1 in
-    --gpu) build=build-gpu; options=(-DCPU_ONLY=OFF -DUSE_NCCL=OFF) ;;
+    --gpu) build=build-gpu; options+=(-DCPU_ONLY=OFF -DUSE_NCCL=OFF) ;;
     --nccl) gpu_options+=(-DUSE_NCCL=ON) ;;
     --arch)
-      [[ ${2-} =~ ^[0-9]{2,3}(\ [0-9]{2,3})*$ ]] || fail "--arch needs compute capabilities without dots, such as \"80 90\""
+      [[ ${2-} =~ ^[0-9]{2,3}(\ [0-9]{2,3})*$ ]] ||
+        refuse "--arch needs compute capabilities without dots, such as \"80 90\""
       gpu_options+=("-DCUDA_ARCH_BIN=$2")
       shift ;;
     --plain) targets+=(plain) ;;
+    --no-setup) setup= ;;
     --caffe)
-      [ $# -ge 2 ] || fail "--caffe needs a folder"
-      if [ "$2" = debian ]; then tree=; else tree=$(realpath -e "$2" 2>/dev/null) || fail "--caffe $2: no such folder"; fi
+      [ $# -ge 2 ] || refuse "--caffe needs a folder"
+      if [ "$2" = debian ]; then tree=; else tree=$(realpath -e "$2" 2>/dev/null) || refuse "--caffe $2: no such folder"; fi
       options+=("-DCAFFE_SOURCE_DIR=$tree")
       shift ;;
-    *) fail "unknown option $1: see $0 --help" ;;
+    --python)
+      [ $# -ge 2 ] || refuse "--python needs the path of a Python"
+      python=$2
+      [ "$2" = debian ] || python=$(type -P -- "$2") || refuse "--python $2: there is no such program"
+      shift ;;
+    *) refuse "unknown option $1: see $0 --help" ;;
   esac
   shift
 done
-[ $build = build-gpu ] || [ ${#gpu_options[@]} = 0 ] || fail "--nccl and --arch go with --gpu"
+[ $build = build-gpu ] || [ ${#gpu_options[@]} = 0 ] || refuse "--nccl and --arch go with --gpu"
 options+=("${gpu_options[@]}")
 
 if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of docker/: finished, and no compiler
 
-./scripts/setup.sh
+if [ ! -d $build/out ]; then
+  echo "Building Caffe with active convolutions in $PWD/$build. This is done once; on two cores it takes"
+  [ -z "$setup" ] || echo "  1 to 3 minutes to install what is missing of Debian's packages,"
+  echo "  some seconds to fetch Caffe's source, and 3 to 6 minutes to compile it."
+fi
+[ -z "$setup" ] || ./scripts/setup.sh
 [ -z "$tree" ] || /usr/bin/python3 fork/assemble.py --caffe "$tree" --project .  # before the build folder remembers it
 if [ "$build" = build-gpu ]; then
   command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] ||
@@ -53,7 +73,29 @@ if [ "$build" = build-gpu ]; then
 fi
 
 mkdir -p "$build"
-cmake -S . -B "$build" "${options[@]}" > "$build/configure.log" ||
-  { cat "$build/configure.log"; fail "the build could not be configured: the reason stands above"; }
-cmake --build "$build" --parallel "$(nproc)" --target "${targets[@]}" || fail "the build failed: the reason stands above"
+remembered=$(sed -n 's/^PYTHON:[A-Z]*=//p' "$build/CMakeCache.txt" 2> /dev/null || true)
+[ -n "$python" ] || python=$remembered
+if [ "$python" = debian ]; then
+  python=
+  options+=(-UPYTHON -UPYTHON_INCLUDE_DIR -UPYTHON_LIBRARY -UCMAKE_PREFIX_PATH)
+fi
+if [ -z "$setup" ] || [ -n "$python" ]; then
+  found=$(/usr/bin/python3 fork/requirements.py --build "$build/requirements" ${python:+--python "$python"})
+  while read -r option; do options+=(${option:+"$option"}); done <<< "$found"
+fi
+
+log=$build/build.log
+: > "$log"
+configure() { cmake -S . -B "$build" "${options[@]}"; }
+compile() { cmake --build "$build" --parallel "$(nproc)" --target "$1"; }
+ended_badly() {
+  { grep -n '[Ee]rror' "$log" | head -n 20 && echo ...; tail -n 20 "$log"; } || true
+  fail "$1: the reason stands above, and everything in $build/build.log"
+}
+
+with_progress "Configuring" "$log" configure || ended_badly "the build could not be configured"
+for target in "${targets[@]}"; do
+  case $target in fork) what="Compiling the fork" ;; plain) what="Compiling the plain Caffe" ;; esac
+  with_progress "$what" "$log" compile "$target" || ended_badly "the build failed"
+done
 echo "Built the fork in $build/; next: . $build/env.sh"

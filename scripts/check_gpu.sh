@@ -26,8 +26,8 @@ tests() {  # tests FILTER [COMMAND...]: runs them with the command
 echo "C++ tests"
 tests '*'
 export ACTIVE_CONVOLUTION_BUILD=$PWD/build-gpu ACTIVE_CONVOLUTION_GPU=0
-./scripts/check_layer.py --cases 1000
-/usr/bin/python3 -m pytest -q python/tests/test_layer_oracle.py python/tests/test_layer_solver.py python/tests/test_published.py
+./scripts/acu check --cases 1000
+/usr/bin/python3 -m pytest -q python/tests/test_{layer_oracle,layer_solver,layer_update,published}.py
 for tool in memcheck initcheck; do
   echo "C++ tests of our GPU code under compute-sanitizer: $tool"
   # The layers' tests 2 and 3 are those on the GPU. Caffe looks at what CUDA's functions return, and expects some to fail.

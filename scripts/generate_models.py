@@ -1,22 +1,9 @@
 #!/usr/bin/python3
-"""Writes the prototxt files under models/ from python/active_convolution/models.py."""
-import argparse
+"""acu generate, under the name of former versions."""
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "python"))
-from active_convolution import command, models  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from active_convolution import cli  # noqa: E402
 
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "models", metavar="DIR", help="default: models/")
-    changed = models.write(parser.parse_args().output)
-    for path in changed:
-        print(path)
-    print(f"{len(changed)} files changed")
-
-
-if __name__ == "__main__":
-    command.run(main)
+cli.script("generate")

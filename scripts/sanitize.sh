@@ -20,5 +20,5 @@ cmake --build build-sanitize --parallel "$(nproc)"
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 (cd build-sanitize/fork && ../out/test/test.testbin --gtest_color=no --gtest_filter='Active*:AConv*') |
   grep -v '^$\|^\[ *\(RUN\|OK\|-*\) *\]'
-./scripts/check_layer.py --cases 300 --build build-sanitize
+./scripts/acu check --cases 300 --build build-sanitize
 echo "No finding of the sanitizers."

@@ -1,57 +1,95 @@
 #!/usr/bin/env bash
 # Installs what the project needs from Debian's packages; does nothing where all of it is there.
 #
-#   ./scripts/setup.sh [--run [PACKAGE ...] | --test]
+#   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test | --compilers]
 #
-#   --run   only what a finished build runs with, and each PACKAGE
-#   --test  the same, and what its tests need (default: what building needs, too)
+#   --build  only what compiling needs; then ./scripts/build.sh --no-setup
+#   --run    only what a finished build runs with, and each PACKAGE
+#   --test   the same, and what its tests need (default: all of these)
+#   --compilers  compilers beside the system's own, for ./scripts/check_compilers.sh
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
+. "$(dirname "$0")/progress.sh"
 
-# To build Caffe.
+# To build Caffe; git and its certificates to fetch it where Debian's mirrors have it no longer; Boost's regex for SSD's.
+# "A|B" is the first that is there or that apt has; "A?" is left out where apt has none.
 build=(
-  build-essential cmake dpkg-dev gpgv debian-archive-keyring
-  libboost-filesystem-dev libboost-python-dev libboost-system-dev libboost-thread-dev
-  libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev libopenblas-openmp-dev libopencv-dev
-  libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev
+  build-essential cmake dpkg-dev gpgv debian-archive-keyring git ca-certificates
+  libboost-filesystem-dev libboost-python-dev libboost-regex-dev libboost-system-dev libboost-thread-dev
+  libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev "libopenblas-openmp-dev|libopenblas-dev"
+  libopencv-dev libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev python3-numpy
 )
-# To run pycaffe and our package; to execute the notebook; to train with several processes.
+# To run pycaffe and our package; to train with several processes.
 run=(
-  libopenblas0-openmp
-  python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-skimage
-  python3-sklearn python3-tqdm
-  python3-ipykernel python3-nbclient python3-nbformat
+  "libopenblas0-openmp|libopenblas0"
+  python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-six
+  python3-skimage python3-sklearn python3-tqdm
   openmpi-bin python3-mpi4py
 )
-# To test, the report's page in a browser, too.
+# To execute the notebook; to test, the report's page in a browser, too. (Ubuntu has no browser but a snap's.)
 test=(
-  python3-pytest chromium-headless-shell python3-websocket
+  jupyter-nbconvert python3-ipykernel python3-nbformat
+  python3-pytest "chromium-headless-shell?" python3-websocket
+)
+# To see that an older GCC and a Clang take our sources.
+compilers=(
+  "g++-11|g++-13" "clang-14|clang-19"
 )
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-missing() {
-  comm -23 <(printf '%s\n' "${packages[@]}" | sort -u) \
-    <(dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null | awk '$1 == "ii" { print $2 }' | sort -u)
-}
-
 case ${1-} in
   "") packages=("${build[@]}" "${run[@]}" "${test[@]}") ;;
+  --build) packages=("${build[@]}") ;;
   --run) packages=("${run[@]}" "${@:2}") ;;
   --test) packages=("${run[@]}" "${test[@]}") ;;
-  *) fail "usage: $0 [--run [PACKAGE ...] | --test]" ;;
+  --compilers) packages=("${compilers[@]}") ;;
+  *) echo "error: usage: $0 [--build | --run [PACKAGE ...] | --test | --compilers]" >&2; exit 2 ;;
 esac
-command -v dpkg-query >/dev/null || fail "this set-up is for Debian 12: dpkg-query is missing"
+[[ ${1-} = --run || $# -le 1 ]] || { echo "error: $1 takes no argument: see $0 --help" >&2; exit 2; }
+command -v dpkg-query > /dev/null && command -v apt-get > /dev/null ||
+  fail "this set-up is for Debian and its kin: apt-get is missing; ./scripts/build.sh --no-setup takes what is there"
+
+installed() {  # prints those of the packages that are installed
+  dpkg-query -W -f='${db:Status-Abbrev} ${Package}\n' "$@" 2> /dev/null | awk '$1 == "ii" { print $2 }'
+}
+
+available() { [ -n "$(apt-cache policy "$1" 2> /dev/null | awk '$1 == "Candidate:" && $2 != "(none)"')" ]; }
+
+# The packages to install: of each choice what apt has, unless one of it is there already; where apt has none yet, the
+# first. "A?" alone is no reason to ask the mirrors.
+missing() {
+  local entry name names
+  local -A there=()
+  names=("${packages[@]//\?/}")
+  while read -r name; do there[$name]=yes; done < <(installed "${names[@]//|*/}" "${names[@]//*|/}")
+  for entry in "${packages[@]}"; do
+    IFS='|' read -ra names <<< "${entry%\?}"
+    for name in "${names[@]}"; do [ -z "${there[$name]-}" ] || continue 2; done
+    for name in "${names[@]}"; do ! available "$name" || { echo "$name"; continue 2; }; done
+    [[ $entry == *\? ]] || echo "${names[0]}"
+  done | sort -u
+}
+
 wanted=$(missing)
 [ -n "$wanted" ] || exit 0
-
 as_root=()
 if [ "$(id -u)" != 0 ]; then
-  command -v sudo >/dev/null || fail "these packages are missing; as root: apt-get install" $wanted
+  command -v sudo > /dev/null || fail "these packages are missing; as root: apt-get install" $wanted
   as_root=(sudo)
 fi
-echo "Installing from Debian:" $wanted
-"${as_root[@]}" apt-get update -q
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $wanted
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Status-Fd=1 --no-install-recommends "$@"; }
+ended_badly() { tail -n 40 "$log"; fail "$*: the end of apt's output stands above"; }
+
+with_progress "Reading the lists of packages" "$log" apt update || ended_badly "apt-get update failed"
+wanted=$(missing)
+[ -n "$wanted" ] || exit 0
+size=$(apt-get -q -y --no-install-recommends --print-uris install $wanted 2> /dev/null |
+       awk "/^'/ { sum += \$3; count++ } END { printf \"%d packages, %d MB to fetch\", count, sum / 1e6 }")
+echo "Installing from Debian ($size):" $wanted
+with_progress "Installing packages" "$log" apt install $wanted || ended_badly "apt-get install failed"
 wanted=$(missing)
 [ -z "$wanted" ] || fail "apt-get did not install" $wanted

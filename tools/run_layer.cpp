@@ -1,15 +1,15 @@
-// Runs single layers, forward and backward, in float or double: what scripts/check_layer.py talks to.
+// Runs single layers, forward and backward, in float or double: what acu check talks to.
 //
 //   run_layer {float|double} [GPU] < requests > answers
 //
-// Both streams are length-delimited NetParameter messages. A request holds three layers: the one to run, with its
-// parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with one blob for each top,
-// whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff) and "parameters" (diff).
-// GPU is a device number; without it the layer runs on the CPU.
+// Both streams are NetParameter messages, each behind its length, a uint32 of this machine. A request holds three layers:
+// the one to run, with its parameters as blobs (double_data); "bottom", with one blob of data for each bottom; "top", with
+// one blob for each top, whose double_diff is the gradient to start from. The answer holds "top" (data), "bottom" (diff)
+// and "parameters" (diff). GPU is a device number; without it the layer runs on the CPU.
 #include <glog/logging.h>
-#include <google/protobuf/io/zero_copy_stream_impl.h>
-#include <google/protobuf/util/delimited_message_util.h>
 
+#include <cstdint>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -84,6 +84,25 @@ NetParameter Run(const NetParameter& request) {
   return answer;
 }
 
+/// Reads the next message; false where there is none.
+bool Receive(NetParameter* message) {
+  uint32_t length;
+  if (std::cin.read(reinterpret_cast<char*>(&length), sizeof(length)).gcount() == 0) {
+    return false;
+  }
+  string content(std::cin ? length : 0, 0);
+  std::cin.read(&content[0], content.size());
+  CHECK(std::cin && message->ParseFromString(content)) << "a damaged request";
+  return true;
+}
+
+void Send(const NetParameter& message) {
+  const string content = message.SerializeAsString();
+  const uint32_t length = content.size();
+  std::cout.write(reinterpret_cast<const char*>(&length), sizeof(length));
+  std::cout.write(content.data(), content.size()).flush();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -94,16 +113,9 @@ int main(int argc, char** argv) {
     caffe::Caffe::SetDevice(std::stoi(argv[2]));
     caffe::Caffe::set_mode(caffe::Caffe::GPU);
   }
-  google::protobuf::io::FileInputStream input(0);
-  google::protobuf::io::FileOutputStream output(1);
   NetParameter request;
-  bool end = false;
-  while (google::protobuf::util::ParseDelimitedFromZeroCopyStream(&request, &input, &end)) {
-    const NetParameter answer = type == "float" ? Run<float>(request) : Run<double>(request);
-    google::protobuf::util::SerializeDelimitedToZeroCopyStream(answer, &output);
-    output.Flush();
-    request.Clear();  // parsing adds to what is there
+  while (Receive(&request)) {
+    Send(type == "float" ? Run<float>(request) : Run<double>(request));
   }
-  CHECK(end) << "a damaged request";
   return 0;
 }

@@ -1,14 +1,15 @@
-"""What every command line of ``scripts/`` shares: how it ends."""
+"""What every command line shares: how it ends."""
 import os
 import select
 import signal
 import sys
 
-from .errors import UserError
+from .errors import BadValue, UserError
 
 
 def run(main):
-    """Calls ``main()`` and exits with what it returns; a UserError becomes one line on stderr and exit status 1.
+    """Calls ``main()`` and exits with what it returns; a UserError becomes one line on stderr and exit status 1,
+    a BadValue 2, as of what a parser refuses.
 
     An interrupt (Ctrl-C) that ``main`` does not handle itself ends with the shell's customary status 130, and so does
     SIGTERM (``kill``) with 143, and a pipe that nobody reads any more (``| head``) with 141, each after the clean-up.
@@ -32,7 +33,7 @@ def _status(main):
         return main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, BadValue) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -49,6 +50,6 @@ def _unread(file):
 
 def _let_sigterm_clean_up():
     """Lets SIGTERM raise SystemExit, unless the process is to end at once, as it then does for SIGINT too (see
-    guard.stop_at_once), or to ignore it."""
+    process.stop_at_once), or to ignore it."""
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL != signal.getsignal(signal.SIGINT):
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -1,16 +1,18 @@
-"""How often a trained network is right."""
+"""How often a trained network is right, and how it sees a stored image when it is tested: less the mean, scaled, and
+cropped once or ten times."""
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from . import formats, fork, prototxt, views
-from .data.lmdb_reader import batches
-from .data.manifest import check_manifest, database
-from .errors import UserError
-from .prototxt import by
-from .training.guard import check_gpu, failure
+from .data.database import batches
+from .data.folder import check_manifest, database_path
+from .errors import BadValue, UserError
+from .pycaffe import locate, messages, nets
+from .pycaffe.messages import by
+from .pycaffe.process import check_gpu
 
 
 def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None):
@@ -27,18 +29,18 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     ``caffe test`` finds. Raises UserError for files that do not fit.
     """
     if batch < 1:
-        raise UserError(f"--batch {batch} is out of range: give 1 or more")
+        raise BadValue(f"--batch {batch} is out of range: give 1 or more")
     manifest = check_manifest(data)["test"]
     stored, count = tuple(manifest["shape"]), manifest["images"]
     transform = _transform(model, train_val)
     with _device(gpu):
         network = Classifier(model, weights)
-        views.check_sizes(stored, network.shape, transform, ten_crop)
+        check_sizes(stored, network.shape, transform, ten_crop)
         _check_classes(manifest, network.classes, model, data)
         answer, size = (_ten_crop, max(1, batch // 10)) if ten_crop else (_single_view, batch)
         wrong = np.zeros(2, int)
         with tqdm(total=count, desc="evaluating", unit="image", delay=2) as bar:
-            for images, labels in batches(database(data, "test"), stored, count, size):
+            for images, labels in batches(database_path(data, "test"), stored, count, size):
                 answers = answer(network, transform(images))
                 _check_labels(labels, network.classes, model, data)
                 ranks = _ranks(answers, labels)
@@ -50,78 +52,29 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
 def _transform(model, train_val):
     beside = Path(model).with_name("train_val.prototxt")
     if train_val is None and not beside.exists():
-        return views.Transform()
-    return views.read_transform(train_val or beside)
+        return Transform()
+    return read_transform(train_val or beside)
 
 
 @contextlib.contextmanager
 def _device(gpu):
     if gpu is not None:
         check_gpu(gpu)
-        fork.caffe().set_device(gpu)
-        fork.caffe().set_mode_gpu()
+        locate.caffe().set_device(gpu)
+        locate.caffe().set_mode_gpu()
     try:
         yield
     finally:
         if gpu is not None:
-            fork.caffe().set_mode_cpu()
-
-
-def load(model, weights):
-    """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
-
-    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
-    Caffe itself would leave such a layer as it was filled, or end the process.
-    """
-    prototxt.read_net(model)  # says what is wrong with it; Caffe would end the process
-    live = fork.caffe().Net(str(model), fork.caffe().TEST)
-    _check_weights(live, model, weights)
-    live.copy_from(str(weights))
-    return live
-
-
-def check_deploy(model):
-    """Raises UserError unless ``model`` is a deploy prototxt of one input that Caffe can build."""
-    _check_inputs(model)
-    check_net(model)
-
-
-def check_net(model):
-    """Raises UserError unless Caffe can build the prototxt ``model``: asks in a process that may die of it."""
-    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
-    if reason:
-        raise UserError(f"Caffe cannot build the network {model} ({reason}): mend the file, or give another")
-
-
-def load_checked(model, weights):
-    """As ``load``; raises UserError, too, where Caffe cannot build the network."""
-    check_net(model)
-    return load(model, weights)
-
-
-def _check_inputs(model):
-    net = prototxt.read_net(model)
-    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
-    if len(inputs) != 1:
-        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
-
-
-def _check_weights(live, model, weights):
-    stored = {layer.name: layer.blobs for layer in formats.read_weights(weights).layer}
-    for name, blobs in live.params.items():
-        expected, found = [blob.data.shape for blob in blobs], stored.get(name, [])
-        if len(found) != len(expected) or not all(map(prototxt.holds, found, expected)):
-            seen = ", ".join(by(prototxt.shape(blob)) for blob in found) or "none"
-            raise UserError(f"layer {name} of {model} has blobs {', '.join(map(by, expected))}, and {weights} holds "
-                            f"{seen}: give the weights of this network")
+            locate.caffe().set_mode_cpu()
 
 
 class Classifier:
     """A trained network: images in, class scores out. ``model`` and ``weights`` as in ``evaluate``."""
 
     def __init__(self, model, weights):
-        _check_inputs(model)
-        self.net = load(model, weights)
+        nets.check_inputs(model)
+        self.net = nets.load(model, weights)
         if len(self.net.outputs) != 1:
             raise UserError(f"{model} has the outputs {', '.join(self.net.outputs)}, not one: "
                             "give the network's deploy prototxt")
@@ -157,12 +110,12 @@ class Classifier:
 
 
 def _single_view(network, images):
-    return network.scores(views.centre(images, network.shape[1:]))
+    return network.scores(centre(images, network.shape[1:]))
 
 
 def _ten_crop(network, images):
     """The mean class probabilities of ten views: (N, classes)."""
-    seen = views.ten(images, network.shape[1:])
+    seen = ten(images, network.shape[1:])
     scores = network.scores(seen.reshape(-1, *network.shape)).astype(np.float64)
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -185,3 +138,69 @@ def _ranks(scores, labels):
     """How many classes score at least as high as the right one, itself left out: (N,). Ties and NaN count as errors."""
     right = scores[np.arange(len(labels)), labels]
     return (~(scores < right[:, None])).sum(axis=1) - 1
+
+
+# ---- Views of an image
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Caffe's transform_param for testing: ``(pixel − mean) · scale``, then the crop. ``mean`` is one number or one per
+    channel; ``crop_size`` is in pixels, 0 for none; ``source`` says where they stand."""
+    mean: tuple = (0,)
+    scale: float = 1
+    crop_size: int = 0
+    source: str = "no train_val"
+
+    def __call__(self, images):
+        """Images (N, C, H, W) float32, without the crop. Raises UserError where the mean has other channels."""
+        if len(self.mean) not in (1, images.shape[1]):
+            raise UserError(f"{self.source} has {len(self.mean)} values mean_value, and the images have {images.shape[1]} "
+                            "channels: give one value, or one for each channel")
+        return (images - np.array(self.mean, np.float32)[:, None, None]) * np.float32(self.scale)
+
+
+def read_transform(train_val):
+    """The Transform of the data layer that the prototxt ``train_val`` tests with. Raises UserError where it has none."""
+    test = locate.caffe_pb2().TEST
+    net = messages.read_net(train_val)
+    for layer in net.layer:
+        if layer.HasField("data_param") and messages.takes_part(layer, test, net.state.stage):
+            return _transform_of(layer.transform_param, train_val)
+    raise UserError(f"{train_val} has no Data layer for testing: give the train_val prototxt of the network")
+
+
+def _transform_of(parameter, source):
+    if parameter.HasField("mean_file"):
+        raise UserError(f"{source} subtracts the mean_file {parameter.mean_file}, which is not supported here: "
+                        "give mean_value, one for each channel")
+    return Transform(tuple(parameter.mean_value) or (0,), parameter.scale, parameter.crop_size, str(source))
+
+
+def centre(images, size):
+    """The middle of images (N, C, H, W), where Caffe's test phase crops: (N, C, *size)."""
+    (height, width), (h, w) = images.shape[2:], size
+    top, left = (height - h) // 2, (width - w) // 2
+    return images[:, :, top:top + h, left:left + w]
+
+
+def ten(images, size):
+    """The four corners and the middle of images (N, C, H, W), and their mirror images: (10, N, C, *size)."""
+    h, w = size
+    five = [images[:, :, :h, :w], images[:, :, :h, -w:], images[:, :, -h:, :w], images[:, :, -h:, -w:],
+            centre(images, size)]
+    return np.stack([*five, *(view[..., ::-1] for view in five)])
+
+
+def check_sizes(stored, seen, transform, ten_crop):
+    """Raises UserError unless images of shape ``stored`` (C, H, W) give views of shape ``seen``, in the way asked for."""
+    sizes = f"the test images are {by(stored)}, and the network takes {by(seen)}"
+    if stored[0] != seen[0] or stored[1] < seen[1] or stored[2] < seen[2]:
+        raise UserError(f"{sizes}: give the --data that fits it")
+    if stored != seen and (transform.crop_size, transform.crop_size) != seen[1:]:
+        raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size or 'no size'}: give the "
+                        "--data that fits it, or the network's own train_val prototxt with --train-val")
+    if stored == seen and transform.crop_size not in (0, seen[1]):
+        raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size}: give the network's own "
+                        "train_val prototxt with --train-val")
+    if ten_crop and stored[1:] == seen[1:]:
+        raise UserError(f"{sizes}: there is nothing to crop, leave --ten-crop out")

@@ -1,11 +1,19 @@
-"""Files that appear whole: written beside their place, then renamed into it."""
+"""Files that appear whole: written beside their place, then renamed into it. And what is said of those that cannot be
+read."""
 import contextlib
+import csv
 import os
 import shutil
+import stat
 import tempfile
+import zipfile
 from pathlib import Path
 
 from .errors import UserError
+
+# What json, csv, NumPy and protocol buffers raise for content that is not theirs, and what comes of other content than
+# expected. ValueError is the parent of UnicodeDecodeError and of JSONDecodeError.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, csv.Error)
 
 
 @contextlib.contextmanager
@@ -55,6 +63,31 @@ def whole_folder(path):
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
+    """Lets what reading the file ``path`` raises become UserError, in one line.
+
+    For an OSError that is "cannot read <path>: …"; for content that makes the reader raise one of ``damage``,
+    "<path> <wrong>: <remedy>", with the error in parentheses where ``reason`` asks for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except damage as error:
+        raise UserError(f"{path} {wrong}{f' ({error})' if reason else ''}: {remedy}") from error
+
+
+def open_regular(path):
+    """The file ``path``, opened to read bytes. Raises UserError for anything but a regular file: a pipe may never end, or
+    never begin."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a pipe's writer
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{os.fsdecode(path)} is no regular file: give the path of one")
+    return open(descriptor, "rb")
 
 
 def check_new(path):

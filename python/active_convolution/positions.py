@@ -9,19 +9,18 @@ import dataclasses
 import io
 import itertools
 import json
-import math
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from . import prototxt
 from .errors import UserError
-from .files import whole_file
+from .files import reading, whole_file
+from .geometry import grid, ring
+from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
-RUN_FILE = "positions.npz"                     # the History in the folder that train.py fills
+RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -29,9 +28,9 @@ class _Shown:
     """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
 
     def _repr_png_(self):
-        from . import plotting     # which needs this module
+        from .plotting import synapses     # here, for those who draw nothing: matplotlib is slow to load
         try:
-            return self._draw(plotting)._repr_png_()
+            return self._draw(synapses)._repr_png_()
         except UserError:
             return None
 
@@ -62,27 +61,15 @@ class LayerPositions(_Shown):
         (kh, kw), (x, y) = self.kernel, self.farthest()
         return f"<{self.name}: {self.type} {kh}×{kw}, the farthest synapse at ({x:.2f}, {y:.2f})>"
 
-    def _draw(self, plotting):
-        return plotting.draw_positions([self])
+    def _draw(self, synapses):
+        return synapses.draw_positions([self])
 
 
 class Layers(_Shown, list):
     """LayerPositions in network order."""
 
-    def _draw(self, plotting):
-        return plotting.draw_positions(self)
-
-
-def grid(kernel, dilation=1):
-    """The positions of an ordinary convolution's taps: (kh·kw, 2) float32, row by row.
-
-    ``kernel`` is (kh, kw); ``dilation`` one number or (h, w). Tap (i, j) lies at x = j − ⌊(kw−1)/2⌋ and
-    y = i − ⌊(kh−1)/2⌋, times the dilation.
-    """
-    (kh, kw), (dilation_h, dilation_w) = kernel, np.broadcast_to(dilation, 2)
-    y, x = np.meshgrid((np.arange(kh) - (kh - 1) // 2) * dilation_h,
-                       (np.arange(kw) - (kw - 1) // 2) * dilation_w, indexing="ij")
-    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    def _draw(self, synapses):
+        return synapses.draw_positions(self)
 
 
 # ---- A snapshot
@@ -92,14 +79,14 @@ def from_caffemodel(path):
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
-    layers = Layers(_from_message(layer, path) for layer in prototxt.read_weights(path).layer if layer.type in TYPES)
+    layers = Layers(_from_message(layer, path) for layer in messages.read_weights(path).layer if layer.type in TYPES)
     if not layers:
         raise UserError(f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one")
     return layers
 
 
 def _from_message(layer, path):
-    shapes = [prototxt.shape(blob) for blob in layer.blobs]
+    shapes = [messages.shape(blob) for blob in layer.blobs]
     counts = [len(blob.data) or len(blob.double_data) for blob in layer.blobs]
     kernel = _kernel(shapes, f"layer {layer.name} of {path}")
     if [counts[2], counts[3]] != [np.prod(shapes[2])] * 2:
@@ -113,7 +100,7 @@ def _kernel(shapes, where):
     """(kh, kw), from the shapes of a layer's blobs: weight, bias, x, y."""
     right = len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
     if not right or not all(shapes[2]):
-        seen = ", ".join(prototxt.by(shape) or "scalar" for shape in shapes) or "none"
+        seen = ", ".join(messages.by(shape) or "scalar" for shape in shapes) or "none"
         raise UserError(f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
                         "x and y, both position_group×1×kernel_h×kernel_w")
     return shapes[2][2:]
@@ -148,13 +135,6 @@ def _aconv_start(layer, count):
     fields = {field.field_number: field.data for field in getattr(layer, "swish_param", layer).UnknownFields()}
     on_lattice = set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
     return ring(count) if on_lattice else None
-
-
-def ring(count, radius=1, angle=0, rounded=True):
-    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
-    angles = [2 * math.pi * k / (count - 1) + angle for k in range(count - 1)]  # as the layer, to the last bit: it rounds
-    around = radius * np.array([(math.cos(angle), math.sin(angle)) for angle in angles]).reshape(-1, 2)
-    return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
 
 
 # ---- Stages
@@ -252,8 +232,8 @@ class History(_Shown):
         span = f", iterations {min(self._records)} to {max(self._records)}" if self._records else ""
         return f"<History of {len(self._layers)} layers, {len(self._records)} records{span}>"
 
-    def _draw(self, plotting):
-        return plotting.draw_movement(self)
+    def _draw(self, synapses):
+        return synapses.draw_movement(self)
 
     def append(self, iteration, layers):
         """Records ``layers`` (LayerPositions, as from_net gives them) after ``iteration`` solver iterations.
@@ -290,13 +270,9 @@ class History(_Shown):
     @classmethod
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
-        try:
+        with reading(path, "is damaged or no record of positions", "remove it, or name another run"):
             with open(path, "rb") as file, np.load(file) as arrays:
                 return cls._from_arrays(arrays)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged or no record of positions: remove it, or name another run") from error
 
     @classmethod
     def _from_arrays(cls, arrays):
@@ -315,8 +291,8 @@ def _identity(layer):
 
 
 def load_run(folder):
-    """The History of a folder that train.py fills. Raises UserError where ``folder`` holds none."""
+    """The History of a folder that acu train fills. Raises UserError where ``folder`` holds none."""
     path = Path(folder) / RUN_FILE
     if not path.exists():
-        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of train.py, or a .caffemodel")
+        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of acu train, or a .caffemodel")
     return History.load(path)

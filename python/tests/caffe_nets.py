@@ -1,7 +1,7 @@
 """Small networks in pycaffe, for tests that compare what two of them compute."""
 import numpy as np
 
-from active_convolution import fork
+from active_convolution.pycaffe import locate
 
 INPUT = 'layer {{ name: "image" type: "Input" top: "image" input_param {{ shape {{ {} }} }} }}\n'
 
@@ -10,7 +10,7 @@ def live(path, text, weights=None):
     """The pycaffe Net of a prototxt's text, which is written to ``path`` and printed for the sake of failing tests."""
     print(text)
     path.write_text(text)
-    net = fork.caffe().Net(str(path), fork.caffe().TEST)
+    net = locate.caffe().Net(str(path), locate.caffe().TEST)
     if weights:
         net.copy_from(str(weights))
     return net

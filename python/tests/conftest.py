@@ -1,4 +1,5 @@
 """Paths for the tests: the package, and the material beside the project where it is there."""
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "python"))
+sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
 SHARED = ROOT.parent / "shared"
 
 
@@ -21,8 +22,8 @@ def _shared(part):
 
 def skip_in_a_gpu_build():
     """For tests of what a build for the CPU alone refuses."""
-    from active_convolution import fork
-    if hasattr(fork.caffe()._caffe.Blob, "_gpu_data_ptr"):
+    from active_convolution.pycaffe import locate
+    if hasattr(locate.caffe()._caffe.Blob, "_gpu_data_ptr"):
         pytest.skip("this build may be able to use a GPU")
 
 
@@ -57,3 +58,13 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="session")
 def root():
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Nets this small gain nothing from two threads, and on a busy machine those wait for each other."""
+    openmp = ctypes.CDLL("libgomp.so.1")
+    before = openmp.omp_get_max_threads()
+    openmp.omp_set_num_threads(1)
+    yield
+    openmp.omp_set_num_threads(before)

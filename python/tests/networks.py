@@ -1,7 +1,8 @@
 """The checked-in networks, for the tests: which of their convolutions are active, and small copies that run fast."""
 from google.protobuf import text_format
 
-from active_convolution import fork, models
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -20,7 +21,7 @@ SMALL = {"places365/alexnet": 67, "places365/residual": 64}  # sizes of an image
 
 def read(network, variant, kind):
     """A checked-in file as a message."""
-    pb2 = fork.caffe_pb2()
+    pb2 = locate.caffe_pb2()
     message = pb2.SolverParameter() if kind == "solver" else pb2.NetParameter()
     return text_format.Parse((ROOT / "models" / network / variant / f"{kind}.prototxt").read_text(), message)
 
@@ -39,4 +40,4 @@ def build(network, variant, folder, whole=False):
     elif network in SMALL:
         message.layer[0].input_param.shape[0].dim[2:] = [SMALL[network]] * 2
     (folder / "deploy.prototxt").write_text(models.text(message))
-    return fork.caffe().Net(str(folder / "deploy.prototxt"), fork.caffe().TEST)
+    return locate.caffe().Net(str(folder / "deploy.prototxt"), locate.caffe().TEST)

@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from active_convolution.benchmark import bars, layers, pytorch, report, run, timing, training
-from active_convolution.check import compare
+from active_convolution.check import cases
 from active_convolution.errors import UserError
+from benchmarks import bars, contestants, iteration, layers, pytorch, summary, timing
 
 from conftest import ROOT
 
@@ -33,10 +33,10 @@ def test_json_holds_every_layer_and_batch(tiny_run):
     assert [(row["layer"], row["batch"]) for row in found["layers"]] == [
         ("small", 1), ("grouped", 1), ("small", 3), ("grouped", 3)]
     for row in found["layers"]:
-        assert 0 < row["difference"] < compare.TOLERANCE["float"]
+        assert 0 < row["difference"] < cases.TOLERANCE["float"]
         assert {"active", "Convolution"} <= set(row["times"])
         for times in row["times"].values():
-            for which in run.PASSES:
+            for which in contestants.PASSES:
                 assert times[which]["median"] > 0 and times[which]["spread"] >= 0 and times[which]["repeats"] == 3
 
 
@@ -45,8 +45,8 @@ def test_sums_are_those_of_the_layers(tiny_run):
     for each in found["sums"]:
         rows = [row for row in found["layers"] if row["batch"] == each["batch"]]
         for name in rows[0]["times"]:
-            parts = [sum(row["times"][name][which]["median"] for row in rows) for which in run.PASSES]
-            assert [each["milliseconds"][name][which] for which in run.PASSES] == pytest.approx(parts)
+            parts = [sum(row["times"][name][which]["median"] for row in rows) for which in contestants.PASSES]
+            assert [each["milliseconds"][name][which] for which in contestants.PASSES] == pytest.approx(parts)
             assert each["milliseconds"][name]["both"] == pytest.approx(sum(parts))
 
 
@@ -60,10 +60,10 @@ def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
 @pytest.mark.parametrize("options, message", [
     (("--layers", "tabel1"), "--layers tabel1: no such layers"),
     (("--layers", "tiny:conv1/1"), "--layers tiny:conv1/1: no such layers"),
-    (("--repeats", "0"), "--repeats must be 1 or more"), (("--batch", "4", "-1"), "--batch must be 1 or more")])
+    (("--repeats", "0"), "--repeats 0 is out of range"), (("--batch", "4", "-1"), "--batch -1 is out of range")])
 def test_bad_options(options, message):
     done = benchmark(*options)
-    assert done.returncode == 1 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
 
 
 def test_one_layer_of_a_set():
@@ -86,13 +86,13 @@ def test_operations_and_bytes_are_those_of_the_blobs(stride, group):
 
 
 def test_a_wrong_layer_is_not_timed(monkeypatch):
-    class Spoiled(run.LayerNet):
+    class Spoiled(contestants.LayerNet):
         @property
         def top(self):
             return super().top * np.float32(1.01)
-    monkeypatch.setattr(run, "LayerNet", Spoiled)
+    monkeypatch.setattr(contestants, "LayerNet", Spoiled)
     with pytest.raises(UserError, match="small differs from the oracle by .* in top"):
-        run.Benchmark(threads=1).verify(layers.SETS["tiny"].layers[0])
+        contestants.Benchmark(threads=1).verify(layers.SETS["tiny"].layers[0])
 
 
 @pytest.mark.parametrize("wrong", [0, 2, 4])
@@ -104,10 +104,10 @@ def test_what_does_not_compute_the_same_is_not_timed(wrong):
         def results(self):
             return [np.full((2, 3), self.factor if index == wrong else 1.) for index in range(5)]
     name = ("top", "image", "weight", "x", "y")[wrong]
-    contestants = {run.ACTIVE: Other(1), run.DENSE: Other(1.001)}
+    different = {contestants.ACTIVE: Other(1), contestants.DENSE: Other(1.001)}
     with pytest.raises(UserError, match=f"^small: DCLS's way differs from active by 1.0e-03 in {name}: nothing is timed$"):
-        run._agree(layers.SETS["tiny"].layers[0], contestants)
-    run._agree(layers.SETS["tiny"].layers[0], {run.ACTIVE: Other(1), run.DENSE: Other(1)})
+        contestants._agree(layers.SETS["tiny"].layers[0], different)
+    contestants._agree(layers.SETS["tiny"].layers[0], {contestants.ACTIVE: Other(1), contestants.DENSE: Other(1)})
 
 
 def test_repeats_are_interleaved():
@@ -139,32 +139,32 @@ def test_bars_compare_the_sums():
 
 
 def test_limit_is_the_slower_of_products_and_copies():
-    row = report.Row("tiny", "a", 1, gflop=3, gigabytes=(5, 1), difference=0, times={})
+    row = summary.Row("tiny", "a", 1, gflop=3, gigabytes=(5, 1), difference=0, times={})
     limits = {"gflops": 100, "gigabytes_per_second": 50}
     assert row.limit("forward", limits) == pytest.approx(100) and row.limit("backward", limits) == pytest.approx(60)
 
 
 def test_an_iteration_computes_everything_and_changes_nothing():
-    iteration = training.Iteration("acu", batch=2)
-    net = iteration.solver.net
+    step = iteration.Iteration("acu", batch=2)
+    net = step.solver.net
     parameters = {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()
                   if not name.startswith("bn")}  # the statistics of BatchNorm are no parameters
-    iteration()
-    assert iteration.solver.iter == 1
+    step()
+    assert step.solver.iter == 1
     for name, blobs in parameters.items():
         for before, blob in zip(blobs, net.params[name]):
             np.testing.assert_array_equal(blob.data, before)
-    active = iteration.active_blobs()
+    active = step.active_blobs()
     assert len(active) == 6
     net.backward()
     for weight, _, *positions in active:
         assert np.any(weight.diff)
         for blob in positions:
-            assert np.any(blob.diff) and np.all(blob.data % 1) and np.abs(blob.data).max() <= 1 + training.REACH
+            assert np.any(blob.diff) and np.all(blob.data % 1) and np.abs(blob.data).max() <= 1 + iteration.REACH
 
 
 def test_iterations_are_compared_with_the_baseline_s():
-    bar, = bars.of_iteration(run.Benchmark(threads=1, repeats=1), batch=2)
+    bar, = bars.of_iteration(contestants.Benchmark(threads=1, repeats=1), batch=2)
     assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 
@@ -176,6 +176,6 @@ if pytorch.available():  # optional; where it is missing, nothing is left out th
         contestant = getattr(pytorch, kind)(layer, values, "cpu")
         contestant.forward()
         image, weight, x, y = (tensor.numpy() for tensor in contestant.backward())
-        found = compare.differences(layer.case(2), run._exact(values), contestant.top.detach().numpy(), image,
+        found = cases.differences(layer.case(2), contestants._exact(values), contestant.top.detach().numpy(), image,
                                     [weight, np.zeros((1, 1, 1, 1)), x, y])
-        assert max(found.values()) < compare.TOLERANCE["float"]
+        assert max(found.values()) < cases.TOLERANCE["float"]

@@ -6,7 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from active_convolution import fork, models, positions, prototxt
+from active_convolution import geometry, positions
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate, messages
 
 from training_runs import TINY
 
@@ -15,7 +17,7 @@ FORMATS = {"BINARYPROTO": "", "HDF5": ".h5"}
 
 def caffe_tool(*arguments):
     """Runs ``caffe``; a CompletedProcess with Caffe's log in stderr."""
-    return subprocess.run([fork.BUILD / "out/tools/caffe", *map(str, arguments)], capture_output=True, text=True,
+    return subprocess.run([locate.BUILD / "out/tools/caffe", *map(str, arguments)], capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "0"})
 
 
@@ -30,14 +32,14 @@ def write_net(path, data, **active):
             layer.data_param.source = str(data / f"{'test' if layer.include[0].phase else 'train'}_lmdb")
         if layer.type == "ActiveConvolution":
             layer.name = "conv/1"
-            layer.active_convolution_param.CopyFrom(fork.caffe_pb2().ActiveConvolutionParameter(**active))
-    prototxt.write(path, net)
+            layer.active_convolution_param.CopyFrom(locate.caffe_pb2().ActiveConvolutionParameter(**active))
+    messages.write(path, net)
     return path
 
 
 def write_solver(folder, net, **settings):
     solver = dict(base_lr=0.05, lr_policy="fixed", max_iter=4, random_seed=1, snapshot_prefix=str(folder / "s"))
-    prototxt.write(folder / "solver.prototxt", fork.caffe_pb2().SolverParameter(net=str(net), **{**solver, **settings}))
+    messages.write(folder / "solver.prototxt", locate.caffe_pb2().SolverParameter(net=str(net), **{**solver, **settings}))
     return folder / "solver.prototxt"
 
 
@@ -46,21 +48,21 @@ def trained(request, digits_data, tmp_path_factory):
     """(train_val, weights) of four iterations of `caffe train`, in both snapshot formats."""
     folder = tmp_path_factory.mktemp(request.param)
     net = write_net(folder / "net.prototxt", digits_data, position_lr_mult=2)
-    form = fork.caffe_pb2().SolverParameter.SnapshotFormat.Value(request.param)
+    form = locate.caffe_pb2().SolverParameter.SnapshotFormat.Value(request.param)
     done = caffe_tool("train", "--solver", write_solver(folder, net, snapshot_format=form))
     assert done.returncode == 0, done.stderr
     return net, folder / f"s_iter_4.caffemodel{FORMATS[request.param]}"
 
 
 def live(net, weights):
-    loaded = fork.caffe().Net(str(net), fork.caffe().TEST)
+    loaded = locate.caffe().Net(str(net), locate.caffe().TEST)
     loaded.copy_from(str(weights))
     return loaded
 
 
 def test_train_moves_positions_and_saves_them(trained):
     layer, = positions.from_net(live(*trained))
-    moved = np.hypot(*(layer.xy[0] - positions.grid((3, 3))).T)
+    moved = np.hypot(*(layer.xy[0] - geometry.grid((3, 3))).T)
     assert moved[4] == 0 and (np.delete(moved, 4) > 0.01).all()
 
 
@@ -91,10 +93,10 @@ def test_finetuning_starts_from_the_trained_positions(trained, digits_data, tmp_
 
 def test_test_nets_share_the_training_nets_positions(digits_data, tmp_path):
     net = write_net(tmp_path / "net.prototxt", digits_data, position_lr_mult=2)
-    solver = fork.caffe().get_solver(str(write_solver(tmp_path, net, test_iter=[1], test_interval=2)))
+    solver = locate.caffe().get_solver(str(write_solver(tmp_path, net, test_iter=[1], test_interval=2)))
     solver.step(3)  # with a test after two iterations
     training, testing = (positions.from_net(one)[0].xy for one in (solver.net, solver.test_nets[0]))
-    assert np.abs(training - positions.grid((3, 3))).max() > 0.01
+    assert np.abs(training - geometry.grid((3, 3))).max() > 0.01
     np.testing.assert_array_equal(testing, training)
 
 

@@ -4,10 +4,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from active_convolution import fork
-from active_convolution.check import compare
+from active_convolution.check import cases
 from active_convolution.check.runner import LayerRunner
 from active_convolution.errors import UserError
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -25,7 +25,7 @@ def test_a_thousand_cases():
 
 def test_float_differs_by_more_than_double_allows():
     with LayerRunner("float") as runner:
-        assert max(compare.check(1, runner).values()) > compare.TOLERANCE["double"]
+        assert max(cases.check(1, runner).values()) > cases.TOLERANCE["double"]
 
 
 @pytest.mark.parametrize("wrong", ["top", "image", "weight", "x", "y"])
@@ -38,13 +38,13 @@ def test_a_wrong_quantity_is_found(wrong, monkeypatch):
             array.flat[0] += 1e-3 * np.abs(array).max()
             return top, image, parameters
     with Spoiled("double") as runner:
-        differences = compare.check(2, runner)
+        differences = cases.check(2, runner)
     assert differences.pop(wrong) > 1e-6
-    assert max(differences.values()) < compare.TOLERANCE["double"]
+    assert max(differences.values()) < cases.TOLERANCE["double"]
 
 
 def test_what_the_layer_refuses_is_said():
-    layer = fork.caffe_pb2().LayerParameter(name="acu", type="ActiveConvolution")
+    layer = locate.caffe_pb2().LayerParameter(name="acu", type="ActiveConvolution")
     said = r"^Caffe ended the layer's process: .* Layer 'acu' .*convolution_param.kernel_size is 0 x 0.*\Z"
     with LayerRunner("float") as runner, pytest.raises(UserError, match=said):
         runner.run(layer, [], np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3)))
@@ -63,4 +63,5 @@ def test_a_caffe_that_ends_is_quoted_however_much_it_said(tmp_path, said):
 @pytest.mark.parametrize("options", [("--cases", "0"), ("--seed", "-1")])
 def test_bad_options(options):
     done = run(*options)
-    assert done.returncode == 1 and done.stderr == "error: --cases must be 1 or more, and --seed 0 or more\n"
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {' '.join(options)} is out of range: give ")
+    assert done.stdout == "" and done.stderr.count("\n") == 1

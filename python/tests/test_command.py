@@ -37,7 +37,7 @@ with whole_folder(sys.argv[0]):
 @pytest.mark.parametrize("before, status", [
     ("", 128 + signal.SIGTERM),
     ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 128 + signal.SIGTERM),     # as a shell starts a job of a script
-    ("from active_convolution.training.guard import stop_at_once; stop_at_once()", -signal.SIGTERM)])
+    ("from active_convolution.pycaffe.process import stop_at_once; stop_at_once()", -signal.SIGTERM)])
 def test_sigterm_cleans_up_unless_the_process_is_to_end_at_once(tmp_path, before, status):
     process = start(f"{program(HALF_WRITTEN)}\nsys.argv = [{str(tmp_path / 'out')!r}]\n{before}\ncommand.run(main)")
     assert process.stdout.readline() == "begun\n"

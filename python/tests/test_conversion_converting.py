@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from active_convolution import evaluation, fork, models, positions, prototxt
+from active_convolution import geometry, positions
 from active_convolution.check.cases import random_case
 from active_convolution.conversion import aconv_fast, converting, exporting
-from active_convolution.conversion.converting import Options, convert
+from active_convolution.conversion.converting import Fields, convert
 from active_convolution.errors import UserError
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate, messages, nets
 
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
@@ -20,14 +22,14 @@ PUBLISHED = ROOT / "models/cifar10/published/deploy.prototxt"
 
 
 def parsed(text):
-    return text_format.Parse(text, fork.caffe_pb2().LayerParameter())
+    return text_format.Parse(text, locate.caffe_pb2().LayerParameter())
 
 
 @pytest.fixture(scope="module")
 def ordinary(tmp_path_factory):
     """The .caffemodel of the digits' plain network with ordinary convolutions, random throughout (Path)."""
     path = tmp_path_factory.mktemp("ordinary") / "digits.caffemodel"
-    net = fork.caffe().Net(str(BASELINE / "deploy.prototxt"), fork.caffe().TEST)
+    net = locate.caffe().Net(str(BASELINE / "deploy.prototxt"), locate.caffe().TEST)
     shake(net, 0)
     net.save(str(path))
     return path
@@ -46,7 +48,7 @@ def test_layer_there_and_back(seed, tmp_path):
         blob.data[...] = np.random.default_rng(seed).normal(size=blob.data.shape)
     blobs = [blob.data.copy() for blob in before.params["layer"]]
 
-    active = converting.to_active(layer, blobs, Options(position_group=case.shape.position_group))
+    active = converting.to_active(layer, blobs, Fields(position_group=case.shape.position_group))
     twin = single(text_format.MessageToString(layer), case.image, tmp_path / "twin.prototxt", active)
     np.testing.assert_allclose(run(twin, image), run(before, image), rtol=0, atol=1e-5)
 
@@ -60,19 +62,19 @@ def test_network_there_and_back(ordinary, tmp_path):
     """Through files: the twin's output, then the ordinary network again, kernel sizes and all weights included."""
     done = convert(BASELINE / "deploy.prototxt", ordinary, tmp_path / "acu")
     assert done.layers == [f"conv{i}/{j}" for i in (1, 2, 3) for j in (1, 2)]
-    original = evaluation.load(BASELINE / "deploy.prototxt", ordinary)
-    twin = evaluation.load(tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel")
+    original = nets.load(BASELINE / "deploy.prototxt", ordinary)
+    twin = nets.load(tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel")
     image = np.random.default_rng(1).normal(size=original.blobs["data"].data.shape)
     assert_same(run(twin, image), run(original, image))
     assert done.outputs["prob"][0] < 1e-5 < done.outputs["prob"][1]
 
     exporting.export(tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel", tmp_path / "back")
-    back = evaluation.load(tmp_path / "back/deploy.prototxt", tmp_path / "back/weights.caffemodel")
+    back = nets.load(tmp_path / "back/deploy.prototxt", tmp_path / "back/weights.caffemodel")
     for name, blobs in original.params.items():
         for blob, same in zip(blobs, back.params[name], strict=True):
             np.testing.assert_array_equal(blob.data, same.data)
-    for layer, same in zip(prototxt.read_net(BASELINE / "deploy.prototxt").layer,
-                           prototxt.read_net(tmp_path / "back/deploy.prototxt").layer, strict=True):
+    for layer, same in zip(messages.read_net(BASELINE / "deploy.prototxt").layer,
+                           messages.read_net(tmp_path / "back/deploy.prototxt").layer, strict=True):
         same.convolution_param.ClearField("stride"), layer.convolution_param.ClearField("stride")
         assert layer == same
 
@@ -81,12 +83,12 @@ def test_network_there_and_back(ordinary, tmp_path):
 def test_converted_baseline_is_the_checked_in_twin(network, tmp_path):
     """What convert.py makes of the prototxt for training is what generate_models.py writes: data layers, include rules,
     rates and fillers stay, and nothing but the chosen layers changes."""
-    acu = prototxt.read_net(ROOT / "models" / network / "acu/train_val.prototxt")
+    acu = messages.read_net(ROOT / "models" / network / "acu/train_val.prototxt")
     names = [layer.name for layer in acu.layer if layer.type == "ActiveConvolution"]
     warmup = {layer.active_convolution_param.warmup_iter for layer in acu.layer if layer.type == "ActiveConvolution"}
     convert(ROOT / "models" / network / "baseline/train_val.prototxt", None, tmp_path / "out", patterns=names,
-            options=Options(warmup_iter=warmup.pop()))
-    converted = prototxt.read_net(tmp_path / "out/train_val.prototxt")
+            options=Fields(warmup_iter=warmup.pop()))
+    converted = messages.read_net(tmp_path / "out/train_val.prototxt")
     converted.name = acu.name
     for layer in acu.layer:
         if layer.type == "ActiveConvolution":
@@ -99,22 +101,22 @@ def test_converted_baseline_is_the_checked_in_twin(network, tmp_path):
 
 def test_the_twin_is_ready_to_finetune(ordinary, digits_data, tmp_path):
     """Caffe's solver takes prototxt and weights: positions start on the grid, move after the warm-up, origins do not."""
-    convert(BASELINE / "train_val.prototxt", ordinary, tmp_path / "acu", options=Options(warmup_iter=2))
-    net = prototxt.read_net(tmp_path / "acu/train_val.prototxt")
+    convert(BASELINE / "train_val.prototxt", ordinary, tmp_path / "acu", options=Fields(warmup_iter=2))
+    net = messages.read_net(tmp_path / "acu/train_val.prototxt")
     for layer in net.layer:
         if layer.type == "Data":
             layer.data_param.source = str(digits_data / f"{'test' if layer.include[0].phase else 'train'}_lmdb")
-    solver = fork.caffe_pb2().SolverParameter(net_param=net, base_lr=0.01, lr_policy="fixed", snapshot_after_train=False)
-    prototxt.write(tmp_path / "solver.prototxt", solver)
-    solver = fork.caffe().SGDSolver(str(tmp_path / "solver.prototxt"))
+    solver = locate.caffe_pb2().SolverParameter(net_param=net, base_lr=0.01, lr_policy="fixed", snapshot_after_train=False)
+    messages.write(tmp_path / "solver.prototxt", solver)
+    solver = locate.caffe().SGDSolver(str(tmp_path / "solver.prototxt"))
     solver.net.copy_from(str(tmp_path / "acu/weights.caffemodel"))
     np.testing.assert_array_equal(solver.net.params["conv1/1"][0].data,
-                                  evaluation.load(BASELINE / "deploy.prototxt", ordinary).params["conv1/1"][0].data)
+                                  nets.load(BASELINE / "deploy.prototxt", ordinary).params["conv1/1"][0].data)
     solver.step(2)
-    assert all((layer.xy[0] == positions.grid((3, 3))).all() for layer in positions.from_net(solver.net))
+    assert all((layer.xy[0] == geometry.grid((3, 3))).all() for layer in positions.from_net(solver.net))
     solver.step(1)
     for layer in positions.from_net(solver.net):
-        moved = np.hypot(*(layer.xy[0] - positions.grid((3, 3))).T)
+        moved = np.hypot(*(layer.xy[0] - geometry.grid((3, 3))).T)
         assert moved[4] == 0 and (np.delete(moved, 4) > 0).all()
 
 
@@ -126,7 +128,7 @@ def test_the_twin_is_ready_to_finetune(ordinary, digits_data, tmp_path):
 ])
 def test_choice(choice, names, tmp_path):
     assert convert(BASELINE / "deploy.prototxt", None, tmp_path / "out", **choice).layers == names
-    made = prototxt.read_net(tmp_path / "out/deploy.prototxt").layer
+    made = messages.read_net(tmp_path / "out/deploy.prototxt").layer
     assert [layer.name for layer in made if layer.type == "ActiveConvolution"] == names
 
 
@@ -135,9 +137,9 @@ def test_options_and_shared_parameters_stay(tmp_path):
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" include { phase: TRAIN } loss_weight: 0.5
                 param { name: "w" lr_mult: 2 decay_mult: 3 } param { lr_mult: 5 }
                 convolution_param { num_output: 4 kernel_size: 3 engine: CUDNN weight_filler { type: "msra" } } }""")
-    convert(tmp_path / "net.prototxt", None, tmp_path / "out", options=Options(
+    convert(tmp_path / "net.prototxt", None, tmp_path / "out", options=Fields(
         warmup_iter=7, normalize_gradient=False, position_lr_mult=0.5, position_group=2, fix_origin=False))
-    layer, = prototxt.read_net(tmp_path / "out/net.prototxt").layer
+    layer, = messages.read_net(tmp_path / "out/net.prototxt").layer
     assert layer == parsed("""
         name: "c" type: "ActiveConvolution" bottom: "x" top: "c" include { phase: TRAIN } loss_weight: 0.5
         param { name: "w" lr_mult: 2 decay_mult: 3 } param { lr_mult: 5 }
@@ -158,22 +160,22 @@ layers { name: "d" type: CONVOLUTION bottom: "c" top: "d" convolution_param { nu
 def test_old_format(tmp_path):
     """V1 of both files (`layers`, type names in capitals, blobs_lr, blobs of num × channels × height × width)."""
     (tmp_path / "old.prototxt").write_text(OLD)
-    old = text_format.Parse(OLD, fork.caffe_pb2().NetParameter())
+    old = text_format.Parse(OLD, locate.caffe_pb2().NetParameter())
     draw = np.random.default_rng(0)
     for layer, shapes in zip(old.layers, [[(6, 2, 3, 3), (1, 1, 1, 6)], [], [(3, 6, 1, 1), (1, 1, 1, 3)]]):
         for shape in shapes:
             values = draw.normal(size=shape).ravel()
             layer.blobs.add(num=shape[0], channels=shape[1], height=shape[2], width=shape[3], data=values)
     (tmp_path / "old.caffemodel").write_bytes(old.SerializeToString())
-    original = fork.caffe().Net(str(tmp_path / "old.prototxt"), str(tmp_path / "old.caffemodel"), fork.caffe().TEST)
+    original = locate.caffe().Net(str(tmp_path / "old.prototxt"), str(tmp_path / "old.caffemodel"), locate.caffe().TEST)
 
-    done = convert(tmp_path / "old.prototxt", tmp_path / "old.caffemodel", tmp_path / "out", options=Options(warmup_iter=3))
+    done = convert(tmp_path / "old.prototxt", tmp_path / "old.caffemodel", tmp_path / "out", options=Fields(warmup_iter=3))
     difference, largest = done.outputs["d"]
     assert done.layers == ["c"] and difference < 1e-5 * largest and largest > 1
-    twin = evaluation.load(tmp_path / "out/old.prototxt", tmp_path / "out/weights.caffemodel")
+    twin = nets.load(tmp_path / "out/old.prototxt", tmp_path / "out/weights.caffemodel")
     image = draw.normal(size=(2, 4, 9, 8))
     assert_same(run(twin, image), run(original, image))
-    layer = prototxt.read_net(tmp_path / "out/old.prototxt").layer[-3]
+    layer = messages.read_net(tmp_path / "out/old.prototxt").layer[-3]
     assert (layer.name, layer.type, layer.active_convolution_param.warmup_iter) == ("c", "ActiveConvolution", 3)
     assert [(one.lr_mult, one.decay_mult) for one in layer.param] == [(1, 1), (2, 0)]
 
@@ -232,18 +234,18 @@ def test_a_convolution_over_more_axes_is_left_alone(choice, kernel, told_by, tmp
 def test_authors_network(iteration, shared_reference, tmp_path):
     """Golden logits from ActiveConvolution layers, and from what these are exported to."""
     weights = shared_reference / f"acu_plain_cifar10_iter_{iteration}.caffemodel"
-    done = convert(PUBLISHED, weights, tmp_path / "acu", options=Options(warmup_iter=10000))
+    done = convert(PUBLISHED, weights, tmp_path / "acu", options=Fields(warmup_iter=10000))
     assert len(done.layers) == 7 and done.outputs["score"][0] < 1e-4 * done.outputs["score"][1]
     exporting.export(tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel", tmp_path / "plain")
     golden = np.load(shared_reference / "golden.npz")
     for folder in ("acu", "plain"):
-        net = evaluation.load(tmp_path / folder / "deploy.prototxt", tmp_path / folder / "weights.caffemodel")
+        net = nets.load(tmp_path / folder / "deploy.prototxt", tmp_path / folder / "weights.caffemodel")
         assert_same(run(net, golden["inputs"]).reshape(16, 10), golden[f"logits_{iteration}"], 1e-4)
     layers = positions.from_caffemodel(tmp_path / "acu/weights.caffemodel")
     assert {layer.type for layer in layers} == {"ActiveConvolution"}
     if iteration == 10000:  # still in the warm-up: each synapse where the grid of its layer has it
         assert all((layer.displacement() == 0).all() for layer in layers)
-    for layer in prototxt.read_net(tmp_path / "acu/deploy.prototxt").layer:
+    for layer in messages.read_net(tmp_path / "acu/deploy.prototxt").layer:
         if layer.type == "ActiveConvolution":
             own = layer.active_convolution_param
             assert own.normalize_gradient and own.warmup_iter == 10000 and not own.position
@@ -297,11 +299,11 @@ def test_authors_layer(text, kernel, tmp_path):
 
 def test_3x3_needs_no_positions_and_is_row_by_row():
     layer = aconv("type: SQUARE pos_filler_std: -1", "kernel_size: 3 pad: 1")
-    x, y = positions.ring(9).T.reshape(2, 1, 1, 3, 3)
+    x, y = geometry.ring(9).T.reshape(2, 1, 1, 3, 3)
     weight = np.tile(np.arange(9.).reshape(3, 3), (4, 2, 1, 1))
     weight, _, x, y = aconv_fast.translate(layer, [weight, np.zeros(4), x, y], None)
     assert not layer.active_convolution_param.position
-    assert np.stack([x.ravel(), y.ravel()], 1).tolist() == positions.grid((3, 3)).tolist()
+    assert np.stack([x.ravel(), y.ravel()], 1).tolist() == geometry.grid((3, 3)).tolist()
     assert weight[0, 0].tolist() == [[6, 7, 8], [5, 0, 1], [4, 3, 2]]  # (−1, −1) is AConvFast's sixth, and so on
 
 
@@ -310,7 +312,7 @@ def test_random_start_without_weights():
     layer = aconv("type: SQUARE pos_filler_std: 0.1 base_radius: 2 position_group: 2", "kernel_size: 3 pad: 1")
     assert aconv_fast.translate(layer, None, np.random.default_rng(1)) is None
     start = np.array([(p.x, p.y) for p in layer.active_convolution_param.position]).reshape(2, 9, 2)
-    noise = (start - positions.ring(9, 2, rounded=False)) / 0.2
+    noise = (start - geometry.ring(9, 2, rounded=False)) / 0.2
     assert (noise[:, 0] == 0).all() and (noise[:, 1:] != 0).all() and 0.6 < noise[:, 1:].std() < 1.4
 
 
@@ -355,9 +357,9 @@ def test_position_sets_stay_those_of_the_authors_layer(aconv, tmp_path):
     for asked in {1, 2, 4} - {own}:
         for given in (weights, None):
             with pytest.raises(UserError, match=f"layer c has position_group {own}, .* leave out --position-group {asked}"):
-                convert(model, given, tmp_path / "out", options=Options(position_group=asked))
+                convert(model, given, tmp_path / "out", options=Fields(position_group=asked))
             assert not (tmp_path / "out").exists()
-    convert(model, weights, tmp_path / "out", options=Options(position_group=own))
+    convert(model, weights, tmp_path / "out", options=Fields(position_group=own))
 
 
 # ---- Bad input
@@ -374,10 +376,10 @@ def test_position_sets_stay_those_of_the_authors_layer(aconv, tmp_path):
     (dict(kernels=[(5, 3)]), "has a kernel of 5×3"),
     (dict(kernels=[(1, 1)], patterns=["conv1/1"]), "has both the name and the kernel"),
     (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "no convolution larger than 1×1 and no AConvFast"),
-    (dict(options=Options(position_group=5)), "layer conv1/1: position_group 5 does not divide its 48 outputs"),
-    (dict(options=Options(warmup_iter=-1)), "warmup_iter -1 is out of range: give 0 or more"),
-    (dict(options=Options(warmup_iter=10 ** 12)), "warmup_iter 1000000000000 is out of range"),
-    (dict(options=Options(position_lr_mult=float("nan"))), "position_lr_mult nan is out of range"),
+    (dict(options=Fields(position_group=5)), "layer conv1/1: position_group 5 does not divide its 48 outputs"),
+    (dict(options=Fields(warmup_iter=-1)), "warmup_iter -1 is out of range: give 0 or more"),
+    (dict(options=Fields(warmup_iter=10 ** 12)), "warmup_iter 1000000000000 is out of range"),
+    (dict(options=Fields(position_lr_mult=float("nan"))), "position_lr_mult nan is out of range"),
     (dict(output=ROOT / "docs"), "exists already"),
 ])
 def test_bad_input(options, message, ordinary, tmp_path):
@@ -431,13 +433,13 @@ def test_command(ordinary, tmp_path):
                   "--layers", "conv1/*", "conv2/1", "--kernel", "3", "1x1", "--warmup-iter", "9", "--no-fix-origin")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 layers converted: conv1/1, conv1/2, conv2/1\noutput prob on random input: largest ")
-    own = [layer.active_convolution_param for layer in prototxt.read_net(tmp_path / "out/deploy.prototxt").layer
+    own = [layer.active_convolution_param for layer in messages.read_net(tmp_path / "out/deploy.prototxt").layer
            if layer.type == "ActiveConvolution"]
     assert [(one.warmup_iter, one.fix_origin, one.HasField("normalize_gradient")) for one in own] == [(9, False, False)] * 3
 
 
 @pytest.mark.parametrize("arguments, status, message", [
-    (["--kernel", "3by3"], 2, "argument --kernel: invalid"),
+    (["--kernel", "3by3"], 2, "error: --kernel 3by3 is no kernel such as 3 or 3x5"),
     (["--layers", "nothing"], 1, "error: no convolution of "),
 ])
 def test_command_refuses(arguments, status, message, tmp_path):

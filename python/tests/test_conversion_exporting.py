@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from active_convolution import evaluation, fork, models, positions, prototxt
+from active_convolution import geometry, positions
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, geometry, splat
-from active_convolution.data import lmdb_writer
+from active_convolution.conversion import exporting, forms, splat
+from active_convolution.data import database
 from active_convolution.errors import UserError
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate, messages, nets
 
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
@@ -25,7 +27,7 @@ PUBLISHED = ROOT / "models/cifar10/published/deploy.prototxt"
 
 
 def layer_of(case):
-    return text_format.Parse(case.layer(), fork.caffe_pb2().LayerParameter())
+    return text_format.Parse(case.layer(), locate.caffe_pb2().LayerParameter())
 
 
 def random_blobs(case, seed):
@@ -95,7 +97,7 @@ def test_no_kernel_is_so_small_that_its_pad_would_be_negative(pad, size):
     """All nine synapses on the base pixel are one tap, which stands a pixel from the border where the pad was 0."""
     layer = text_format.Parse('name: "one" type: "ActiveConvolution" '
                               f"convolution_param {{ num_output: 1 kernel_size: 3 pad: {pad} bias_term: false }}",
-                              fork.caffe_pb2().LayerParameter())
+                              locate.caffe_pb2().LayerParameter())
     at_base = np.zeros((1, 1, 3, 3))
     kernel, = exporting.to_convolution(layer, [np.ones((1, 1, 3, 3)), np.zeros((1, 1, 1, 1)), at_base, at_base])
     assert kernel.shape == (1, 1, size, size) and kernel[0, 0, size // 2, size // 2] == kernel.sum() == 9
@@ -118,7 +120,7 @@ def test_authors_layer(aconv, kernel, tmp_path):
     layer = text_format.Parse(
         f'name: "layer" type: "AConvFast" bottom: "image" top: "top" aconv_param {{ {aconv} }} '
         f"convolution_param {{ num_output: 4 group: 2 {kernel} weight_filler {{ type: 'msra' }} }}",
-        fork.caffe_pb2().LayerParameter())
+        locate.caffe_pb2().LayerParameter())
     image = np.random.default_rng(0).normal(size=(2, 4, 11, 12))
     net = single(layer, image.shape, tmp_path / "active.prototxt")
     expected = run(net, image)
@@ -152,10 +154,10 @@ def shaken(tmp_path_factory):
     def make(name):
         if name not in made:
             folder = tmp_path_factory.mktemp("shaken")
-            message = prototxt.read_net(ROOT / "models" / name / "deploy.prototxt")
+            message = messages.read_net(ROOT / "models" / name / "deploy.prototxt")
             message.layer[0].input_param.shape[0].dim[0] = 1
-            prototxt.write(folder / "deploy.prototxt", message)
-            net = fork.caffe().Net(str(folder / "deploy.prototxt"), fork.caffe().TEST)
+            messages.write(folder / "deploy.prototxt", message)
+            net = locate.caffe().Net(str(folder / "deploy.prototxt"), locate.caffe().TEST)
             shake(net, 0)
             net.save(str(folder / "weights.caffemodel"))
             made[name] = folder / "deploy.prototxt", folder / "weights.caffemodel"
@@ -174,7 +176,7 @@ def test_networks_with_random_positions(name, fold, shaken, tmp_path):
     model, weights = shaken(name)
     report = exporting.export(model, weights, tmp_path / "out", fold=fold)
     written = tmp_path / "out/deploy.prototxt", tmp_path / "out/weights.caffemodel"
-    original, exported = evaluation.load(model, weights), evaluation.load(*written)
+    original, exported = nets.load(model, weights), nets.load(*written)
     assert not set(positions.TYPES) & {layer.type for layer in exported.layers}
     image = np.random.default_rng(1).normal(size=original.blobs["data"].data.shape).astype(np.float32)
     expected = run(original, image)
@@ -188,7 +190,7 @@ def test_networks_with_random_positions(name, fold, shaken, tmp_path):
 
 def test_folding_leaves_no_normalisation_in_the_plain_network(shaken, tmp_path):
     report = exporting.export(*shaken("digits/plain/acu"), tmp_path / "out", fold=True)
-    types = [layer.type for layer in prototxt.read_net(tmp_path / "out/deploy.prototxt").layer]
+    types = [layer.type for layer in messages.read_net(tmp_path / "out/deploy.prototxt").layer]
     assert "BatchNorm" not in types and "Scale" not in types and types.count("Convolution") == 9
     assert {convolution: len(names) for convolution, names in report.folded.items()} == {
         name: 2 for name in ["conv0", *(f"conv{i}/{j}" for i in (1, 2, 3) for j in (1, 2)), "fc1"]}
@@ -203,7 +205,7 @@ def test_report_counts_the_costs(shaken, tmp_path):
     assert first["name"] == "conv1/1" and first["active_kernel"] == [3, 3]
     assert first["active_cost"] == 8 * 8 * 16 * 9 * (48 + 4)
     assert first["cost"] == 8 * 8 * 16 * 48 * np.prod(first["kernel"])
-    x, y = (blob.data for blob in evaluation.load(model, weights).params["conv1/1"][2:])
+    x, y = (blob.data for blob in nets.load(model, weights).params["conv1/1"][2:])
     assert first["kernel"] == [1 + 2 * int(np.ceil(np.abs(axis).max())) for axis in (y, x)]
     assert 0 < first["difference"] < 1e-4 * first["largest"]
     text = (tmp_path / "out/report.txt").read_text()
@@ -229,10 +231,10 @@ def test_layers_of_the_networks_own_stage_stay(tmp_path):
         layer { name: "q" type: "Power" bottom: "c" top: "c" exclude { stage: "thrice" } power_param { scale: 5 } }""")
     exporting.export(model, weights, tmp_path / "out")
     written = tmp_path / "out/deploy.prototxt"
-    assert [layer.name for layer in prototxt.read_net(written).layer] == ["image", "c", "p"]
+    assert [layer.name for layer in messages.read_net(written).layer] == ["image", "c", "p"]
     image = np.random.default_rng(0).normal(size=(2, 3, 6, 7))
-    assert_same(run(evaluation.load(written, tmp_path / "out/weights.caffemodel"), image),
-                run(evaluation.load(model, weights), image))
+    assert_same(run(nets.load(written, tmp_path / "out/weights.caffemodel"), image),
+                run(nets.load(model, weights), image))
 
 
 @pytest.mark.parametrize("helper", [
@@ -269,19 +271,19 @@ def plain_caffe_test(model, weights, inputs, folder):
 
     Its log has a line for every number that the network puts out; the labels tell which image it is.
     """
-    message = prototxt.read_net(model)
-    data = fork.caffe_pb2().LayerParameter(name="data", type="Data", top=["data", "label"])
+    message = messages.read_net(model)
+    data = locate.caffe_pb2().LayerParameter(name="data", type="Data", top=["data", "label"])
     data.data_param.source, data.data_param.batch_size, data.data_param.backend = str(folder / "lmdb"), len(inputs), 1
     message.layer[0].CopyFrom(data)
-    lmdb_writer.write(folder / "lmdb", inputs, np.arange(len(inputs)))
-    prototxt.write(folder / "test.prototxt", message)
+    database.write(folder / "lmdb", inputs, np.arange(len(inputs)))
+    messages.write(folder / "test.prototxt", message)
     return subprocess.run([plain_caffe(), "test", "-model", folder / "test.prototxt", "-weights", weights,
                            "-iterations", "1"], capture_output=True, text=True,
                           env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"})
 
 
 def plain_caffe():
-    program = fork.BUILD / "plain/out/tools/caffe"
+    program = locate.BUILD / "plain/out/tools/caffe"
     if not program.exists() and "ACTIVE_CONVOLUTION_BUILT" in os.environ:
         pytest.skip("an image of docker/ holds no Caffe without our fork")
     assert program.exists(), "build it with ./scripts/build.sh --plain"
@@ -303,7 +305,7 @@ def test_golden_logits_in_unpatched_caffe(fold, published, golden, tmp_path):
 def test_unpatched_caffe_has_none_of_ours(golden, shared_reference, tmp_path):
     done = plain_caffe_test(PUBLISHED, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", golden[0], tmp_path)
     assert done.returncode != 0 and 'has no field named "aconv_param"' in done.stderr
-    for name in (b"ActiveConvolution", b"AConvFast", b"BeforeUpdate"):
+    for name in (b"ActiveConvolution", b"AConvFast", b"BeforeClipping"):
         for library in (plain_caffe().parent.parent / "lib").glob("libcaffe*.so"):
             assert name not in library.read_bytes()
 
@@ -350,7 +352,7 @@ def broken(tmp_path, old, new):
     (dict(model=("pad: 1", "pad: 1 stride: 2 stride: 2 stride: 2")), "stride is given 4 times; allowed: once"),
     (dict(weights="missing.caffemodel"), "cannot read missing.caffemodel"),
     (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
-    (dict(max_kernel=0), "--max-kernel 0: give 1 or more"),
+    (dict(limits=forms.Limits(kernel=0)), "--max-kernel 0: give 1 or more"),
     (dict(output=ROOT / "docs"), "exists already"),
     (dict(output=ROOT / "README.md/out"), "cannot write"),
 ])
@@ -405,17 +407,17 @@ def test_the_command_ends_with_one_line(shaken, tmp_path):
 def test_lost_synapses_are_named(blob, value, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = ROOT / "models/digits/plain/acu/deploy.prototxt"
-    net = fork.caffe().Net(str(model), fork.caffe().TEST)
+    net = locate.caffe().Net(str(model), locate.caffe().TEST)
     net.params["conv2/1"][blob].data.reshape(-1)[3] = value
     net.save("weights.caffemodel")
     with pytest.raises(UserError, match=re.escape(message)):
-        exporting.export(model, "weights.caffemodel", "out", max_kernel=9)
+        exporting.export(model, "weights.caffemodel", "out", limits=forms.Limits(kernel=9))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_position_set_of_a_lost_synapse_is_named():
     layer = text_format.Parse('name: "two" type: "ActiveConvolution" convolution_param { num_output: 2 kernel_size: 1 } '
-                              "active_convolution_param { position_group: 2 }", fork.caffe_pb2().LayerParameter())
+                              "active_convolution_param { position_group: 2 }", locate.caffe_pb2().LayerParameter())
     x = np.reshape([0, 7.5], (2, 1, 1, 1))
     with pytest.raises(UserError, match=re.escape("layer two: synapse 0 of position set 1, at (7.5, 0), needs a kernel of 17")):
-        exporting.to_convolution(layer, [np.ones((2, 1, 1, 1)), np.zeros(2), x, 0 * x], max_kernel=15)
+        exporting.to_convolution(layer, [np.ones((2, 1, 1, 1)), np.zeros(2), x, 0 * x], forms.Limits("dense", kernel=15))

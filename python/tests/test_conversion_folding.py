@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from active_convolution import fork
 from active_convolution.conversion import folding
+from active_convolution.pycaffe import locate
 
 from caffe_nets import INPUT, assert_same, live, run, shake
 
@@ -70,7 +70,7 @@ def test_fold(name, tmp_path):
     text, left = NETS[name]
     original = live(tmp_path / "net.prototxt", HEAD + text)
     shake(original, 0)
-    net = text_format.Parse(HEAD + text, fork.caffe_pb2().NetParameter())
+    net = text_format.Parse(HEAD + text, locate.caffe_pb2().NetParameter())
     blobs = {key: [blob.data.astype(float) for blob in of_layer] for key, of_layer in original.params.items()}
     folded = folding.fold(net, blobs)
     assert [one.name for one in net.layer] == ["image", *left]
@@ -90,7 +90,7 @@ def test_averages_of_no_iteration(tmp_path):
     original = live(tmp_path / "net.prototxt", text)
     shake(original, 0)
     original.params["b"][2].data[...] = 0
-    net = text_format.Parse(text, fork.caffe_pb2().NetParameter())
+    net = text_format.Parse(text, locate.caffe_pb2().NetParameter())
     blobs = {key: [blob.data.astype(float) for blob in of_layer] for key, of_layer in original.params.items()}
     folding.fold(net, blobs)
     other = live(tmp_path / "folded.prototxt", text_format.MessageToString(net))

@@ -17,11 +17,13 @@ import lmdb
 import numpy as np
 import pytest
 
-from active_convolution import evaluation, fork
-from active_convolution.data import datum, image_list, image_lmdb, lmdb_writer, partial, places
-from active_convolution.data.manifest import check_manifest
+from active_convolution import evaluation
+from active_convolution.data import building, database, datum, listed_images, places, sources
+from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
-from test_data_lmdb_writer import records
+from active_convolution.pycaffe import locate
+
+from test_data_database import records
 
 TRAIN, VAL = 40, 12  # images; each has a label of its own, which says which image a record is
 ODD = {3: (200, 300), 4: (256, 300), 5: (97, 31)}  # images that are not 256x256: height, width
@@ -83,7 +85,7 @@ def raw(tree, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(tree, tmp_path_factory):
     """What Caffe's own tool makes of both lists: {split: (N, 3, 256, 256)}, by label."""
-    tool = fork.BUILD / "out" / "tools" / "convert_imageset"
+    tool = locate.BUILD / "out" / "tools" / "convert_imageset"
     result = {}
     for split, part in (("train", "data"), ("test", "val")):
         path = tmp_path_factory.mktemp("caffe") / "db"
@@ -101,7 +103,7 @@ def by_label(folder, split):
 
 def content(folder):
     """All that training sees."""
-    return {split: lmdb_writer.checksum(folder / f"{split}_lmdb") for split in ("train", "test")}
+    return {split: database.checksum(folder / f"{split}_lmdb") for split in ("train", "test")}
 
 
 def test_raw_records_are_those_of_convert_imageset(raw, expected):
@@ -122,7 +124,7 @@ def test_files_of_the_right_size_are_kept_as_they_are(tree, encoded):
 
 def _through_caffe(folder, split, tmp_path):
     """What Caffe's Data layer reads: images and labels, sorted by label."""
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     count = {"train": TRAIN, "test": VAL}[split]
     (tmp_path / "net.prototxt").write_text(f'''
         layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{
@@ -150,11 +152,11 @@ def test_caffe_reads_both_forms(raw, encoded, expected, tmp_path, split):
 
 def test_evaluation_sees_what_caffe_sees(encoded, tmp_path):
     """A network of made weights: the error of evaluate against the accuracy that Caffe's own layers give."""
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     body = '''layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
                       pooling_param { pool: AVE kernel_size: 64 stride: 64 } }
               layer { name: "score" type: "InnerProduct" bottom: "pool" top: "score"
-                      inner_product_param { num_output: 365 weight_filler { type: "gaussian" std: 1 } } }'''
+                      inner_product_param { num_output: 40 weight_filler { type: "gaussian" std: 1 } } }'''
     (tmp_path / "deploy.prototxt").write_text('''layer { name: "data" type: "Input" top: "data"
         input_param { shape { dim: 5 dim: 3 dim: 256 dim: 256 } } }''' + body)
     (tmp_path / "test.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
@@ -178,10 +180,11 @@ def test_manifest_tells_what_is_there(encoded, raw):
     for folder in (encoded, raw):
         manifest = check_manifest(folder)
         assert manifest["dataset"] == "places365" and manifest["source"] == "data.txt and val.txt"
+        assert manifest["classes"] == TRAIN and manifest["label_names"] is None
         for split, count in (("train", TRAIN), ("test", VAL)):
             part = manifest[split]
             assert part["images"] == count and part["unreadable"] == 0 and part["shape"] == [3, 256, 256]
-            assert part["images_per_class"] == [1] * count + [0] * (365 - count)
+            assert part["images_per_class"] == [1] * count + [0] * (TRAIN - count)
             assert part["sha256"] == content(folder)[split]
         assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "test_lmdb", "train_lmdb"]
         assert not folder.with_name(f"{folder.name}.partial").exists()
@@ -224,23 +227,23 @@ def _children(pid):
 @pytest.mark.parametrize("moment, number, there", [
     ((json, "dump"), 1, None),  # the settings
     ((lmdb, "open"), 1, 0),
-    ((image_lmdb._Writer, "_commit"), 1, 0),
-    ((image_lmdb._Writer, "_committed"), 6, 10),
-    ((image_lmdb._Writer, "put"), 30, 28),
-    ((image_lmdb._Writer, "put"), TRAIN + 5, TRAIN + 4),
-    ((lmdb_writer, "checksum"), 1, TRAIN),
-    ((places, "write_manifest"), 1, TRAIN + VAL),
+    ((listed_images._Writer, "_commit"), 1, 0),
+    ((listed_images._Writer, "_committed"), 6, 10),
+    ((listed_images._Writer, "put"), 30, 28),
+    ((listed_images._Writer, "put"), TRAIN + 5, TRAIN + 4),
+    ((database, "checksum"), 1, TRAIN),
+    ((building, "write_manifest"), 1, TRAIN + VAL),
     ((Path, "rename"), 2, TRAIN + VAL)])  # the first makes the folder with the settings
 def test_a_killed_run_is_finished_and_not_started_over(tree, encoded, tmp_path, monkeypatch, moment, number, there):
-    monkeypatch.setattr(image_lmdb, "_CHUNK", 3)
-    monkeypatch.setattr(image_lmdb, "_TRANSACTION", 2 * min(_sizes(encoded)))  # two records, or one
+    monkeypatch.setattr(listed_images, "_CHUNK", 3)
+    monkeypatch.setattr(listed_images, "_TRANSACTION", 2 * min(_sizes(encoded)))  # two records, or one
     output = tmp_path / "out"
     assert _killed(moment, number, tree, output, jobs=2) == -signal.SIGKILL
     assert not output.exists()
     found = _records_there(tmp_path / "out.partial")
     assert found is None if there is None else abs(found - there) <= there / 2 and (found > 0) == (there > 0)
     converted = []
-    monkeypatch.setattr(image_lmdb._Writer, "put", _noting(image_lmdb._Writer.put, converted))
+    monkeypatch.setattr(listed_images._Writer, "put", _noting(listed_images._Writer.put, converted))
     make(tree, output, jobs=3)
     assert content(output) == content(encoded)
     assert len(converted) == TRAIN + VAL - (found or 0)
@@ -275,7 +278,7 @@ def test_workers_end_with_a_killed_parent(tree, tmp_path):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def run():
-        image_lmdb._Writer.put = die
+        listed_images._Writer.put = die
         make(tree, tmp_path / "out", jobs=2)
 
     process = multiprocessing.get_context("fork").Process(target=run)
@@ -375,7 +378,7 @@ def _limited_run(tree, output, size):
 
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_can_be_resumed(tree, encoded, tmp_path, monkeypatch):
     """A limit on the size of files stands in for the full disk: the same write fails."""
-    monkeypatch.setattr(image_lmdb, "_TRANSACTION", 1)
+    monkeypatch.setattr(listed_images, "_TRANSACTION", 1)
     process = multiprocessing.get_context("fork").Process(target=_limited_run, args=(tree, tmp_path / "out", 2 ** 17))
     process.start()
     process.join()
@@ -388,34 +391,35 @@ def test_a_disk_that_takes_no_more_is_a_clear_error_and_can_be_resumed(tree, enc
 
 
 def test_too_small_a_disk_is_said_before_the_work(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
-    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: leave --raw out"):
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
+    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: store files"):
         make(tree, tmp_path / "out", raw=True)
 
 
 def test_the_estimate_of_the_space_is_close(tree, raw, encoded):
-    images = image_list.read_list(tree / "data.txt", 365)
-    part = places.Part(tree / "data_256", tree / "data.txt")
-    with image_lmdb.Workers(1) as workers:
+    images = listed_images.read_list(tree / "data.txt", 365)
+    part = building.Part(sources.Folder(tree / "data_256"), images)
+    with listed_images.Workers(1) as workers:
         for folder, is_raw in ((raw, True), (encoded, False)):
             size = (folder / "train_lmdb" / "data.mdb").stat().st_size
-            assert places._space(part, images, image_lmdb.Recipe(256, is_raw), workers) == pytest.approx(size, rel=0.1)
+            recipe = datum.Recipe(256, 256, encode="raw" if is_raw else "jpeg")
+            assert building.space(part, recipe, workers) == pytest.approx(size, rel=0.1)
 
 
 def test_the_map_grows_as_needed(tree, encoded, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_lmdb, "_FIRST_MAP", 2 ** 15)
+    monkeypatch.setattr(listed_images, "_FIRST_MAP", 2 ** 15)
     make(tree, tmp_path / "out")
     assert content(tmp_path / "out") == content(encoded)
 
 
 def test_what_is_on_the_way_is_bounded(tree):
-    images = image_list.read_list(tree / "data.txt", 365)
+    images = listed_images.read_list(tree / "data.txt", 365)
     images = images._replace(names=images.names.repeat(100), labels=images.labels.repeat(100))
-    with image_lmdb.Workers(1) as workers:
+    with listed_images.Workers(1) as workers:
         submitted = []
         workers._pool.submit = _noting(workers._pool.submit, submitted)
-        recipe, everything = image_lmdb.Recipe(256, raw=False), np.arange(len(images.names))
-        converted = workers.convert(images, tree / "data_256", everything, recipe)
+        recipe, everything = datum.Recipe(256, 256), np.arange(len(images.names))
+        converted = workers.convert(images, sources.Folder(tree / "data_256"), everything, recipe)
         for number in range(5):
             next(converted)
             assert len(submitted) <= number + 5
@@ -489,14 +493,14 @@ def test_a_folder_that_cannot_be_gone_on_with_is_refused(tree, tmp_path, damage,
 def test_bad_lists(tmp_path, text, expected):
     (tmp_path / "list.txt").write_bytes(text)
     with pytest.raises(UserError) as error:
-        image_list.read_list(tmp_path / "list.txt", 365)
+        listed_images.read_list(tmp_path / "list.txt", 365)
     assert str(error.value).startswith(str(tmp_path / "list.txt")) and expected in str(error.value)
 
 
 def test_lists_as_people_have_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_list, "_LINES", 2)
+    monkeypatch.setattr(listed_images, "_LINES", 2)
     (tmp_path / "list.txt").write_bytes(b"/a/1.jpg 0\r\nb/with space.jpg\t364\n\n c/quite_long_name.jpg  007\nd.jpg 5")
-    images = image_list.read_list(tmp_path / "list.txt", 365)
+    images = listed_images.read_list(tmp_path / "list.txt", 365)
     assert images.names.tolist() == [b"a/1.jpg", b"b/with space.jpg", b"c/quite_long_name.jpg", b"d.jpg"]
     assert images.labels.tolist() == [0, 364, 7, 5]
 
@@ -520,7 +524,7 @@ def test_an_output_that_exists_is_said_before_the_lists_are_read(tree, tmp_path,
     Path("tree").mkdir()
     with pytest.raises(UserError, match=f"^{output} exists already: remove it or name another --output$"):
         make(tree, output, places.Part(tree / "data_256", tree / "nowhere.txt"))
-    with pytest.raises(UserError, match=f"^{output} exists already"), partial.partial_folder(output, {}):
+    with pytest.raises(UserError, match=f"^{output} exists already"), partial_folder(output, {}):
         pass
 
 
@@ -558,13 +562,13 @@ def test_script(script, encoded, tmp_path):
     assert content(tmp_path / "out") == content(encoded)
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    ("places365 --source data_256 --list data.txt", "places365 needs --val-source, --val-list too"),
-    (f"places365 {_FILES} --val-list nowhere.txt", "cannot read nowhere.txt: No such file"),
-    ("cifar10 --source val_256 --jobs 2", "--jobs is for places365 only")])
-def test_script_refuses_in_one_line(script, tmp_path, arguments, expected):
+@pytest.mark.parametrize("arguments, status, expected", [
+    ("places365 --source data_256 --list data.txt", 2, "places365 needs --val-source, --val-list too"),
+    (f"places365 {_FILES} --val-list nowhere.txt", 1, "cannot read nowhere.txt: No such file"),
+    ("cifar10 --source val_256 --jobs 2", 2, "--jobs is for places365 only")])
+def test_script_refuses_in_one_line(script, tmp_path, arguments, status, expected):
     result = script(*arguments.split(), "--output", tmp_path / "out")
-    assert result.returncode == 1 and result.stdout == ""
+    assert result.returncode == status and result.stdout == ""
     assert result.stderr.startswith("error: ") and expected in result.stderr
     assert result.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from active_convolution.fork import BUILD
+from active_convolution.cli import SUBCOMMANDS
+from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 
@@ -111,6 +112,7 @@ def test_collect_names_every_package_that_the_fork_links(tmp_path):
     run = tmp_path / "collected/run"
     assert (run / "out/lib/libcaffe.so").resolve().is_file() and os.access(run / "out/tools/caffe", os.X_OK)
     assert (run / "fork/python/caffe/proto/caffe_pb2.py").is_file()
+    assert (run / "built.txt").read_text() == (BUILD / "built.txt").read_text()
     assert not [path for path in run.rglob("*") if path.suffix in (".a", ".o", ".hpp")]
 
 
@@ -150,11 +152,27 @@ def enter(*arguments, cwd, entrypoint=ENTRYPOINT):
     return subprocess.run([entrypoint, *arguments], cwd=cwd, capture_output=True, text=True)
 
 
-def test_help_names_every_script(tmp_path):
+def test_help_names_every_sub_command_and_the_scripts_that_are_no_doors_to_one(tmp_path):
     listed = {line.split()[0] for line in enter(cwd=tmp_path).stdout.splitlines() if line.startswith("  ")}
-    scripts = {path.stem for path in (ROOT / "scripts").iterdir() if path.suffix in (".py", ".sh")}
-    assert listed == scripts - {"setup", "build", "sanitize", "check_gpu"}
-    assert "train" in listed
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.*")
+               if os.access(path, os.X_OK) and "cli.script(" not in path.read_text()}
+    assert listed == {*SUBCOMMANDS} | scripts - {"setup", "build", "sanitize", "check_gpu", "check_system"}
+    assert {"train", "demo"} <= listed
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_sub_commands_by_name(tmp_path, subcommand):
+    done = enter(subcommand, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: acu {subcommand} ")
+
+
+@pytest.mark.parametrize("name", ["create_lmdb", "plot_positions", "check_layer"])
+def test_scripts_of_former_versions_by_name(tmp_path, name):
+    assert enter(name, "--help", cwd=tmp_path).stdout.startswith(f"usage: {name}.py ")
+
+
+def test_version(tmp_path):
+    assert enter("--version", cwd=tmp_path).stdout.startswith("acu ")
 
 
 @pytest.fixture
@@ -167,6 +185,8 @@ def image(tmp_path):
         shutil.copy(ROOT / "scripts" / name, tmp_path / "image/scripts")
     (tmp_path / "image/scripts/show.sh").write_text('#!/bin/sh\n# Shows.\nprintf "%s\\n" "$PWD" "$@"\nexit 3\n')
     (tmp_path / "image/scripts/show.sh").chmod(0o755)
+    (tmp_path / "image/scripts/acu").write_text('#!/bin/sh\necho "  train      Trains."\n')
+    (tmp_path / "image/scripts/acu").chmod(0o755)
     (tmp_path / "workspace").mkdir()
     return tmp_path / "image"
 
@@ -201,7 +221,7 @@ def test_any_program_by_name(image, tmp_path):
 def test_what_the_image_does_not_hold(image, tmp_path, name):
     done = enter(name, cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh")
     assert done.returncode == 127
-    assert re.fullmatch(rf"error: the image has no script and no program {re.escape(name)}: .* help`\n", done.stderr)
+    assert re.fullmatch(rf"error: the image has no sub-command, script or program {re.escape(name)}: .* help`.*\n", done.stderr)
 
 
 def test_an_image_without_the_tests_says_so(image, tmp_path):

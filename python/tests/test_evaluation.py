@@ -8,10 +8,12 @@ import lmdb
 import numpy as np
 import pytest
 
-from active_convolution import evaluation, fork, models, prototxt
-from active_convolution.data import datum, lmdb_writer
-from active_convolution.data.manifest import database, database_bytes, write_manifest
+from active_convolution import evaluation
+from active_convolution.data import database, datum
+from active_convolution.data.folder import database_bytes, database_path, write_manifest
 from active_convolution.errors import UserError
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate, messages
 from active_convolution.training.trainer import train
 
 from conftest import ROOT
@@ -24,7 +26,7 @@ MEAN, SCALE = (104, 117, 123), 0.0078125
 def write_data(folder, images, labels, **entries):
     """A data set folder with these images for testing (and training); ``entries`` are more ones of its manifest."""
     for split in "train", "test":
-        lmdb_writer.write(database(folder, split), images, labels)
+        database.write(database_path(folder, split), images, labels)
     return describe(folder, images=len(labels), shape=list(images.shape[1:]), **entries)
 
 
@@ -46,7 +48,7 @@ def made_images(count=COUNT):
 def write_network(folder, source, std=0.3, softmax=True, transform=True):
     """A small network with an ACU that takes SEEN: deploy and, beside it, train_val with the accuracies of both kinds, and
     its random weights."""
-    caffe, layers = fork.caffe(), fork.caffe().layers
+    caffe, layers = locate.caffe(), locate.caffe().layers
 
     def body(net, data):
         net["conv"] = layers.ActiveConvolution(data, convolution_param=dict(
@@ -78,7 +80,7 @@ def write_network(folder, source, std=0.3, softmax=True, transform=True):
 
 def predictions(network, images):
     """Another way to the class probabilities of prepared views (n, *SEEN): one by one."""
-    net = fork.caffe().Net(str(network / "deploy.prototxt"), fork.caffe().TEST, weights=str(network / "made.caffemodel"))
+    net = locate.caffe().Net(str(network / "deploy.prototxt"), locate.caffe().TEST, weights=str(network / "made.caffemodel"))
     answers = []
     for image in images:
         net.blobs["data"].data[0] = image
@@ -94,7 +96,7 @@ def prepared(images):
 def made(tmp_path_factory):
     """(data, network): two thirds of the images have the label that the network sees in their middle."""
     folder = tmp_path_factory.mktemp("made")
-    network = write_network(folder / "network", database(folder / "data", "test"))
+    network = write_network(folder / "network", database_path(folder / "data", "test"))
     images, labels = made_images()
     middle = prepared(images)[:, :, 3:15, 5:17]
     known = predictions(network, middle).argmax(axis=1)
@@ -110,7 +112,7 @@ def run(network, data, **options):
 
 def caffe_test(train_val, weights, iterations, batch):
     """The same counts, from Caffe's own program."""
-    done = subprocess.run([fork.BUILD / "out/tools/caffe", "test", "-model", train_val, "-weights", weights,
+    done = subprocess.run([locate.BUILD / "out/tools/caffe", "test", "-model", train_val, "-weights", weights,
                            "-iterations", str(iterations)], capture_output=True, text=True,
                           env={**os.environ, "GLOG_minloglevel": "0"})
     assert done.returncode == 0, done.stderr
@@ -134,14 +136,14 @@ def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
     """As create_lmdb.py writes Places365: whoever decodes them, the pixels are the same."""
     images, labels = made_images()
     data = write_data(tmp_path / "data", images, labels)
-    with lmdb.open(str(database(data, "test"))) as store, store.begin(write=True) as transaction:
+    with lmdb.open(str(database_path(data, "test"))) as store, store.begin(write=True) as transaction:
         for key, value in transaction.cursor():
-            record = fork.caffe_pb2().Datum.FromString(value)
+            record = locate.caffe_pb2().Datum.FromString(value)
             record.data = cv2.imencode(".jpg", datum.pixels(record).transpose(1, 2, 0))[1].tobytes()
             record.encoded = True
             transaction.put(key, record.SerializeToString())
     describe(data, images=COUNT, shape=list(STORED))
-    network = write_network(tmp_path / "network", database(data, "test"))
+    network = write_network(tmp_path / "network", database_path(data, "test"))
     expected = caffe_test(network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH)
     assert run(network, data) == expected
 
@@ -151,12 +153,12 @@ def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, m
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
     folder = tmp_path / "run"
     weights = folder / "snapshots/digits_tiny_acu_iter_4.caffemodel"
-    net = prototxt.read_net(folder / "train_val.prototxt")
+    net = messages.read_net(folder / "train_val.prototxt")
     accuracy = next(layer for layer in net.layer if layer.type == "Accuracy")
     five = net.layer.add(type="Accuracy", name="five", bottom=accuracy.bottom, top=["accuracy_top5"],
                          include=accuracy.include)
     five.accuracy_param.top_k = 5
-    prototxt.write(tmp_path / "five.prototxt", net)
+    messages.write(tmp_path / "five.prototxt", net)
     expected = caffe_test(tmp_path / "five.prototxt", weights, 3, 99)
     top1, top5, count = evaluation.evaluate(folder / "deploy.prototxt", weights, digits_data)
     assert (round(top1 * count), round(top5 * count), count) == expected
@@ -164,7 +166,7 @@ def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, m
 
 def test_probabilities_that_vanish_do_not_tie(tmp_path):
     """exp(−200) is zero in float, whatever the score: the scores decide, as in Caffe's Accuracy layer."""
-    network = write_network(tmp_path / "network", database(tmp_path / "data", "test"), std=20)
+    network = write_network(tmp_path / "network", database_path(tmp_path / "data", "test"), std=20)
     data = write_data(tmp_path / "data", *made_images())
     expected = caffe_test(network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH)
     probabilities = predictions(network, prepared(made_images()[0])[:, :, 3:15, 5:17])
@@ -184,7 +186,7 @@ def ten_views(image):
 def test_ten_crops_average_the_probabilities(made):
     data, network = made
     wrong = np.zeros(2, int)
-    for images, labels in evaluation.batches(database(data, "test"), STORED, COUNT, 30):
+    for images, labels in evaluation.batches(database_path(data, "test"), STORED, COUNT, 30):
         for image, label in zip(prepared(images), labels):
             mean = predictions(network, ten_views(image)).mean(axis=0)
             rank = (mean > mean[label]).sum()
@@ -197,7 +199,7 @@ def test_ten_crops_average_the_probabilities(made):
 
 def test_scores_without_softmax_are_averaged_as_probabilities(made, tmp_path):
     data, network = made
-    bare = write_network(tmp_path / "bare", database(data, "test"), softmax=False)
+    bare = write_network(tmp_path / "bare", database_path(data, "test"), softmax=False)
     assert run(bare, data, ten_crop=True) == run(network, data, ten_crop=True)
 
 
@@ -233,7 +235,7 @@ def test_data_with_fewer_classes(made, tmp_path):
 def test_data_without_a_shape(made, tmp_path):
     data = write_data(tmp_path / "data", *made_images(10))
     describe(data, images=10)
-    with pytest.raises(UserError, match=f"{data} is no data set.*create_lmdb.py, --output {data}$"):
+    with pytest.raises(UserError, match=f"{data} is no data set.*acu data, --output {data}$"):
         run(made[1], data)
 
 
@@ -247,7 +249,7 @@ def test_ten_crops_need_something_to_crop(made, tmp_path):
 def test_weights_of_another_shape_are_refused(made, tmp_path):
     """With as many values: Caffe itself would end the process."""
     data, network = made
-    weights = prototxt.read_weights(network / "made.caffemodel")
+    weights = messages.read_weights(network / "made.caffemodel")
     blob = next(layer for layer in weights.layer if layer.name == "conv").blobs[0]
     blob.shape.dim[:] = [3, 6, 3, 3]
     (tmp_path / "w.caffemodel").write_bytes(weights.SerializeToString())

@@ -8,13 +8,14 @@ import sys
 
 import pytest
 
-from active_convolution.fork import BUILD
+from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
-from assemble import STAMP, ForkError, assemble, files_below  # noqa: E402
-from edits import EDITS, OURS, TOOLCHAIN, AnchorError  # noqa: E402
+from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
+from edits import EDITS, FAMILIES, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
+from requirements import RequirementError, check, python_options  # noqa: E402
 
 pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
 
@@ -26,9 +27,10 @@ def caffe(tmp_path):
     """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made of."""
     origin = (BUILD / "fork" / STAMP).read_text().strip()
     tree = tmp_path / "caffe"
-    for name in EDITED + ["CMakeLists.txt"]:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(f"{origin}/{name}", tree / name)
+    for name in {*EDITED, *LANDMARKS}:
+        if os.path.exists(f"{origin}/{name}"):  # BVLC's tree has no file of SSD's
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(f"{origin}/{name}", tree / name)
     return tree
 
 
@@ -51,8 +53,10 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     for edit in OURS:
         assert not re.search(edit.done, (caffe / edit.file).read_text()), "the source is not pristine"
         assert re.search(edit.done, (tmp_path / "fork" / edit.file).read_text()), edit.name
-    solver = (tmp_path / "fork/src/caffe/solver.cpp").read_text()
-    assert solver.index("on_gradients_ready()") < solver.index("->BeforeUpdate(") < solver.index("    ApplyUpdate();")
+    solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
+    update = solver[solver.index("::ApplyUpdate() {"):]
+    assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
+    assert (caffe / "src/caffe/solver.cpp").read_text() == (tmp_path / "fork/src/caffe/solver.cpp").read_text()
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 
@@ -63,15 +67,15 @@ def test_the_users_tree_stays_as_it_is(caffe, project, tmp_path):
 
 
 def test_a_second_run_writes_nothing(caffe, project, tmp_path):
-    assert assemble(caffe, project, tmp_path / "fork") > 0
-    assert assemble(caffe, project, tmp_path / "fork") == 0
+    assert assemble(caffe, project, tmp_path / "fork")[0] > 0
+    assert assemble(caffe, project, tmp_path / "fork")[0] == 0
 
 
 def test_only_what_changed_is_written(caffe, project, tmp_path):
     assemble(caffe, project, tmp_path / "fork")
     times = {path: (tmp_path / "fork" / path).stat().st_mtime_ns for path in files_below(tmp_path / "fork")}
     (project / "include/caffe/layers/ours.hpp").write_text("// changed\n")
-    assert assemble(caffe, project, tmp_path / "fork") == 1
+    assert assemble(caffe, project, tmp_path / "fork")[0] == 1
     changed = [str(path) for path in times if (tmp_path / "fork" / path).stat().st_mtime_ns != times[path]]
     assert changed == ["include/caffe/layers/ours.hpp"]
 
@@ -101,8 +105,9 @@ def test_without_a_project_nothing_of_ours_arrives(caffe, tmp_path):
 
 
 @pytest.mark.parametrize("name, landmark", [("fields of LayerParameter", "message LayerParameter {"),
-                                            ("hook in Layer", "const LayerParameter& layer_param() const"),
-                                            ("call of the hook in Solver::Step", "    ApplyUpdate();")])
+                                            ("hooks in Layer", "const LayerParameter& layer_param() const"),
+                                            ("calls around the clipping, which every update passes", "  ClipGradients();"),
+                                            ("call where layers share a blob", "const int learnable_param_id = ")])
 def test_a_missing_anchor_is_named_and_nothing_is_written(name, landmark, caffe, project, tmp_path):
     file = next(edit.file for edit in OURS if edit.name == name)
     (caffe / file).write_text((caffe / file).read_text().replace(landmark, "elsewhere"))
@@ -128,52 +133,223 @@ def test_a_folder_that_is_no_caffe_tree(project, tmp_path):
         assemble(tmp_path, project, tmp_path / "fork")
 
 
-# ---- Fetching Debian's package
-
-def fetch(tmp_path, apt_get=None, path=None):
-    """Runs fetch_caffe.sh into tmp_path/caffe, with the shell text ``apt_get`` standing in for apt-get."""
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    if apt_get:
-        (bin_folder / "apt-get").write_text("#!/bin/sh\n" + apt_get)
-        (bin_folder / "apt-get").chmod(0o755)
-    environment = {**os.environ, "PATH": path or f"{bin_folder}:/usr/bin:/bin"}
-    return subprocess.run(["/bin/bash", ROOT / "fork/fetch_caffe.sh", tmp_path / "caffe"], env=environment,
+def run_assemble(caffe, project, *options):
+    return subprocess.run([sys.executable, ROOT / "fork/assemble.py", "--caffe", caffe, "--project", project, *options],
                           capture_output=True, text=True)
 
 
-def assert_refused(done, tmp_path, message):
+def test_the_report_names_optional_edits_without_an_anchor(caffe, project, tmp_path):
+    assert assemble(caffe, project, tmp_path / "fork")[1] == []
+    reader = caffe / "python/caffe/io.py"
+    reader.write_text(reader.read_text().replace("as_grey=", "grey="))
+    done = run_assemble(caffe, project, "--output", tmp_path / "fork")
+    assert done.stdout.splitlines()[1:] == ["  not made, for want of its anchor in python/caffe/io.py: " + PYCAFFE[0].name]
+    again = run_assemble(tmp_path / "fork", project, "--output", tmp_path / "again")
+    assert done.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]  # what is done needs no anchor
+
+
+@pytest.mark.parametrize("edit", [edit for edit in HDF5 if edit.together], ids=lambda edit: edit.name)
+def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
+    net = caffe / edit.file
+    found = re.search(edit.anchor, net.read_text(), re.MULTILINE)
+    pristine = net.read_text()[:found.start()] + net.read_text()[found.start():].replace("(", "( ", 1)
+    net.write_text(pristine)
+    _, without = assemble(caffe, project, tmp_path / "fork")
+    expected = pristine
+    for ours in OURS:
+        expected = ours.apply(expected) if ours.file == edit.file else expected
+    assert (tmp_path / "fork" / edit.file).read_text() == expected
+    assert [one.name for one in without] == [one.name for one in HDF5 if one.together]
+
+
+def test_the_authors_layer_gives_way_to_ours(caffe, project, tmp_path):
+    """Their tree: a message and a field of the same names as ours, and a CUDA file that ours do not replace."""
+    proto = caffe / "src/caffe/proto/caffe.proto"
+    proto.write_text(re.sub(r"(?<=^message LayerParameter \{$)", "\n  optional AConvParameter aconv_param = 147;",
+                            proto.read_text(), flags=re.MULTILINE) +
+                     "\nmessage AConvParameter {\n  optional int32 pad = 1 [default = 0];\n\n  enum FilterType {\n"
+                     "    SQUARE = 0;\n  }\n  optional float base_radius = 9 [default = 1];\n}\n")
+    theirs = caffe / "src/caffe/layers/aconv_fast_layer.cu"
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("// cuDNN 5\n")
+    assemble(caffe, project, tmp_path / "fork")
+    fork = tmp_path / "fork"
+    made = (fork / "src/caffe/proto/caffe.proto").read_text()
+    assert made.count("message AConvParameter {") == made.count(" aconv_param = ") == 1
+    assert "aconv_param = 170309077;" in made and "base_radius = 5" in made
+    assert not (fork / theirs.relative_to(caffe)).exists()
+    subprocess.run(["protoc", f"--proto_path={fork}/src/caffe/proto", f"--python_out={tmp_path}", "caffe.proto"], check=True)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family.refused], ids=lambda family: family.name)
+def test_a_kind_that_cannot_be_forked_is_refused_with_the_reason(family, caffe, project, tmp_path):
+    header = {"OpenCL": "template<typename Dtype, typename MItype, typename MOtype>\n",
+              "NVIDIA 0.16 and later": "class LayerBase {\n", "Intel": "function(Download_MKLDNN)\n"}[family.name]
+    (caffe / family.file).write_text(header + (caffe / family.file).read_text())
+    done = run_assemble(caffe, project, "--output", tmp_path / "fork")
+    assert done.returncode == 1 and family.refused in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "fork").exists()
+
+
+def test_a_tree_without_a_file_that_we_must_edit_is_refused(caffe, project, tmp_path):
+    (caffe / "src/caffe/solvers/sgd_solver.cpp").unlink()
+    with pytest.raises(ForkError, match="has no src/caffe/solvers/sgd_solver.cpp, which 'calls around the clipping.* changes"):
+        assemble(caffe, project, tmp_path / "fork")
+    assert not (tmp_path / "fork").exists()
+
+
+# ---- Fetching Caffe's source: a cache folder, Debian's mirrors, a git repository
+
+@pytest.fixture
+def fetch(tmp_path):
+    """A function that runs fetch_caffe.sh into tmp_path/caffe; its places are empty unless a test fills them:
+    tmp_path/cache, tmp_path/caffe.git, and a stand-in for apt-get that knows no mirror."""
+    (tmp_path / "bin").mkdir()
+
+    def run(apt_get="exit 1\n", script=None, **environment):
+        (tmp_path / "bin/apt-get").write_text("#!/bin/sh\n" + apt_get)
+        (tmp_path / "bin/apt-get").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "CAFFE_CACHE": f"{tmp_path}/cache",
+                       "CAFFE_GIT": f"{tmp_path}/caffe.git", **environment}
+        return subprocess.run(["/bin/bash", script or ROOT / "fork/fetch_caffe.sh", tmp_path / "caffe"], env=environment,
+                              capture_output=True, text=True)
+    return run
+
+
+KEPT = {"bin", "cache", "caffe.git", "mirror", "fetch.sh", "source"}
+
+
+def assert_refused(done, tmp_path, *messages):
     assert done.returncode == 1
-    assert re.search(message, done.stderr), done.stderr
-    assert "--caffe DIR" in done.stderr
-    assert [path.name for path in tmp_path.iterdir() if path.name != "bin" and path.name != "mirror"] == []
+    for message in messages:
+        assert re.search(message, done.stderr), done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: Caffe's source is nowhere to be had") and "--caffe DIR" in last
+    assert {path.name for path in tmp_path.iterdir()} <= KEPT  # nothing half-written
 
 
-def test_an_unsigned_mirror_is_refused(tmp_path):
+@pytest.fixture
+def commit(tmp_path):
+    """A small repository tmp_path/caffe.git, and fetch.sh: the script, asking for that repository's commit."""
+    source = tmp_path / "source"
+    (source / "include").mkdir(parents=True)
+    (source / "CMakeLists.txt").write_text("project(Caffe)\n")
+    (source / "include/layer.hpp").write_text("// a layer\r\n")
+    (source / ".gitignore").write_text("include\n")  # its files count all the same
+
+    def git(*arguments):
+        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=source, check=True,
+                              capture_output=True, text=True).stdout.strip()
+    git("init", "--quiet")
+    git("add", "--force", ".")
+    git("commit", "--quiet", "--message", "first")
+    hashes = {"commit": git("rev-parse", "HEAD"), "files": git("rev-parse", "HEAD^{tree}")}
+    (source / "CMakeLists.txt").write_text("project(Later)\n")
+    git("commit", "--quiet", "--all", "--message", "later")
+    git("clone", "--quiet", "--bare", ".", str(tmp_path / "caffe.git"))
+    git("checkout", "--quiet", hashes["commit"])
+    text = (ROOT / "fork/fetch_caffe.sh").read_text()
+    for name, value in hashes.items():
+        text, count = re.subn(rf"^readonly {name}=\w+", f"readonly {name}={value}", text, flags=re.MULTILINE)
+        assert count == 1
+    (tmp_path / "fetch.sh").write_text(text)
+    return tmp_path / "fetch.sh"
+
+
+def assert_fetched(done, tmp_path, message):
+    assert done.returncode == 0, done.stderr
+    assert re.search(message, done.stdout.splitlines()[-1]), done.stdout
+    assert (tmp_path / "caffe/CMakeLists.txt").read_text() == "project(Caffe)\n"
+    assert (tmp_path / "caffe/include/layer.hpp").read_bytes() == b"// a layer\r\n"
+    assert {path.name for path in tmp_path.iterdir()} <= KEPT | {"caffe"}
+
+
+def test_git_gives_the_commit_by_its_hash(fetch, commit, tmp_path):
+    assert_fetched(fetch(script=commit), tmp_path, "BVLC's commit .* of .*caffe.git$")
+
+
+def test_a_git_server_that_gives_no_single_commit_gives_its_branches(fetch, commit, tmp_path):
+    """Git's older protocol refuses a commit that no branch ends with."""
+    done = fetch(script=commit, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="protocol.version", GIT_CONFIG_VALUE_0="0")
+    assert_fetched(done, tmp_path, "BVLC's commit")
+
+
+def test_the_users_git_settings_change_no_file(fetch, commit, tmp_path):
+    (tmp_path / "bin/gitconfig").write_text("[core]\n\tautocrlf = true\n")
+    assert_fetched(fetch(script=commit, GIT_CONFIG_GLOBAL=str(tmp_path / "bin/gitconfig")), tmp_path, "BVLC's commit")
+
+
+def test_a_repository_without_the_commit(fetch, commit, tmp_path):
+    done = fetch()  # asks for BVLC's own
+    assert_refused(done, tmp_path, "no source from git: git could not fetch the commit 99bd997",
+                   "no source from cache: there is")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_cache_comes_first(packed, fetch, commit, tmp_path):
+    (tmp_path / "cache").mkdir()
+    if packed:
+        subprocess.run(["tar", "-czf", tmp_path / "cache/caffe-first.tar.gz", "--exclude=.git", "source"], cwd=tmp_path,
+                       check=True)
+    else:
+        shutil.copytree(tmp_path / "source", tmp_path / "cache/caffe")
+    assert_fetched(fetch(script=commit, CAFFE_GIT="/nowhere"), tmp_path, "cache/caffe.*, BVLC's commit")
+
+
+def test_what_the_cache_holds_is_verified(fetch, commit, tmp_path):
+    shutil.copytree(tmp_path / "source", tmp_path / "cache/caffe-a")
+    (tmp_path / "cache/caffe-a/include/layer.hpp").write_text("// another layer\n")
+    (tmp_path / "cache/caffe-b.tar.gz").write_text("half a tarb")
+    done = fetch(script=commit, CAFFE_GIT="/nowhere")
+    assert_refused(done, tmp_path, "caffe-a is not BVLC's commit .*: its files have another hash; "
+                                   ".*caffe-b.tar.gz cannot be unpacked")
+    assert_fetched(fetch(script=commit), tmp_path, "of .*caffe.git$")  # the next place serves
+
+
+DEBIAN_MIRROR = '[ "$1" = indextargets ] && {{ echo "Debian {}"; exit; }}\nexec /usr/bin/apt-get "$@"\n'
+
+
+def only_this_machines_mirrors(tmp_path):
+    """The script without Debian's own servers."""
+    text = (ROOT / "fork/fetch_caffe.sh").read_text()
+    (tmp_path / "fetch.sh").write_text(re.sub(r"^readonly debian_mirrors=.*", "readonly debian_mirrors=", text,
+                                              flags=re.MULTILINE))
+    return tmp_path / "fetch.sh"
+
+
+def test_an_unsigned_mirror_is_refused(fetch, tmp_path):
     sources = tmp_path / "mirror/dists/bullseye/main/source/Sources"
     sources.parent.mkdir(parents=True)
     sources.write_text("Package: caffe\nVersion: 1\nFormat: 1.0\nDirectory: pool\nFiles:\n")
     (tmp_path / "mirror/dists/bullseye/Release").write_text("Suite: bullseye\nCodename: bullseye\nComponents: main\n")
-    apt_get = f'[ "$1" = indextargets ] && {{ echo "Debian file:{tmp_path}/mirror/"; exit; }}\nexec /usr/bin/apt-get "$@"\n'
-    assert_refused(fetch(tmp_path, apt_get), tmp_path, "error: apt could not fetch and verify caffe")
+    done = fetch(DEBIAN_MIRROR.format(f"file:{tmp_path}/mirror/"), only_this_machines_mirrors(tmp_path))
+    assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe")
 
 
-def test_a_mirror_that_does_not_answer(tmp_path):
-    apt_get = '[ "$1" = indextargets ] && { echo "Debian http://127.0.0.1:9/debian/"; exit; }\nexec /usr/bin/apt-get "$@"\n'
-    assert_refused(fetch(tmp_path, apt_get), tmp_path, "error: apt could not fetch and verify caffe")
+def test_a_mirror_that_does_not_answer(fetch, tmp_path):
+    done = fetch(DEBIAN_MIRROR.format("http://127.0.0.1:9/debian/"), only_this_machines_mirrors(tmp_path))
+    assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe", "  apt: .*127.0.0.1")
 
 
-def test_no_mirror(tmp_path):
-    assert_refused(fetch(tmp_path, "exit 0\n"), tmp_path, "error: no Debian mirror in this machine's apt sources")
+def test_another_systems_mirrors_are_never_asked(fetch, tmp_path):
+    """Ubuntu's have no bullseye: Debian's own servers are asked instead."""
+    apt_get = f"""[ "$1" = indextargets ] && {{ echo "Ubuntu http://archive.ubuntu.com/ubuntu/"; exit; }}
+    case "$*" in *" update") cat {tmp_path}/caffe.*/sources.list >> {tmp_path}/bin/asked ;; esac
+    exit 1
+    """
+    assert_refused(fetch(apt_get), tmp_path, "no source from debian")
+    asked = (tmp_path / "bin/asked").read_text().split()
+    assert [word for word in asked if word.startswith("http")] == ["http://deb.debian.org/debian",
+                                                                   "http://archive.debian.org/debian"]
 
 
-def test_a_missing_tool_is_named(tmp_path):
+def test_a_missing_tool_is_named(fetch, tmp_path):
     tools = tmp_path / "bin" / "tools"
-    tools.mkdir(parents=True)
-    for tool in ("realpath", "dirname", "mkdir", "apt-get"):
+    tools.mkdir()
+    for tool in ("realpath", "dirname", "mkdir", "mktemp", "rm", "apt-get"):
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
-    (tmp_path / "bin").rename(tmp_path / "mirror")
-    assert_refused(fetch(tmp_path, path=str(tmp_path / "mirror" / "tools")), tmp_path, "error: dpkg-source is missing")
+    assert_refused(fetch(PATH=str(tools)), tmp_path, "from debian: dpkg-source is missing", "from git: git is missing")
 
 
 # ---- build.sh
@@ -181,6 +357,8 @@ def test_a_missing_tool_is_named(tmp_path):
 @pytest.mark.parametrize("options, message", [
     (["--fast"], "error: unknown option --fast"),
     (["--caffe"], "error: --caffe needs a folder"),
+    (["--python"], "error: --python needs the path of a Python"),
+    (["--python", "no/such/python"], "error: --python no/such/python: there is no such program"),
     (["--caffe", "no/such/folder"], "error: --caffe no/such/folder: no such folder"),
     (["--caffe", "docs-that-are-no-caffe"], "is not a Caffe source tree: it has no CMakeLists.txt"),
 ])
@@ -188,6 +366,139 @@ def test_build_refuses(options, message, tmp_path):
     (tmp_path / "docs-that-are-no-caffe").mkdir()
     options = [str(tmp_path / option) if option.startswith("docs") else option for option in options]
     done = subprocess.run([ROOT / "scripts/build.sh", *options], capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == (1 if "Caffe source tree" in message else 2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+CMAKE = """#!/bin/sh
+case "$1" in -S) exit 0 ;; esac
+for n in $(seq 100); do echo "a.cpp:$n: warning: unused"; done
+echo "b.cpp:7:1: error: expected ';'"
+for n in $(seq 100); do echo "c.cpp:$n: warning: unused"; done
+exit 2
+"""
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt")
+def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
+    for folder in ("scripts", "fork"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "scripts/setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cmake").write_text(CMAKE)
+    (tmp_path / "bin/cmake").chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts/build.sh"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    assert done.returncode == 1
+    assert done.stderr == "error: the build failed: the reason stands above, and everything in build/build.log\n"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+    assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
+    assert (tmp_path / "build/build.log").read_text().count("warning") == 200
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+@pytest.mark.parametrize("top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")])
+def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
+    """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4 takes; the chosen Python."""
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe/CMakeLists.txt").write_text(top)
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe",
+                    "-DCMAKE_CXX_FLAGS=-g", f"-DPYTHON={sys.executable}", "-DPYTHON_LIBRARY=/a/libpython.so"],
+                   check=True, capture_output=True)
+    told = (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text()
+    assert f"-DCMAKE_CXX_FLAGS=-g {flags}".rstrip() in re.findall(r"-DCMAKE_CXX_FLAGS=[^;']*", told)[0]
+    assert ("-fopenmp" in told) == bool(flags)
+    assert "-DCMAKE_POLICY_VERSION_MINIMUM=3.5" in told
+    assert f"-DPYTHON_EXECUTABLE={sys.executable}" in told and "-DPYTHON_LIBRARY=/a/libpython.so" in told
+
+
+# ---- What a build lacks, and the Python that it is for
+
+REQUIREMENTS = ROOT / "fork/requirements.py"
+
+
+def require(tmp_path, *options, **environment):
+    return subprocess.run([sys.executable, REQUIREMENTS, "--build", tmp_path / "found", *options], capture_output=True,
+                          text=True, env={**os.environ, **environment})
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    """CMake looks below an empty root alone."""
+    toolchain = tmp_path / "toolchain.cmake"
+    toolchain.write_text(f"set(CMAKE_FIND_ROOT_PATH {tmp_path})\n" + "".join(
+        f"set(CMAKE_FIND_ROOT_PATH_MODE_{kind} ONLY)\n" for kind in ("INCLUDE", "LIBRARY")))
+    done = require(tmp_path, CMAKE_TOOLCHAIN_FILE=str(toolchain))
+    assert done.returncode == 1
+    message, = done.stderr.splitlines()
+    for word in ("error: missing: google/protobuf/message.h, ", "boost/python.hpp", "cblas.h",
+                 "apt-get install libprotobuf-dev libboost", "dnf install protobuf-devel boost-devel", "libsnappy-dev", "snappy-devel"):
+        assert word in message
+
+
+def test_without_cmake_all_packages_are_named(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for tool in ("make", "c++"):
+        (tmp_path / "bin" / tool).symlink_to("/bin/true")
+    done = require(tmp_path, PATH=f"{tmp_path}/bin")
+    assert done.returncode == 1
+    message, = done.stderr.splitlines()
+    assert message.startswith("error: missing: cmake, perhaps protoc, ")
+    assert "apt-get install cmake protobuf-compiler" in message and "libopencv-dev" in message
+
+
+def python_that_says(tmp_path, **what):
+    """A program that answers as a Python would, with ``what`` different from the system's."""
+    script = tmp_path / "python"
+    script.write_text("#!/usr/bin/python3\nimport json, subprocess, sys\n"
+                      "found = json.loads(subprocess.check_output(['/usr/bin/python3', *sys.argv[1:]]))\n"
+                      f"print(json.dumps({{**found, **{what!r}}}))\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_a_python_without_a_boost_python_of_its_own_is_refused(tmp_path):
+    python = python_that_says(tmp_path, version=[3, 99], prefix=str(tmp_path))
+    with pytest.raises(RequirementError, match=r"pycaffe is built with Boost.Python, which is there for the system's Python "
+                                               r"\(3\.\d+\), not for 3.99: take a virtual environment of /usr/bin/python3, or "
+                                               r"install libboost_python399.so in .*conda install"):
+        check(tmp_path / "found", str(python))
+
+
+def test_a_condas_python_brings_its_prefix(tmp_path):
+    """Its Boost.Python, its libpython and its headers; CMake looks there first for all the rest."""
+    for name in ("lib/libboost_python399.so", "lib/libpython3.99.so", "include/python3.99/Python.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = {"version": [3, 99], "prefix": str(tmp_path), "include": f"{tmp_path}/include/python3.99", "LIBDIR": "/build/lib",
+             "MULTIARCH": None, "executable": f"{tmp_path}/bin/python"}
+    assert python_options("python", found) == [
+        f"-DPYTHON={tmp_path}/bin/python", f"-DPYTHON_INCLUDE_DIR={tmp_path}/include/python3.99",
+        f"-DPYTHON_LIBRARY={tmp_path}/lib/libpython3.99.so", f"-DCMAKE_PREFIX_PATH={tmp_path}"]
+
+
+@pytest.mark.parametrize("what, message", [
+    ({"include": "/no/such/folder"}, "/no/such/folder/Python.h is missing; install the headers of Python 3"),
+    ({"LIBDIR": "/no/such/folder", "prefix": "/no/such/folder", "MULTIARCH": None}, "there is no libpython3.*enable-shared"),
+    ({"kind": "PyPy"}, "it is PyPy 3.*needs CPython 3"),
+])
+def test_a_python_that_cannot_serve_is_refused(what, message, tmp_path):
+    with pytest.raises(RequirementError, match=message):
+        check(tmp_path / "found", str(python_that_says(tmp_path, without=[], **what)))
+
+
+def test_what_is_no_python_is_refused(tmp_path):
+    done = require(tmp_path, "--python", "/bin/ls")
+    assert (done.returncode, done.stderr) == (1, "error: --python /bin/ls: it does not run as a Python 3\n")
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+def test_modules_that_only_running_needs_are_noted(tmp_path):
+    python = python_that_says(tmp_path, without=["six", "cv2"])
+    options, note = check(tmp_path / "found", str(python))
+    assert options[0].startswith("-DPYTHON=")
+    assert note == f"six, cv2; {python} -m pip install six opencv-python-headless"
+    with pytest.raises(RequirementError, match="^missing: numpy, six; .*python -m pip install numpy six$"):
+        check(tmp_path / "found", str(python_that_says(tmp_path, without=["numpy", "six"])))

@@ -6,9 +6,9 @@ Every case is a net of one layer, in float; what it computes may differ from the
 import numpy as np
 import pytest
 
-from active_convolution import fork
 from active_convolution.check import oracle
 from active_convolution.check.cases import FAR, random_case
+from active_convolution.pycaffe import locate
 
 CASES = 150
 UNTRAINED_CASES = 60
@@ -20,7 +20,7 @@ def load(case, path, layer_type="ActiveConvolution"):
     text = case.net(layer_type)
     print(text)
     path.write_text(text)
-    net = fork.caffe().Net(str(path), fork.caffe().TEST)
+    net = locate.caffe().Net(str(path), locate.caffe().TEST)
     net.clear_param_diffs()
     return net
 

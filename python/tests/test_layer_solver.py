@@ -1,96 +1,14 @@
-"""Positions in training: warm-up, unit steps, accumulation, resuming, sharing, and the recovery of a hidden teacher's.
-
-Every net has two inputs, filled before each forward pass with what belongs to the solver's iteration: nothing depends
-on a data layer's cursor.
-"""
-import ctypes
-
+"""Positions in training: warm-up, unit steps, accumulation, resuming, sharing, and the recovery of a hidden teacher's."""
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from active_convolution import fork
 from active_convolution.check import oracle
+from active_convolution.pycaffe import locate
 
-CHANNELS, OUTPUTS, SIZE = 2, 4, 8
-ORIGIN = 4    # the synapse in the middle of the 3×3 grid
+from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Nets this small gain nothing from two threads, and on a busy machine those wait for each other."""
-    openmp = ctypes.CDLL("libgomp.so.1")
-    before = openmp.omp_get_max_threads()
-    openmp.omp_set_num_threads(1)
-    yield
-    openmp.omp_set_num_threads(before)
-
-
-def inputs(batch, channels=CHANNELS, outputs=OUTPUTS, size=SIZE):
-    return "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: {batch} '
-                   f'dim: {count} dim: {size} dim: {size} }} }} }}\n'
-                   for name, count in (("image", channels), ("target", outputs)))
-
-
-def layer(active="", name="acu", outputs=OUTPUTS, params=""):
-    return f"""layer {{ name: "{name}" type: "ActiveConvolution" bottom: "image" top: "{name}" {params}
-        convolution_param {{ num_output: {outputs} kernel_size: 3 pad: 1
-            weight_filler {{ type: "gaussian" std: 0.1 }} bias_filler {{ type: "constant" value: 0.1 }} }}
-        active_convolution_param {{ {active} }} }}\n"""
-
-
-def loss(bottom="acu"):
-    return f'layer {{ name: "loss" type: "EuclideanLoss" bottom: "{bottom}" bottom: "target" top: "loss" }}\n'
-
-
-class Training:
-    """A pycaffe solver in ``folder``; ``feed(iteration)`` gives the images and targets of one iteration, all iter_size
-    passes together. ``settings`` are the solver's, as its prototxt has them."""
-
-    def __init__(self, folder, net, feed, **settings):
-        folder.mkdir(exist_ok=True)
-        settings = {"base_lr": 0.1, "lr_policy": '"fixed"', "momentum": 0, "type": '"SGD"', "random_seed": 3,
-                    "snapshot_after_train": "false", "snapshot_prefix": f'"{folder}/s"',
-                    "net": f'"{folder}/net.prototxt"', **settings}
-        (folder / "net.prototxt").write_text(net)
-        (folder / "solver.prototxt").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
-        self.solver = fork.caffe().get_solver(str(folder / "solver.prototxt"))
-        self.net = self.solver.net
-        self._feed, self._passes = feed, 0
-        self.net.before_forward(self._fill)
-
-    def _fill(self, layer_index):
-        if layer_index == 0:
-            for name, values in zip(("image", "target"), self._feed(self.solver.iter)):
-                blob = self.net.blobs[name]
-                blob.data[...] = values[self._passes * blob.num:][:blob.num]
-            self._passes += 1
-
-    def run(self, iterations):
-        """Trains on; returns self."""
-        for _ in range(iterations):
-            self._passes = 0
-            self.solver.step(1)
-        return self
-
-    def blobs(self, name="acu"):
-        return [blob.data.copy() for blob in self.net.params[name]]
-
-    def positions(self, name="acu"):
-        """(K, 2): x and y."""
-        return np.stack([blob.data.ravel() for blob in self.net.params[name][2:]], axis=1)
-
-    def path(self, iterations):
-        """The positions before and after each of the next iterations: (iterations + 1, K, 2)."""
-        return np.array([self.positions()] + [self.run(1).positions() for _ in range(iterations)])
-
-
-def on_noise(folder, net, batch=4, iter_size=1, outputs=OUTPUTS, **settings):
-    """A Training on random images and targets, ``batch`` of them an iteration, over ``iter_size`` passes."""
-    def feed(iteration):
-        draw = np.random.default_rng(1000 + iteration)
-        return [draw.normal(size=(batch, count, SIZE, SIZE)) for count in (CHANNELS, outputs)]
-    return Training(folder, inputs(batch // iter_size, outputs=outputs) + net, feed, iter_size=iter_size, **settings)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # ---- Steps
@@ -171,11 +89,14 @@ def test_accumulated_passes_follow_the_whole_batch(normalised, tmp_path):
 
 
 @pytest.mark.parametrize("interrupted_at", [3, 10], ids=["inside the warm-up", "after it"])
-@pytest.mark.parametrize("method, form", [("SGD", "BINARYPROTO"), ("Nesterov", "BINARYPROTO"), ("Nesterov", "HDF5")])
+@pytest.mark.parametrize("method, form", [("SGD", "BINARYPROTO"), ("Nesterov", "BINARYPROTO"), ("Nesterov", "HDF5"),
+                                          ("AdaGrad", "HDF5"), ("RMSProp", "BINARYPROTO"), ("AdaDelta", "BINARYPROTO"),
+                                          ("Adam", "HDF5")])
 def test_a_resumed_run_ends_bit_identical(method, form, interrupted_at, tmp_path):
     """A new solver, started otherwise and restored from a snapshot, ends as the run that was not interrupted."""
     net = layer("warmup_iter: 6") + loss()
-    settings = dict(momentum=0.9, base_lr=0.02, type=f'"{method}"', snapshot_format=form)
+    momentum = 0 if method in ("AdaGrad", "RMSProp") else 0.9
+    settings = dict(momentum=momentum, base_lr=0.02, type=f'"{method}"', snapshot_format=form)
     whole = on_noise(tmp_path / "whole", net, **settings).run(15)
     on_noise(tmp_path / "first", net, **settings).run(interrupted_at).solver.snapshot()
     second = on_noise(tmp_path / "second", net, **{**settings, "random_seed": 99})
@@ -226,7 +147,7 @@ def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
     saved = training.blobs()
     snapshot = str(tmp_path / f"net.caffemodel{suffix}")
     getattr(training.net, save)(snapshot)
-    loaded, sharing = (fork.caffe().Net(str(tmp_path / "run/net.prototxt"), fork.caffe().TEST) for _ in range(2))
+    loaded, sharing = (locate.caffe().Net(str(tmp_path / "run/net.prototxt"), locate.caffe().TEST) for _ in range(2))
     loaded.copy_from(snapshot)
     sharing.share_with(training.net)
     trained = training.run(2).blobs()
@@ -240,7 +161,7 @@ def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
 
 TEACHER = oracle.Shape(outputs=16, kernel=(3, 3), pad=(1, 1))
 GRID = np.stack(TEACHER.grid(), axis=1)
-STUDENT = "position_lr_mult: 0.4 fix_origin: false"
+STUDENT = "position_lr_mult: 0.1 fix_origin: false"  # unit steps under Adam, which do not shrink by themselves
 ADAM = dict(type='"Adam"', momentum=0.9, momentum2=0.99, base_lr=0.05, lr_policy='"poly"', power=1.5, max_iter=3000)
 
 

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from active_convolution import fork, models, positions
-from active_convolution.data import lmdb_writer
+from active_convolution import geometry, positions
+from active_convolution.data import database
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate
 
 from networks import ACTIVE, BASIC, BOTTLENECK, DATASETS, PLAIN, SMALL, build, layers, read
 
@@ -36,12 +38,12 @@ def trained(tmp_path_factory):
     {layer: the LayerParameter that the net saves}, in which every layer has the rates that the solver sees."""
     @functools.cache
     def train(network, variant):
-        solver = fork.caffe().get_solver(str(_write_training(network, variant, tmp_path_factory.mktemp("net"))))
+        solver = locate.caffe().get_solver(str(_write_training(network, variant, tmp_path_factory.mktemp("net"))))
         before = _blobs(solver.net)
         solver.step(1)
         file = tmp_path_factory.mktemp("saved") / "net.caffemodel"
         solver.net.save(str(file))
-        saved = fork.caffe_pb2().NetParameter.FromString(file.read_bytes())
+        saved = locate.caffe_pb2().NetParameter.FromString(file.read_bytes())
         file.unlink()
         for layer in saved.layer:
             layer.ClearField("blobs")
@@ -65,7 +67,7 @@ def _write_training(network, variant, folder, nonlinearity="ReLU", **active):
     draw = np.random.default_rng(3)
     shape = 2, dataset.channels, size + 8, size + 8
     images = draw.integers(0, 256, shape, np.uint8) if dataset.mean else draw.normal(size=shape).astype(np.float32)
-    lmdb_writer.write(folder / "lmdb", images, draw.integers(0, dataset.classes, 2))
+    database.write(folder / "lmdb", images, draw.integers(0, dataset.classes, 2))
     net, solver = read(network, variant, "train_val"), read(network, variant, "solver")
     del net.layer[1]  # the data for testing
     net.layer[0].data_param.source, net.layer[0].data_param.batch_size = str(folder / "lmdb"), 2
@@ -240,7 +242,7 @@ def test_an_iteration_teaches_every_layer(trained, network, variant):
     assert list(after.xy) == (ACTIVE[network] if variant == "acu" else [])
     step = 1.9 * 0.01 * read(network, variant, "solver").base_lr  # Nesterov's first, in pixels
     for name, xy in after.xy.items():
-        moved = np.hypot(*np.moveaxis(xy - positions.grid((3, 3)), -1, 0))
+        moved = np.hypot(*np.moveaxis(xy - geometry.grid((3, 3)), -1, 0))
         assert (moved[:, 4] == 0).all(), "the origin"
         np.testing.assert_allclose(np.delete(moved, 4, axis=1), step, rtol=1e-2, err_msg=name)
 
@@ -252,7 +254,7 @@ def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
     rounding into a gradient or none."""
     def learnt(name, variant, **active):
         (tmp_path / name).mkdir()
-        solver = fork.caffe().get_solver(str(_write_training(network, variant, tmp_path / name, "ELU", **active)))
+        solver = locate.caffe().get_solver(str(_write_training(network, variant, tmp_path / name, "ELU", **active)))
         before = _blobs(solver.net)
         solver.step(2)
         return {layer: blobs[0] - before[layer][0] for layer, blobs in _blobs(solver.net).items()}
@@ -284,5 +286,5 @@ def test_rates_that_the_solver_sees(trained, network, variant):
 
 def _rates(layer, blob):
     """(lr_mult, decay_mult) of one blob of a saved layer."""
-    param = layer.param[blob] if blob < len(layer.param) else fork.caffe_pb2().ParamSpec()
+    param = layer.param[blob] if blob < len(layer.param) else locate.caffe_pb2().ParamSpec()
     return param.lr_mult, param.decay_mult

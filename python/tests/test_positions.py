@@ -4,16 +4,18 @@ import types
 import numpy as np
 import pytest
 
-from active_convolution import fork, models, positions, prototxt
+from active_convolution import geometry, positions
 from active_convolution.errors import UserError
+from active_convolution.networks import models
 from active_convolution.positions import History, LayerPositions
+from active_convolution.pycaffe import locate, messages
 
 RING = [(0, 0), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]    # AConvFast's order
 
 
 @pytest.fixture(scope="session")
 def pb2():
-    return fork.caffe_pb2()
+    return locate.caffe_pb2()
 
 
 def add_layer(net, name, kind, x, y, old_style=False):
@@ -29,7 +31,7 @@ def add_layer(net, name, kind, x, y, old_style=False):
 
 
 def add_at_grid(net, name, kind, kernel, position_group=1):
-    xy = np.tile(positions.grid(kernel), (position_group, 1, 1)).reshape(position_group, 1, *kernel, 2)
+    xy = np.tile(geometry.grid(kernel), (position_group, 1, 1)).reshape(position_group, 1, *kernel, 2)
     return add_layer(net, name, kind, xy[..., 0], xy[..., 1])
 
 
@@ -56,7 +58,7 @@ def layer(name="conv1/1", xy=((0, 0), (1, 2)), kernel=(1, 2)):
     ((2, 3), (5, 2), [(-2, 0), (0, 0), (2, 0), (-2, 5), (0, 5), (2, 5)]),
 ])
 def test_grid_is_the_taps_of_a_convolution_row_by_row(kernel, dilation, expected):
-    np.testing.assert_array_equal(positions.grid(kernel, dilation), np.array(expected, np.float32))
+    np.testing.assert_array_equal(geometry.grid(kernel, dilation), np.array(expected, np.float32))
 
 
 # ---- Snapshots
@@ -88,7 +90,7 @@ def test_start_is_the_dilated_grid(pb2, write):
     net = pb2.NetParameter()
     add_at_grid(net, "a", "ActiveConvolution", (3, 3), position_group=2).convolution_param.dilation.extend([1, 2])
     found, = positions.from_caffemodel(write(net))
-    np.testing.assert_array_equal(found.start, [positions.grid((3, 3), (1, 2))] * 2)
+    np.testing.assert_array_equal(found.start, [geometry.grid((3, 3), (1, 2))] * 2)
     np.testing.assert_array_equal(found.displacement(), [[1, 0, 1] * 3] * 2)
     np.testing.assert_array_equal(found.farthest(), (-1, -1))
 
@@ -129,7 +131,7 @@ def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(tmp_p
         layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 1, 5, 5] }} }} }}
         layer {{ name: "a" type: "AConvFast" bottom: "data" top: "a"
                 convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }} aconv_param {{ {parameters} }} }}""")
-    fork.caffe().Net(str(model), fork.caffe().TEST).save(str(snapshot))
+    locate.caffe().Net(str(model), locate.caffe().TEST).save(str(snapshot))
     layer, = positions.from_caffemodel(snapshot)
     if known:
         np.testing.assert_allclose(layer.start, layer.xy, atol=1e-6)
@@ -146,7 +148,7 @@ def test_authors_networks(shared_reference, iteration):
     moved = [layer.displacement().max() for layer in layers]
     if iteration == 10000:
         assert moved == [0] * 7
-        np.testing.assert_array_equal(sorted(map(tuple, layers[3].xy[0])), sorted(map(tuple, positions.grid((3, 3)))))
+        np.testing.assert_array_equal(sorted(map(tuple, layers[3].xy[0])), sorted(map(tuple, geometry.grid((3, 3)))))
     else:
         assert moved[0] == 0 and all(0.02 < distance < 1 for distance in moved[1:])
     if iteration == 64000:
@@ -229,7 +231,7 @@ def test_snapshot_that_cannot_be_read(tmp_path):
 # ---- Stages
 
 def named(*names):
-    return [LayerPositions(name, "ActiveConvolution", (3, 3), positions.grid((3, 3))[None]) for name in names]
+    return [LayerPositions(name, "ActiveConvolution", (3, 3), geometry.grid((3, 3))[None]) for name in names]
 
 
 def names(stages):
@@ -275,7 +277,7 @@ def test_names_and_resolutions_of_our_networks_agree(model):
 
 def test_the_authors_stages(shared_reference):
     path = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
-    assert names(positions.by_stage(positions.from_caffemodel(path), prototxt.read_weights(path))) == [
+    assert names(positions.by_stage(positions.from_caffemodel(path), messages.read_weights(path))) == [
         ["conv1_1", "conv1_1/1", "conv1_1/2"], ["conv2_1/1", "conv2_1/2"], ["conv3_1/1", "conv3_1/2"]]
 
 
@@ -308,7 +310,7 @@ def test_live_net_with_other_blobs():
 
 
 def test_pycaffe_net_and_its_snapshot_agree(tmp_path):
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     (tmp_path / "net.prototxt").write_text("""
         layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 8, 8] } } }
         layer { name: "conv/1" type: "ActiveConvolution" bottom: "data" top: "a"

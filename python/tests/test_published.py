@@ -7,6 +7,7 @@ import pytest
 from active_convolution import evaluation
 from active_convolution.data import cifar, preprocess
 from active_convolution.data.create import create
+from active_convolution.pycaffe import nets
 
 from conftest import ROOT
 
@@ -22,7 +23,7 @@ def weights(folder, iteration):
 
 
 def load(folder, iteration, batch):
-    net = evaluation.load(DEPLOY, weights(folder, iteration))
+    net = nets.load(DEPLOY, weights(folder, iteration))
     net.blobs["data"].reshape(batch, 3, 32, 32)
     net.reshape()
     return net

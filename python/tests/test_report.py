@@ -3,14 +3,17 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
-from active_convolution import models, prototxt
 from active_convolution.errors import UserError
-from active_convolution.positions import History, LayerPositions, grid
+from active_convolution.geometry import grid
+from active_convolution.networks import models
+from active_convolution.positions import History, LayerPositions
+from active_convolution.pycaffe import messages
 from active_convolution.report import content, page
 from active_convolution.training.metrics import Metrics
 
@@ -23,7 +26,7 @@ def write_run(folder, rows=(), history=None, variant="acu"):
     """A run folder of the tiny network, with rows of (iteration, values) as metrics."""
     folder.mkdir(parents=True)
     for kind in ("solver", "train_val"):
-        prototxt.write(folder / f"{kind}.prototxt", getattr(models, kind)(TINY, variant))
+        messages.write(folder / f"{kind}.prototxt", getattr(models, kind)(TINY, variant))
     metrics = Metrics()
     for iteration, values in rows:
         metrics.append(iteration, **{"seconds": iteration / 2, **values})
@@ -153,7 +156,7 @@ def test_failure_leaves_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("spoil, complaint", [
-    (lambda run: run.rename(run.with_name("other")), "{0}/run is no run: name folders that train.py filled"),
+    (lambda run: run.rename(run.with_name("other")), "{0}/run is no run: name folders that acu train filled"),
     (lambda run: (run / "solver.prototxt").unlink(), "{0}/run is no run"),
     (lambda run: (run / "solver.prototxt").write_text("base_lr: 1 {"), "solver.prototxt is no valid prototxt"),
     (lambda run: (run / "train_val.prototxt").unlink(), "cannot read {0}/run/train_val.prototxt"),
@@ -171,6 +174,8 @@ def test_bad_runs_are_named(tmp_path, spoil, complaint):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    if not shutil.which("chromium-headless-shell") and not os.environ.get("CI"):
+        pytest.skip("needs chromium-headless-shell")
     with Browser(tmp_path_factory.mktemp("browser")) as started:
         yield started
 
@@ -495,4 +500,4 @@ def test_script_writes_into_a_pipe(tmp_path):
 def test_script_says_what_is_wrong(tmp_path):
     run = write_run(tmp_path / "run")
     done = report(run, run.parent / "." / "run", "--output", tmp_path / "a.html")
-    assert (done.returncode, done.stderr) == (1, f"error: {run} is named twice: name each run once\n")
+    assert (done.returncode, done.stderr) == (2, f"error: {run} is named twice: name each run once\n")

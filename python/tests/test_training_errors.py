@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from active_convolution import fork
 from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 
@@ -31,7 +30,7 @@ def assert_refused(tmp_path, expected, *arguments, **options):
 @pytest.mark.parametrize("options, expected", [
     (dict(model="nowhere"), "no folder nowhere/acu: .*models/digits/plain .*baseline, acu"),
     (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
-    (dict(data="nowhere"), "nowhere is no data set.*create_lmdb.py"),
+    (dict(data="nowhere"), "nowhere is no data set.*acu data"),
     (dict(model=ROOT / "models/cifar10/plain"), "holds digits, and the network is cifar10_plain_acu"),
     (dict(max_iter=0), "--max-iter 0 is out of range"),
     (dict(max_iter=-3), "--max-iter -3 is out of range"),
@@ -82,12 +81,13 @@ def test_a_gpu_that_this_build_cannot_use(tiny, digits_data, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, status, expected", [
-    (["--variant", "third"], 2, "--variant: invalid choice: 'third' (choose from 'baseline', 'acu')"),
-    (["--variant", "acu", "--max-iter", "0"], 1, "error: --max-iter 0 is out of range")])
+    (["--variant", "third"], 2, "--variant: invalid choice: third (choose from baseline, acu)"),
+    (["--variant", "acu", "--max-iter", "0"], 2, "error: --max-iter 0 is out of range")])
 def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected):
     result = run_script(tiny, "--data", digits_data, "--output", tmp_path / "run", *arguments)
     assert result[:2] == (status, "")
-    assert expected in result[2].splitlines()[-1] and "Traceback" not in result[2]
+    assert expected in result[2].splitlines()[-1].replace("'", "")     # which Python 3.12 sets otherwise
+    assert "Traceback" not in result[2]
     assert not any(tmp_path.iterdir())
 
 

@@ -15,13 +15,13 @@ import lmdb
 import numpy as np
 import pytest
 
-from active_convolution import fork, positions, prototxt
-from active_convolution.data.manifest import database_bytes
+from active_convolution import positions
+from active_convolution.data.folder import database_bytes
 from active_convolution.errors import UserError
+from active_convolution.pycaffe import locate, messages
 from active_convolution.training import launch, ranks
 from active_convolution.training.metrics import Metrics
-from active_convolution.training.trainer import train
-from active_convolution.training.worker import Worker
+from active_convolution.training.trainer import Worker, train
 
 from conftest import ROOT, skip_in_a_gpu_build
 from training_runs import WARMUP_ITER, MAX_ITER, run_script, train_script, write_model
@@ -53,7 +53,7 @@ def write_exact(folder, batch, iter_size=1):
     write_model(folder, iter_size=iter_size)
     for name in ("train_val", "deploy"):
         path = folder / "acu" / f"{name}.prototxt"
-        net = prototxt.read_net(path)
+        net = messages.read_net(path)
         layers = [layer for layer in net.layer if layer.type != "BatchNorm"]
         del net.layer[:]
         net.layer.extend(layers)
@@ -66,7 +66,7 @@ def write_exact(folder, batch, iter_size=1):
             layer.transform_param.ClearField("crop_size")
         if name == "train_val":
             net.layer[0].data_param.batch_size = batch
-        prototxt.write(path, net)
+        messages.write(path, net)
     return folder
 
 
@@ -104,7 +104,7 @@ def train_alone(model, data, run, **options):
 
 
 def blobs(run, iteration=ITERATIONS):
-    net = fork.caffe_pb2().NetParameter()
+    net = locate.caffe_pb2().NetParameter()
     net.ParseFromString((run / f"snapshots/digits_tiny_acu_iter_{iteration}.caffemodel").read_bytes())
     return [(layer.name, np.array(blob.data)) for layer in net.layer for blob in layer.blobs]
 
@@ -174,11 +174,21 @@ def wait_for(pattern, folder, process):
         time.sleep(0.01)
 
 
-def test_ctrl_c_on_mpirun_takes_a_snapshot(tiny, digits_data, tmp_path):
+def open_mpi():
+    """The major version of mpirun."""
+    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    return int(re.match(r"mpirun \(Open MPI\) (\d+)", said)[1])
+
+
+@pytest.mark.parametrize("stop", [
+    pytest.param(signal.SIGINT, marks=pytest.mark.skipif(
+        shutil.which("mpirun") is not None and open_mpi() >= 5, reason="Open MPI 5 kills a quarter of a second after Ctrl-C")),
+    signal.SIGUSR1])
+def test_a_stop_of_mpirun_takes_a_snapshot(stop, tiny, digits_data, tmp_path):
     process = mpirun(tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run", "--max-iter", "100000",
                      OMPI_MCA_odls_base_sigkill_timeout="5")
     wait_for("metrics.csv", tmp_path / "run", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0 and "Traceback" not in stderr
     iteration, = re.findall(r"\nstopped at iteration (\d+): go on with --resume\n", stderr)
@@ -214,14 +224,14 @@ def test_a_rank_that_dies_ends_the_run_and_is_named(digits_data, tmp_path, capfd
 
 
 @pytest.mark.parametrize("spoilt, expected", [
-    (["-x", "ACTIVE_CONVOLUTION_BUILD=/nowhere", "-x", "PYTHONPATH=", "TRAIN"], "cannot import caffe .*"),
-    (["TRAIN", "--gpu", "0,1"], "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
+    ('exec env ACTIVE_CONVOLUTION_BUILD=/nowhere PYTHONPATH= "$@"', "cannot import caffe .*"),
+    ('exec "$@" --gpu 0,1', "Caffe ended the training: Cannot use GPU in CPU-only Caffe: check mode.")])
 def test_a_rank_that_cannot_begin_is_named(tiny, digits_data, tmp_path, spoilt, expected):
+    """One command for both ranks: the mpirun of Open MPI 5.0.7 dies of two with a colon between them."""
     if "--gpu" in spoilt:
         skip_in_a_gpu_build()
-    train = [ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"]
-    place = spoilt.index("TRAIN")
-    process = start("-n", 1, *train, ":", "-n", 1, *spoilt[:place], *train, *spoilt[place + 1:])
+    process = start("-n", 2, "sh", "-c", f'[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec "$@"; {spoilt}', "sh",
+                    ROOT / "scripts/train.py", tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0
     error, = re.findall("error: .*", stderr)
@@ -245,7 +255,7 @@ def gpus(tmp_path, monkeypatch):
     (tmp_path / "exchange").mkdir()
     monkeypatch.setenv("FAKE_NCCL", str(tmp_path / "exchange"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "python/tests/fake_nccl"), prepend=os.pathsep)
-    monkeypatch.setattr(fork.caffe(), "has_nccl", lambda: True)
+    monkeypatch.setattr(locate.caffe(), "has_nccl", lambda: True)
 
 
 def test_two_gpus_follow_one_process_with_twice_the_batch(gpus, one_rank, half, odd_data, tmp_path):
@@ -272,7 +282,7 @@ def test_gpus_that_stop_stop_together(gpus, half, odd_data, tmp_path):
 
 def test_a_build_without_nccl_is_told_apart(monkeypatch):
     monkeypatch.setattr(launch, "check_gpu", lambda gpu: None)
-    monkeypatch.setattr(fork.caffe(), "has_nccl", lambda: False)
+    monkeypatch.setattr(locate.caffe(), "has_nccl", lambda: False)
     launch.check([3])
     with pytest.raises(UserError, match="no NCCL, over which several GPUs train: build it with ./scripts/build.sh --gpu --nccl"):
         launch.check([0, 1])

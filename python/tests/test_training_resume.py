@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from active_convolution import positions
+from active_convolution import geometry, positions
 from active_convolution.errors import UserError
-from active_convolution.training import guard
+from active_convolution.pycaffe import process
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 
@@ -84,7 +84,7 @@ def assert_one_history(folder, last, length, before=()):
     iterations = history.iterations.tolist()
     assert iterations[0] == 0 and ascends(iterations) and iterations[-1] == last
     warm = history.iterations <= length * WARMUP_ITER // MAX_ITER
-    assert (history.positions("conv")[warm, 0] == positions.grid((3, 3))).all()
+    assert (history.positions("conv")[warm, 0] == geometry.grid((3, 3))).all()
     assert (history.positions("conv")[~warm, 0, 0] != (-1, -1)).any(axis=-1).all()
     assert state(folder, last).exists()
 
@@ -148,7 +148,7 @@ def test_nohup_keeps_a_training_from_stopping(tiny, digits_data, tmp_path):
 
 def test_a_process_whose_parent_ended_before_it_began_ends_at_once():
     done = subprocess.run([sys.executable, "-m", "active_convolution.training", "--log", "nowhere"],
-                          env={**guard.environment(), "ACTIVE_CONVOLUTION_PARENT": "1"}, capture_output=True)
+                          env={**process.environment(), "ACTIVE_CONVOLUTION_PARENT": "1"}, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, b"", b"")
 
 

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from active_convolution import fork, positions
+from active_convolution import geometry, positions
 from active_convolution.positions import History
+from active_convolution.pycaffe import locate
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 
 from conftest import ROOT
-from test_data_lmdb_writer import records
+from test_data_database import records
 from training_runs import run_script, write_model
 
 ITERATIONS, WARMUP, TESTED = 12, 4, [3, 6, 9, 12]      # --max-iter 12 of the tiny network's schedule
@@ -50,7 +51,7 @@ def snapshot(folder, iteration=ITERATIONS, variant="acu"):
 
 def blobs(path):
     """{layer: its blobs} of a .caffemodel."""
-    net = fork.caffe_pb2().NetParameter()
+    net = locate.caffe_pb2().NetParameter()
     net.ParseFromString(path.read_bytes())
     return {layer.name: [list(blob.data) for blob in layer.blobs] for layer in net.layer}
 
@@ -109,7 +110,7 @@ def test_positions_stay_on_the_grid_until_the_warm_up_ends_and_leave_it_then(run
     """The first move is Nesterov's: (1 + momentum) · rate · 0.01 pixels, whatever the gradient's length was."""
     history = positions.load_run(run.folder)
     assert history.names == ["conv"] and history.iterations.tolist() == list(range(13))
-    xy, grid = history.positions("conv")[:, 0], positions.grid((3, 3))
+    xy, grid = history.positions("conv")[:, 0], geometry.grid((3, 3))
     assert (xy[:WARMUP + 1] == grid).all()
     assert (xy[:, 4] == 0).all(), "the origin"
     moved = np.delete(np.hypot(*np.moveaxis(xy - grid, -1, 0)), 4, axis=1)
@@ -123,7 +124,7 @@ def test_the_last_snapshot_holds_the_last_positions(run):
 
 
 def test_deploy_network_has_the_test_error_that_was_measured(run, digits_data):
-    net = fork.caffe().Net(str(run.folder / "deploy.prototxt"), fork.caffe().TEST, weights=str(snapshot(run.folder)))
+    net = locate.caffe().Net(str(run.folder / "deploy.prototxt"), locate.caffe().TEST, weights=str(snapshot(run.folder)))
     wrong = []
     for _, datum in records(digits_data / "test_lmdb"):
         net.blobs["data"].data.flat = datum.float_data
@@ -138,7 +139,7 @@ def test_caffe_itself_trains_the_same_with_the_runs_solver(run, tmp_path):
     (copy / "snapshots").mkdir()
     text = (copy / "solver.prototxt").read_text(encoding="utf-8")
     (copy / "solver.prototxt").write_text(text.replace(str(run.folder), str(copy)), encoding="utf-8")
-    done = subprocess.run([fork.BUILD / "out/tools/caffe", "train", "--solver", copy / "solver.prototxt"],
+    done = subprocess.run([locate.BUILD / "out/tools/caffe", "train", "--solver", copy / "solver.prototxt"],
                           capture_output=True, text=True, env={**os.environ, "GLOG_minloglevel": "0"})
     assert done.returncode == 0, done.stderr
     losses = re.findall(r"Iteration \d+ \(.*\), loss = (\S+)", done.stderr)
@@ -176,7 +177,7 @@ def test_the_checked_in_network_trains_among_a_users_own_modules(digits_data, tm
 
 def test_trains_where_layers_have_run_before(run, tiny, digits_data, tmp_path):
     """Threads that have computed a layer in this process do not hang the training."""
-    net = fork.caffe().Net(str(run.folder / "deploy.prototxt"), fork.caffe().TEST)
+    net = locate.caffe().Net(str(run.folder / "deploy.prototxt"), locate.caffe().TEST)
     net.blobs["data"].reshape(64, 1, 8, 8)
     net.forward()
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=1) == 0

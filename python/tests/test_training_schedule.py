@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from active_convolution import fork, models
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate
 from active_convolution.training import schedule
 
 CIFAR10 = next(model for model in models.MODELS if model.folder == "cifar10/plain")
@@ -94,7 +95,7 @@ def test_a_network_without_active_convolutions_is_shortened_alike():
 
 
 def test_the_longest_warm_up_counts():
-    net = fork.caffe_pb2().NetParameter()
+    net = locate.caffe_pb2().NetParameter()
     assert schedule.warmup_iter(net) == 0
     for warmup_iter in (3, 7, 5):
         net.layer.add().active_convolution_param.warmup_iter = warmup_iter

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from active_convolution import fork
+from active_convolution.pycaffe import locate
 from active_convolution.training import run_folder, snapshots
 from active_convolution.training.run_folder import RunFolder
 
@@ -16,7 +16,7 @@ def make_solver(folder, model, data):
     run = RunFolder(folder)
     messages = run_folder.resolve(run, model, "acu", data)
     run_folder.start(run, *messages, model, "acu")
-    return fork.caffe().get_solver(str(run.solver)), messages[0].snapshot_prefix
+    return locate.caffe().get_solver(str(run.solver)), messages[0].snapshot_prefix
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def file(prefix, iteration, kind):
 
 
 def read(path):
-    pb2 = fork.caffe_pb2()
+    pb2 = locate.caffe_pb2()
     message = pb2.SolverState() if path.suffix == ".solverstate" else pb2.NetParameter()
     message.ParseFromString(path.read_bytes())
     return message

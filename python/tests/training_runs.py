@@ -3,7 +3,8 @@ import dataclasses
 import os
 import subprocess
 
-from active_convolution import fork, models
+from active_convolution.networks import models
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -11,7 +12,7 @@ MAX_ITER, WARMUP_ITER = 240, 80
 
 
 def _body(net, data, dataset, variant):
-    layers = fork.caffe().layers
+    layers = locate.caffe().layers
     kernel = dict(num_output=4, kernel_size=3, pad=1, weight_filler=dict(type="msra"))
     if variant == "acu":
         net["conv"] = layers.ActiveConvolution(

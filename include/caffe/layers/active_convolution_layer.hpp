@@ -9,6 +9,7 @@
 #include "caffe/layer.hpp"
 #include "caffe/proto/caffe.pb.h"
 #include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_update.hpp"
 
 namespace caffe {
 
@@ -19,9 +20,9 @@ namespace caffe {
  *     y[d,m,n] = sum_c sum_k w[d,c,k] x~[c, m + beta_k, n + alpha_k] + b[d]                         (m row, n column)
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
- * lattice point the positions see the one-sided difference towards +1. BeforeUpdate always runs on the CPU, on two small
- * blobs. Where each equation stands: its formula once, in active_sampling.hpp, and what applies it to a chunk of the
- * batch; active_cpu_pass and active_gpu_pass go from chunk to chunk.
+ * lattice point the positions see the one-sided difference towards +1. Where each equation stands: its formula once, in
+ * active_sampling.hpp and active_update.hpp, and what applies it to a chunk of the batch; active_cpu_pass and
+ * active_gpu_pass go from chunk to chunk.
  *
  *     equation                 function                       active_cpu_kernels       active_gpu_kernels
  *     5       y                                               multiply                 (cuBLAS)
@@ -30,7 +31,7 @@ namespace caffe {
  *     11      dL/db                                           (active_cpu_pass.cpp)    ActiveBiasKernel
  *     12, 13  dL/dp            ActiveSlopeX, ActiveSlopeY     spread                   ActiveSlopeKernel
  *     14      dL/dx            ActiveBilinear                 multiply, spread         ActiveGatherKernel
- *     15, 16  dL/dp, unit      BeforeUpdate, of the layer
+ *     15, 16  dL/dp, unit      ActiveSetAsideKernel           (this layer's .cpp)      (active_update.cu)
  *
  * convolution_param means what it means for Convolution: num_output, bias_term, pad, kernel_size, stride, dilation,
  * group, fillers. Not supported: axis other than 1, force_nd_im2col, engine CUDNN.
@@ -51,9 +52,26 @@ namespace caffe {
  * kernel_w; [1] bias num_output, or without bias_term a 1x1x1x1 zero that is never updated; [2] x and [3] y positions,
  * position_group x 1 x kernel_h x kernel_w each.
  *
- * Backward leaves the raw gradient of the positions. BeforeUpdate, which the solver calls with the finished gradient
- * (summed over iter_size passes and GPUs), freezes and normalises it: to length iter_size, since the solver divides by
- * that afterwards.
+ * Updates. Backward leaves the raw gradient of the positions. Every update passes the solver's ApplyUpdate, whether
+ * Step, pycaffe's apply_update, several GPUs or ranks call it; there BeforeClipping and AfterClipping get the finished
+ * gradient (summed over iter_size passes and over GPUs) and the iteration that the solver's learning rate follows, too.
+ *   - What is frozen has no gradient, and no part in clip_gradients: all synapses during the warm-up, a synapse that
+ *     starts at the origin, a coordinate whose lr_mult is 0. The other coordinate is then normalised by itself, to +-1.
+ *   - Normalised gradients have no part in clip_gradients either, neither in the norm nor in the scaling: weights learn
+ *     as beside frozen positions, positions as without clipping.
+ *   - SGD and Nesterov apply their momentum. The first step after the warm-up is rate x lr_mult long (Nesterov's 1 +
+ *     momentum times that), and without momentum every step.
+ *   - Any other solver is taken for an adaptive one (AdaGrad, RMSProp, AdaDelta, Adam). Its rule looks for the scale of
+ *     a gradient, which a direction does not have, from averages that a warm-up leaves empty. So normalised positions
+ *     pass it by: every step is rate x lr_mult long, without momentum, and nothing is kept from one to the next.
+ *   - With normalize_gradient false, positions are clipped and updated as any other parameter. Adaptive solvers then
+ *     begin with steps that are, in units of rate x lr_mult (measured on noise, after a warm-up of 500 iterations):
+ *     Adam 2.8, up to 4.5 within ten iterations (its bias correction does not wait for the warm-up); RMSProp 14;
+ *     AdaGrad 1.4, but 0.06 after 400 iterations; AdaDelta 0.001.
+ *   - A decay_mult that a user gives acts as on any other parameter, during the warm-up as well.
+ *
+ * Layers may share positions by `param { name: }`, both blobs or none. All that concerns positions is then as the first
+ * of these layers has it, lr_mult and decay_mult included; another one that explicitly says something else is refused.
  */
 template <typename Dtype>
 class ActiveConvolutionLayer : public Layer<Dtype> {
@@ -61,7 +79,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   explicit ActiveConvolutionLayer(const LayerParameter& param) : Layer<Dtype>(param) {}
   virtual void LayerSetUp(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
-  virtual void BeforeUpdate(int iter, int iter_size);
+  virtual void BeforeClipping(int iter);
+  virtual void AfterClipping(int iter_size, bool adaptive, Dtype rate);
+  virtual void ParamShared(int param_id, const Layer<Dtype>& owner, int owner_param_id);
 
   virtual inline const char* type() const { return "ActiveConvolution"; }
   virtual inline int MinBottomBlobs() const { return 1; }
@@ -69,8 +89,10 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
   /// Bytes of buffers beside the blobs: on the CPU those of all layers that the same thread has run, independent of the
-  /// batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return (cpu_workspace_ ? cpu_workspace_->bytes() : 0) + gpu_workspace_.bytes(); }
+  /// batch; on the GPU those of all layers together, limited whatever the batch.
+  size_t workspace_bytes() const {
+    return (cpu_workspace_ ? cpu_workspace_->bytes() : 0) + (gpu_workspace_ ? gpu_workspace_->bytes() : 0);
+  }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -93,9 +115,9 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   vector<Dtype> start_x_, start_y_;    // position_group x K, in pixels
 
  private:
-  /// How a blob gives its data or takes its gradient: on the CPU or on the GPU.
+  /// How a blob gives its data, or takes data or its gradient: on the CPU or on the GPU.
   typedef const Dtype* (Blob<Dtype>::*Data)() const;
-  typedef Dtype* (Blob<Dtype>::*MutableDiff)();
+  typedef Dtype* (Blob<Dtype>::*Mutable)();
 
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
@@ -103,13 +125,23 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   void CheckBlobs() const;
   void FillBlobs();
   void SetUpParamSpecs();
+  void SetUpUpdates();
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
   ActiveParameters<Dtype> Parameters(Data data) const;
-  ActiveGradients<Dtype> Gradients(MutableDiff diff, Blob<Dtype>* bottom) const;
+  ActiveGradients<Dtype> Gradients(Mutable diff, Blob<Dtype>* bottom) const;
+  ActiveSetAsideKernel<Dtype> SetAside(bool frozen, const int* fixed, Mutable diff, Mutable data);
+  void ShareSpec(int blob, const LayerParameter& theirs);
+  template <typename Value>
+  void CheckShared(const char* field, bool given, Value mine, Value theirs, const std::string& owner) const;
+
+  ParamSpec given_specs_[2];              // of x and y, before the layer completes them
+  bool owns_positions_;                   // not another layer's, which then updates them
+  Blob<int> fixed_;                       // position_group x K: 1 for a synapse that never moves, else 0
+  Blob<Dtype> directions_[2];             // of x and y, position_group x K each: set aside from the clipping
 
   std::shared_ptr<ActiveCpuWorkspace<Dtype> > cpu_workspace_;  // of the thread that ran the layer last
-  ActiveGpuWorkspace<Dtype> gpu_workspace_;
+  shared_ptr<ActiveGpuWorkspace<Dtype> > gpu_workspace_;       // that of the last call
 };
 
 }  // namespace caffe

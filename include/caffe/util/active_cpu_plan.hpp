@@ -178,7 +178,7 @@ class ActiveCpuPlan {
   Cut CutPixels(const Segment& segment, const ActiveTile& whole, int most) const;
 
   /// What the synapses of a frame read: all, or one.
-  ActiveWindow Window(const Segment& segment, int synapses) const;
+  ActiveFootprint Footprint(const Segment& segment, int synapses) const;
 
   size_t FrameBytes(const Segment& segment, const Cut& cut) const;
 

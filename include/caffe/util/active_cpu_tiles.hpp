@@ -56,7 +56,7 @@ inline ActiveInterval ActiveReach(const ActiveInterval& outputs, int base, int s
 
 /// Of how many input pixels rows x columns output pixels take samples: (rows - 1) * stride_h + span_h, times the same
 /// across.
-struct ActiveWindow {
+struct ActiveFootprint {
   int stride_h, span_h, stride_w, span_w;
 
   double Pixels(int rows, int columns) const {
@@ -66,7 +66,7 @@ struct ActiveWindow {
 
 /// The size of a tile of `whole` with at most `most` pixels: of whole images where one fits, else of the rectangle of
 /// one, with whole rows or some times `unit` columns, whose tiles read the least of the input.
-inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const ActiveWindow& window, int unit) {
+inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const ActiveFootprint& footprint, int unit) {
   ActiveTile size = whole;
   if (whole.at.size() <= most) {
     size.images = EvenShare(whole.images, most / whole.at.size());
@@ -80,7 +80,7 @@ inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const Active
   for (int columns = all_columns, last = 0; columns != last;) {
     if (columns <= most) {
       const int rows = EvenShare(all_rows, most / columns);
-      const double read = window.Pixels(rows, columns) * CeilDivide(all_rows, rows) * CeilDivide(all_columns, columns);
+      const double read = footprint.Pixels(rows, columns) * CeilDivide(all_rows, rows) * CeilDivide(all_columns, columns);
       if (least < 0 || read < least * (100 - kClearly) / 100) {
         least = read;
         size.at.rows.count = rows;

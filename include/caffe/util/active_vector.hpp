@@ -1,11 +1,11 @@
 #ifndef CAFFE_UTIL_ACTIVE_VECTOR_HPP_
 #define CAFFE_UTIL_ACTIVE_VECTOR_HPP_
 
-#include <cstddef>
-#include <utility>
+#include <type_traits>
 
 /**
- * Vectors of a given number of bytes, in the compiler's own arithmetic: the same source serves every instruction set.
+ * Vectors of a given number of bytes, in the compiler's own arithmetic: the same source serves every instruction set, and
+ * compiles from GCC 10 and Clang 14 on, as C++11 too.
  * All functions must be inlined into one that is compiled for an instruction set with such vectors.
  */
 // Nothing that takes vectors is called across instruction sets, so that it does not matter how they would be passed.
@@ -15,6 +15,18 @@
 
 namespace caffe {
 
+/// The numbers of a vector's lanes, as a parameter pack: ActiveLanes<4>::Type is ActiveIndices<0, 1, 2, 3>.
+template <int... l>
+struct ActiveIndices {};
+
+template <int kCount, int... l>
+struct ActiveLanes : ActiveLanes<kCount - 1, kCount - 1, l...> {};
+
+template <int... l>
+struct ActiveLanes<0, l...> {
+  typedef ActiveIndices<l...> Type;
+};
+
 template <typename Dtype, int kBytes>
 struct ActiveVector {
   static constexpr int kLanes = kBytes / sizeof(Dtype);
@@ -22,33 +34,52 @@ struct ActiveVector {
 
   static ACTIVE_INLINE Type Load(const Dtype* from) { return *reinterpret_cast<const Type*>(from); }
   static ACTIVE_INLINE void Store(Dtype* to, Type value) { *reinterpret_cast<Type*>(to) = value; }
-};
 
-/// One step of a transposition: swaps the blocks of kStep x kStep elements beside the diagonal of two rows' squares.
-template <int kStep, typename V, size_t... l>
-ACTIVE_INLINE void ActiveSwapBlocks(V* upper, V* lower, std::index_sequence<l...>) {
-  const V a = *upper, b = *lower;
-  const int kLanes = sizeof...(l);
-  *upper = __builtin_shufflevector(a, b, (l & kStep ? kLanes + l - kStep : l)...);
-  *lower = __builtin_shufflevector(a, b, (l & kStep ? kLanes + l : l + kStep)...);
-}
+  /// Transposes kLanes vectors of kLanes elements: rows[i][j] and rows[j][i] change places.
+  static ACTIVE_INLINE void Transpose(Type* rows) { Transpose(rows, Step<1>()); }
 
-/// Transposes kLanes vectors of kLanes elements: rows[i][j] and rows[j][i] change places.
-template <int kLanes, int kStep = 1, typename V>
-ACTIVE_INLINE void ActiveTranspose(V* rows) {
-  if constexpr (kStep < kLanes) {
+  /// Turns each run of kUnit elements by kBy: element i of a run becomes its element (i + kBy) % kUnit.
+  template <int kUnit, int kBy>
+  static ACTIVE_INLINE Type Turn(Type v) { return Turn<kUnit, kBy>(v, typename ActiveLanes<kLanes>::Type()); }
+
+ private:
+  template <int kStep>
+  using Step = std::integral_constant<int, kStep>;
+
+  /// The steps of a transposition from kStep on: swaps of the blocks of so many elements beside the diagonal.
+  template <int kStep>
+  static ACTIVE_INLINE void Transpose(Type* rows, Step<kStep>) {
     for (int i = 0; i < kLanes; ++i) {
-      if (!(i & kStep)) { ActiveSwapBlocks<kStep>(rows + i, rows + i + kStep, std::make_index_sequence<kLanes>()); }
+      if (!(i & kStep)) { SwapBlocks<kStep>(rows + i, rows + i + kStep, typename ActiveLanes<kLanes>::Type()); }
     }
-    ActiveTranspose<kLanes, 2 * kStep>(rows);
+    Transpose(rows, Step<2 * kStep>());
   }
-}
 
-/// Turns each run of kUnit elements by kBy: element i of a run becomes its element (i + kBy) % kUnit.
-template <int kUnit, int kBy, typename V, size_t... l>
-ACTIVE_INLINE V ActiveTurn(V v, std::index_sequence<l...>) {
-  return __builtin_shufflevector(v, v, (l / kUnit * kUnit + (l + kBy) % kUnit)...);
-}
+  static ACTIVE_INLINE void Transpose(Type* rows, Step<kLanes>) {}
+
+  template <int kStep, int... l>
+  static ACTIVE_INLINE void SwapBlocks(Type* upper, Type* lower, ActiveIndices<l...>) {
+    const Type a = *upper, b = *lower;
+    *upper = Choose<(l & kStep ? kLanes + l - kStep : l)...>(a, b);
+    *lower = Choose<(l & kStep ? kLanes + l : l + kStep)...>(a, b);
+  }
+
+  template <int kUnit, int kBy, int... l>
+  static ACTIVE_INLINE Type Turn(Type v, ActiveIndices<l...>) {
+    return Choose<(l / kUnit * kUnit + (l + kBy) % kUnit)...>(v, v);
+  }
+
+  /// Elements of a, which count from 0, and of b, which count from kLanes.
+  template <int... element>
+  static ACTIVE_INLINE Type Choose(Type a, Type b) {
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, element...);
+#else  // GCC has that from 12 on
+    const decltype(a < b) elements = {element...};
+    return __builtin_shuffle(a, b, elements);
+#endif
+  }
+};
 
 }  // namespace caffe
 

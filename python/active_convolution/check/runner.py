@@ -1,13 +1,16 @@
 """Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
 import contextlib
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from .. import fork
 from ..errors import UserError
+from ..pycaffe import locate
+
+_LENGTH = struct.Struct("=I")  # of a message, before it
 
 
 class LayerRunner:
@@ -16,9 +19,9 @@ class LayerRunner:
     ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU, ``build`` a build folder.
     """
 
-    def __init__(self, precision, gpu=fork.GPU, build=fork.BUILD):
+    def __init__(self, precision, gpu=locate.GPU, build=locate.BUILD):
         program = Path(build) / "out/tools/run_layer"
-        self._net = fork.caffe_pb2().NetParameter
+        self._net = locate.caffe_pb2().NetParameter
         self._log = tempfile.TemporaryFile()  # a pipe that nobody reads would stop a talkative Caffe when it is full
         try:
             arguments = [precision] if gpu is None else [precision, str(gpu)]
@@ -55,27 +58,22 @@ class LayerRunner:
     def _exchange(self, request):
         content = request.SerializeToString()
         try:
-            self._process.stdin.write(_varint(len(content)) + content)
+            self._process.stdin.write(_LENGTH.pack(len(content)) + content)
             self._process.stdin.flush()
             answer = self._net()
-            answer.ParseFromString(self._process.stdout.read(self._read_varint()))
+            answer.ParseFromString(self._read(*_LENGTH.unpack(self._read(_LENGTH.size))))
             return answer
         except (BrokenPipeError, EOFError) as error:
             self._process.wait()
             self._log.seek(0)
             said = self._log.read().decode(errors="replace")
-            raise UserError(f"Caffe ended the layer's process: {fork.last_words(said) or said}") from error
+            raise UserError(f"Caffe ended the layer's process: {locate.last_words(said) or said}") from error
 
-    def _read_varint(self):
-        value = shift = 0
-        while True:
-            byte = self._process.stdout.read(1)
-            if not byte:
-                raise EOFError
-            value |= (byte[0] & 0x7F) << shift
-            shift += 7
-            if byte[0] < 0x80:
-                return value
+    def _read(self, count):
+        content = self._process.stdout.read(count)
+        if len(content) < count:
+            raise EOFError
+        return content
 
 
 def _put(blob, field, array):
@@ -85,13 +83,3 @@ def _put(blob, field, array):
 
 def _array(blob):
     return np.array(blob.double_data).reshape(tuple(blob.shape.dim))
-
-
-def _varint(value):
-    """Protocol buffers' variable-length integer: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -1,9 +1,8 @@
 """The layer type of the authors' published code, AConvFast, as ActiveConvolution."""
 import numpy as np
 
-from .. import positions
+from .. import geometry
 from ..errors import UserError
-from . import geometry
 
 
 def translate(layer, blobs, draw):
@@ -51,7 +50,7 @@ def _pads(layer, kernel):
 
 def _start(own, kernel):
     """Where the synapses start but for the noise: (K, 2)."""
-    return positions.ring(kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0)
+    return geometry.ring(kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0)
 
 
 def _at_taps(start, kernel):
@@ -59,7 +58,7 @@ def _at_taps(start, kernel):
     if not kernel[0] % 2 or not kernel[1] % 2:  # their base is not AConvFast's
         return None
     at = {tuple(place): synapse for synapse, place in enumerate(start.tolist())}
-    order = [at.get(tuple(place)) for place in positions.grid(kernel).tolist()]
+    order = [at.get(tuple(place)) for place in geometry.grid(kernel).tolist()]
     return None if None in order else np.array(order)
 
 

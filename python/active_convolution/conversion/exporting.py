@@ -1,112 +1,145 @@
-"""Networks with active convolutions as networks of ordinary ones, which any Caffe, and whatever reads its files, can run."""
+"""Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
-from .. import evaluation, formats, fork, positions, prototxt
-from ..errors import UserError
+from .. import geometry, positions
+from ..errors import BadValue, UserError
 from ..files import whole_folder
-from . import comparing, folding, geometry, splat, storing
-from .report import LayerReport, Report
+from ..pycaffe import locate, messages, nets
+from . import account, engines, folding, forms, onnx_model, probing, torch_module, verify
 
-MODEL, WEIGHTS = "deploy.prototxt", "weights.caffemodel"
-MAX_KERNEL = 63     # taps: what a position that has run away must not exceed unasked
+MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
+FORMATS = ("caffe", "onnx", "torch")
 
 
-def export(model, weights, output, fold=False, max_kernel=MAX_KERNEL):
-    """Writes deploy.prototxt, weights.caffemodel, report.txt and report.json into the new folder ``output``.
+def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), learnable=False, report=None):
+    """Writes the network as ordinary convolutions into the new folder ``output``, with report.txt and report.json.
 
-    ``model`` is a deploy prototxt with ActiveConvolution or AConvFast layers and ``weights`` its .caffemodel. ``fold``
-    lets BatchNorm and Scale go into the convolutions; ``max_kernel`` is the most taps that a kernel may have along an
-    axis. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position that is
-    not finite or beyond ``max_kernel``, and where the result does not compute the same.
+    ``model`` is a deploy prototxt and ``weights`` its .caffemodel. ``format`` is one of FORMATS: "caffe" writes
+    deploy.prototxt and weights.caffemodel, "onnx" model.onnx, "torch" network.py and weights.pt, in which ``learnable``
+    leaves the ACUs what they are. ``fold`` lets BatchNorm and Scale go into the convolutions;
+    ``limits`` (forms.Limits) say what takes an ACU's place, and how large it may be; ``report`` is another place for
+    the JSON. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position
+    that is not finite or too far away, naming the layer that ``format`` cannot express or that would be too large, and
+    where the result does not compute the same. Then nothing is written.
     """
-    if max_kernel < 1:
-        raise UserError(f"--max-kernel {max_kernel}: give 1 or more")
-    net = _for_testing(model)
-    with whole_folder(output) as folder:
-        original = evaluation.load_checked(model, weights)
-        comparing.check_names(original, model)
-        blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
-        active = [_cost_before(layer, blobs[layer.name], original) for layer in net.layer if layer.type in positions.TYPES]
-        for layer in net.layer:
-            if layer.type in positions.TYPES:
-                blobs[layer.name] = to_convolution(layer, blobs[layer.name], max_kernel)
-        _check_finite(blobs, weights)
+    for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
+        if value < 1:
+            raise BadValue(f"--{name} {value}: give 1 or more")
+    if learnable and format != "torch":
+        raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
+    net = _for_testing(model, format)
+    with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
+        original = _original(net, model, weights, Path(scratch) / "original.prototxt")
+        size, unread, blobs = _prepared(net, original, weights, Path(scratch) / "original.prototxt")
+        active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
-        prototxt.write(folder / MODEL, net)
-        _write_weights(folder / WEIGHTS, net, blobs)
-        report = _report(net, original, evaluation.load(folder / MODEL, folder / WEIGHTS), active, folded)
-        comparing.check({layer.name: (layer.difference, layer.largest) for layer in report.layers}, "layer")
-        comparing.check(report.outputs, "output")
-        report.write(folder)
-    return report
+        limits = limits if format == "caffe" else _without_size(limits)
+        parts = {} if learnable else _replace(net, blobs, original, limits)
+        exported = _live(net, blobs, Path(scratch) / MODEL)
+        probing.resize(exported, size)
+        ends = {name: folded.get(name, [name])[-1] for name in active}
+        differences, outputs = verify.compare(original, exported, ends, net)
+        verify.check(differences, "layer")
+        verify.check(outputs, "output")
+        written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
+        ran, runs = engines.run(written, format, original)
+        rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
+        done = account.Report(rows, outputs, folded, size, unread, ran, runs)
+        done.write(folder)
+        if report:
+            account.write_json(report, done)
+    return done
 
 
 # ---- The network
 
-def _for_testing(model):
-    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees. Raises
-    UserError where it has no ACU, or takes its images from elsewhere than its input."""
-    net = formats.read_net(model)
+def _for_testing(model, format):
+    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and without
+    what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need replaced, takes its
+    images from elsewhere than its input, or has a layer that ``format`` does not know."""
+    net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
-        if not prototxt.takes_part(net.layer[index], fork.caffe_pb2().TEST, stages=net.state.stage):
+        if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
             del net.layer[index]
-    source = comparing.own_source(net)
+    source = verify.own_source(net)
     if source is not None:
         raise UserError(f"{model} reads its images itself, in layer {source.name} of type {source.type}: "
                         "give the deploy prototxt")
-    if not any(layer.type in positions.TYPES for layer in net.layer):
+    if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
         raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
+    if format != "caffe":
+        onnx_model.check_types(net, torch_module.TABLE)
+    messages.forget_build(net)
     return net
 
 
-def to_convolution(layer, blobs, max_kernel=MAX_KERNEL):
-    """Makes a Convolution of the LayerParameter of an ACU, in place; returns the blobs of it, float64.
+def _original(net, model, weights, path):
+    messages.write(path, net)
+    original = nets.load_checked(path, weights, called=model)
+    verify.check_names(original, model)
+    return original
+
+
+def _prepared(net, original, weights, path):
+    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing then;
+    all blobs as float64, {layer: list of arrays})."""
+    blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
+    for layer in net.layer:
+        if layer.type in positions.TYPES:
+            forms.check_synapses(layer, *blobs[layer.name][2:])
+    _check_finite(blobs, weights)
+    synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
+                if layer.type in positions.TYPES}
+    size, unread = probing.comparing_size(path, net, original, synapses)
+    probing.resize(original, size)
+    return size, unread, blobs
+
+
+def _replace(net, blobs, original, limits):
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Parts}.
+    All sizes are known before the first kernel is made."""
+    parts = {}
+    for layer in net.layer:
+        if layer.type in positions.TYPES:
+            weight, _, *xy = blobs[layer.name]
+            x, y = (position.reshape(len(position), -1) for position in xy)
+            parts[layer.name] = forms.parts(layer, weight, x, y, _pixels(original, layer.name), limits)
+    _check_together(net, blobs, parts, limits)
+    layers = list(net.layer)
+    del net.layer[:]
+    for layer in layers:
+        made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name]) if layer.name in parts else [(layer, None)]
+        for each, arrays in made:
+            net.layer.append(each)
+            if arrays:
+                blobs[each.name] = arrays
+    return parts
+
+
+def _check_together(net, blobs, parts, limits):
+    numbers = sum(blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer)
+    numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
+    if 4 * numbers > limits.size:
+        raise UserError(f"all weights together are {4 * numbers / 2 ** 30:.1f} GiB, more than the {limits.size / 2 ** 30:.0f} "
+                        "GiB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
+
+
+def to_convolution(layer, blobs, limits=forms.Limits("dense")):
+    """Makes the dense Convolution of the LayerParameter of an ACU, in place; returns the blobs of it, float64.
 
     ``blobs`` are the ACU's: weight, bias, x, y. Raises UserError naming the synapse that cannot be held.
     """
-    weight, bias, *xy = blobs
-    x, y = (position.reshape(len(position), -1) for position in xy)
-    rows, columns = _windows(layer, x, y, max_kernel)
-    layer.type = "Convolution"
-    layer.ClearField("active_convolution_param")
-    layer.ClearField("aconv_param")
-    for field, default in (("kernel_size", None), ("pad", 0), ("dilation", 1)):
-        name = field.split("_")[-1]
-        geometry.set_pair(layer, field, (getattr(rows, name), getattr(columns, name)), default)
-    kernel = splat.splat(weight, x, y, rows, columns)
-    result = [kernel, bias] if layer.convolution_param.bias_term else [kernel]
-    folding.forget_sharing(layer, len(result))
-    return result
+    x, y = (position.reshape(len(position), -1) for position in blobs[2:])
+    (made, arrays), = forms.convolutions(layer, blobs, forms.parts(layer, blobs[0], x, y, 1, limits))
+    layer.CopyFrom(made)
+    return arrays
 
 
-def _windows(layer, x, y, max_kernel):
-    """The kernel's (vertical, horizontal) Window."""
-    for index in zip(*np.nonzero(~np.isfinite(x + y))):
-        raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} is nowhere: training has gone wrong there, "
-                        "name an earlier snapshot")
-    axes = geometry.axes(layer)
-    for axis, position in zip(axes, (y, x)):
-        for index in np.ndindex(position.shape):
-            size = splat.window(axis, position[index].reshape(1)).size
-            if size > max_kernel:
-                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a kernel of {size} taps, more than "
-                                f"--max-kernel {max_kernel}: raise that, or name another snapshot")
-    windows = [splat.window(axis, position.ravel()) for axis, position in zip(axes, (y, x))]
-    if max(window.size for window in windows) > max_kernel:  # off its lattice, a dilated kernel takes more than any synapse
-        raise UserError(f"layer {layer.name} needs a kernel of {windows[0].size}×{windows[1].size} taps, more than "
-                        f"--max-kernel {max_kernel}: raise that")
-    return windows
-
-
-def _synapse(x, y, index):
-    position_set, synapse = index
-    of_set = f" of position set {position_set}" if len(x) > 1 else ""
-    return f"synapse {synapse}{of_set}, at ({x[index]:.6g}, {y[index]:.6g}),"
-
-
-# ---- The weights
+# ---- The result
 
 def _check_finite(blobs, weights):
     for name, of_layer in blobs.items():
@@ -114,36 +147,59 @@ def _check_finite(blobs, weights):
             raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
 
 
-def _write_weights(path, net, blobs):
-    stored = fork.caffe_pb2().NetParameter(name=net.name)
+def _without_size(limits):
+    """ONNX keeps weights of any size in a file beside the model."""
+    return forms.Limits(limits.form, limits.kernel, limits.multiply_adds, math.inf)
+
+
+def _live(net, blobs, path):
+    """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
+    messages.write(path, net)
+    live = locate.caffe().Net(str(path), locate.caffe().TEST)
+    for name, of_layer in live.params.items():
+        for blob, values in zip(of_layer, blobs[name], strict=True):
+            blob.data[...] = values.reshape(blob.data.shape)
+    return live
+
+
+def _write(folder, format, net, blobs, path, exported):
+    """Writes the network; returns the paths of its files. ``path`` is the prototxt of the pycaffe Net ``exported``."""
+    if format != "caffe":
+        graph = onnx_model.build(net, blobs, probing.sizes(path, exported), torch_module.TABLE)
+        if format == "torch":
+            return torch_module.write(folder, graph)
+        onnx_model.write(folder / ONNX, graph)
+        return [folder / ONNX]
+    messages.write(folder / MODEL, net)
+    stored = locate.caffe_pb2().NetParameter(name=net.name)
     for layer in net.layer:
-        storing.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
-    storing.write(path, stored)
+        messages.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
+    messages.write_weights(folder / WEIGHTS, stored)
+    nets.load(folder / MODEL, folder / WEIGHTS)
+    return [folder / MODEL, folder / WEIGHTS]
 
 
 # ---- The report
 
-def _cost_before(layer, blobs, net):
-    """(name, kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read,
-    and the sum over channels and synapses."""
-    weight, x = blobs[0], blobs[2]
+def _pixels(net, name):
+    """Output pixels of a layer for each image."""
+    return sum(math.prod(net.blobs[top].data.shape[2:]) for top in net.top_names[name])
+
+
+def _active(layer, net):
+    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and the
+    sum over channels and synapses."""
+    weight, x = (net.params[layer.name][index].data for index in (0, 2))
     outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
     read = len({(d * layer.convolution_param.group // outputs, d * len(x) // outputs) for d in range(outputs)})
-    return layer.name, kernel, _pixels(net, layer) * math.prod(kernel) * channels * (outputs + 4 * read)
+    return kernel, _pixels(net, layer.name) * math.prod(kernel) * channels * (outputs + 4 * read)
 
 
-def _pixels(net, layer):
-    """Output pixels of a layer for each image."""
-    return sum(math.prod(net.blobs[top].data.shape[2:]) for top in layer.top)
-
-
-def _report(net, original, exported, active, folded):
-    layers = {layer.name: layer for layer in net.layer}
-    ends = {name: folded.get(name, [name])[-1] for name, *_ in active}
-    differences, of_outputs = comparing.compare(original, exported, ends)
-    rows = []
-    for name, kernel, cost in active:
-        after = exported.params[name][0].data.shape
-        rows.append(LayerReport(name, kernel, after[2:], geometry.pair(layers[name], "dilation", 1), cost,
-                                math.prod(after) * _pixels(exported, layers[name]), *differences[name]))
-    return Report(rows, of_outputs, folded)
+def _row(name, parts, blobs, exported, active, difference):
+    if parts is None:       # it stays an ACU
+        kernel, cost = active
+        return account.LayerReport(name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference)
+    convolutions = [name] if len(parts) == 1 else [f"{name}/part{index}" for index in range(len(parts))]
+    cost = sum(blobs[each][0].size * _pixels(exported, each) for each in convolutions)
+    return account.LayerReport(name, active[0], parts[0].kernel, parts[0].dilation,
+                               [(part.kernel, part.dilation) for part in parts], active[1], cost, *difference)

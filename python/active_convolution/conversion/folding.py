@@ -3,10 +3,12 @@ import collections
 
 import numpy as np
 
+from .. import positions
+
 
 def fold(net, blobs):
     """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly follows a Convolution
-    over two axes.
+    over two axes, active or not.
 
     ``blobs`` maps the layers' names to lists of float64 arrays, and gets the convolutions' new weight and bias. Whatever
     stands elsewhere (after a sum, before its convolution, beside another reader of the convolution's output) stays.
@@ -20,7 +22,7 @@ def fold(net, blobs):
             blobs[convolution.name] = _folded(blobs[convolution.name], *share)
             convolution.convolution_param.ClearField("bias_term")
             convolution.top[0] = layer.top[0]
-            forget_sharing(convolution, 2)
+            forget_sharing(convolution, len(blobs[convolution.name]))
             sources[tops[0]] = convolution
             folded.setdefault(convolution.name, []).append(layer.name)
             removed.append(index)
@@ -58,7 +60,7 @@ def _readers(net):
 
 def _can_take(layer, blobs):
     """Whether a layer is a convolution over two axes whose outputs are the channels that BatchNorm and Scale work on."""
-    return (layer.type == "Convolution" and layer.convolution_param.axis in (1, -3) and len(blobs) > 0
+    return (layer.type in ("Convolution", *positions.TYPES) and layer.convolution_param.axis in (1, -3) and len(blobs) > 0
             and blobs[0].ndim == 4)
 
 
@@ -83,5 +85,5 @@ def _is_fixed(layer):
 
 
 def _folded(blobs, factor, summand):
-    weight, bias = blobs if len(blobs) == 2 else (*blobs, np.zeros(len(blobs[0])))
-    return [weight * factor.reshape(-1, 1, 1, 1), bias.ravel() * factor + summand]
+    weight, bias, *xy = blobs if len(blobs) > 1 else (*blobs, np.zeros(1))     # an ACU without a bias has one zero
+    return [weight * factor.reshape(-1, 1, 1, 1), bias.ravel() * factor + summand, *xy]

@@ -39,6 +39,24 @@ def window(axis, positions):
     return Window(size, first, spread, -axis.base - first * spread)
 
 
+def placed(axis, positions):
+    """The Window of the fewest taps that holds ``positions`` wherever they are, and what to cut off its output: (Window,
+    outputs to drop in front, or None where its outputs are those of ``axis`` as they are).
+
+    Pads of a Convolution are equal on both sides and not negative, so an output further in front, s pixels each, makes up
+    for taps that stand to one side: with o outputs dropped, P = s·o − base − A, and enough outputs remain where
+    2P − extent ≥ 2·pad − extent at rest + s·o.
+    """
+    spread = axis.dilation if np.all(positions % axis.dilation == 0) else 1
+    first, last = int(np.floor(positions.min())) // spread, int(np.ceil(positions.max())) // spread
+    start, reach = first * spread, (last - first) * spread + 1
+    at_rest = axis.extent - 2 * (axis.base + axis.pad)
+    dropped = max(0, -(-(axis.base + start) // axis.stride), -(-(2 * start + reach - at_rest) // axis.stride))
+    pad = axis.stride * dropped - axis.base - start
+    same = dropped == 0 and 2 * pad - reach == 2 * axis.pad - axis.extent
+    return Window(last - first + 1, first, spread, pad), None if same else dropped
+
+
 def splat(weight, x, y, rows, columns):
     """The ordinary kernel, (D, C, rows.size, columns.size).
 

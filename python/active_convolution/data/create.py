@@ -7,13 +7,11 @@ import shutil
 
 import numpy as np
 
-from .. import fork
-from ..errors import UserError
+from ..errors import BadValue, UserError
 from ..files import whole_file, whole_folder
-from . import cifar, digits, lmdb_writer, preprocess
-from .manifest import database, database_bytes, write_manifest
-from .shuffle import check_seed
-from .versions import versions
+from ..pycaffe import locate
+from . import cifar, database, preprocess, sources
+from .folder import database_bytes, database_path, versions, write_manifest
 
 _PADDING = {"digits": 1, "cifar10": 4, "cifar100": 4}  # pixels on each side of a training image
 DATASETS = tuple(_PADDING)
@@ -26,21 +24,20 @@ def create(dataset, output, source=None, seed=0):
     Training images are padded, for Caffe's random crop and mirror to give the augmentation of section 3.1; test images
     are not. CIFAR takes about 2 GB of memory.
 
-    Returns the manifest, a dictionary: ``dataset``, ``source``, ``seed``, ``preprocessing`` (``steps`` in words, and
-    their numbers), ``train`` and ``test`` (``images``, ``images_per_class``, ``shape``, ``bytes``, and the ``sha256``
-    of all keys and values in order) and the ``versions`` it was made with. ``output`` appears whole or not at all.
+    Returns the manifest, a dictionary (see docs/data.md). ``output`` appears whole or not at all.
     Raises UserError for a bad source or seed, too little space and a fork that is not built.
     """
     _check_arguments(dataset, source, seed)
     with whole_folder(output) as folder:
-        fork.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
-        data = digits.read() if dataset == "digits" else cifar.read(dataset, source)
+        locate.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
+        data = sources.read_digits() if dataset == "digits" else cifar.read(dataset, source)
         padding = _PADDING[dataset]
         _check_space(folder, output, data, padding)
         train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(data, folder)
         train = train._replace(images=preprocess.pad(train.images, padding))
         preprocessing["steps"].append(f"training images padded with zeros, {padding} on each side")
-        manifest = {"dataset": dataset, "source": data.source, "seed": seed,
+        manifest = {"dataset": dataset, "source": data.source, "seed": seed, "classes": data.classes,
+                    **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
                     "preprocessing": {**preprocessing, "train_padding": padding},
                     "train": _write(folder, "train", train, data.classes, seed),
                     "test": _write(folder, "test", test, data.classes, seed),
@@ -51,17 +48,17 @@ def create(dataset, output, source=None, seed=0):
 
 def _check_arguments(dataset, source, seed):
     if dataset == "digits" and source is not None:
-        raise UserError("digits come with scikit-learn: leave --source out")
+        raise BadValue("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
-        raise UserError(f"{dataset} needs --source: {cifar.accepted(dataset)}")
-    check_seed(seed)
+        raise BadValue(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
+    database.check_seed(seed)
 
 
 def _check_space(folder, output, data, padding):
     channels, height, width = data.train.images.shape[1:]
     padded = channels, height + 2 * padding, width + 2 * padding
-    needed = (lmdb_writer.space_needed(len(data.train.labels), padded)
-              + lmdb_writer.space_needed(len(data.test.labels), data.test.images.shape[1:])
+    needed = (database.space_needed(len(data.train.labels), padded)
+              + database.space_needed(len(data.test.labels), data.test.images.shape[1:])
               + 4 * math.prod((channels, height, width)) ** 2)  # the whitening matrix, float32
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -78,24 +75,14 @@ def _prepare_digits(data, folder):
 
 
 def _prepare_cifar(data, folder):
-    train, test = (part._replace(images=preprocess.global_contrast_normalise(part.images))
-                   for part in (data.train, data.test))
-    whitening = preprocess.Whitening.fit(train.images)
-    whitening.save(folder / "whitening.npz")
-    train, test = (part._replace(images=whitening(part.images)) for part in (train, test))
-    scale, regularisation = preprocess.SCALE, preprocess.REGULARISATION
-    return train, test, {
-        "steps": ["channels in the order red, green, blue",
-                  f"global contrast normalisation: each image less its mean, times {scale} over its L2 norm",
-                  "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
-                  f"eigenvector of their covariance divided by sqrt(eigenvalue + {regularisation})"],
-        "contrast_scale": scale, "whitening_regularisation": regularisation}
+    train, test, preprocessing = preprocess.whitened(data.train.images, data.test.images, folder)
+    return data.train._replace(images=train), data.test._replace(images=test), preprocessing
 
 
 def _write(folder, split, part, classes, seed):
     """Writes one LMDB; returns its entry in the manifest."""
-    path = database(folder, split)
-    lmdb_writer.write(path, part.images, part.labels, seed)
+    path = database_path(folder, split)
+    database.write(path, part.images, part.labels, seed)
     return {"images": len(part.labels), "images_per_class": np.bincount(part.labels, minlength=classes).tolist(),
             "shape": list(part.images.shape[1:]), "bytes": database_bytes(folder, split),
-            "sha256": lmdb_writer.checksum(path)}
+            "sha256": database.checksum(path)}

@@ -1,5 +1,5 @@
 """AlexNet (Krizhevsky et al., 2012) in the two halves of the original, with the parameters customary in Caffe."""
-from .. import fork
+from ..pycaffe import locate
 from . import units
 
 _RATES = [units.rates(1, 1), units.rates(2, 0)]  # of weights and of biases
@@ -18,8 +18,8 @@ def alexnet(net, data, dataset, variant):
     top = _pool(net, 5, top)
     for index in (6, 7):
         top = _fully_connected(net, f"fc{index}", top, 4096, std=0.005, bias=0.1)
-        net[f"relu{index}"] = fork.caffe().layers.ReLU(top, in_place=True)
-        net[f"drop{index}"] = top = fork.caffe().layers.Dropout(net[f"relu{index}"], in_place=True, dropout_ratio=0.5)
+        net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
+        net[f"drop{index}"] = top = locate.caffe().layers.Dropout(net[f"relu{index}"], in_place=True, dropout_ratio=0.5)
     return _fully_connected(net, "score", top, dataset.classes, std=0.01, bias=0)
 
 
@@ -31,21 +31,21 @@ def _convolution(net, index, bottom, active_param=None, bias=0, **convolution_pa
     """Adds a convolution and its ReLU."""
     top = units.convolution(net, f"conv{index}", bottom, _RATES, dict(convolution_param, **_fillers(0.01, bias)),
                             active_param)
-    net[f"relu{index}"] = fork.caffe().layers.ReLU(top, in_place=True)
+    net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
     return net[f"relu{index}"]
 
 
 def _normalise(net, index, bottom):
-    net[f"norm{index}"] = fork.caffe().layers.LRN(bottom, local_size=5, alpha=0.0001, beta=0.75)
+    net[f"norm{index}"] = locate.caffe().layers.LRN(bottom, local_size=5, alpha=0.0001, beta=0.75)
     return net[f"norm{index}"]
 
 
 def _pool(net, index, bottom):
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     net[f"pool{index}"] = caffe.layers.Pooling(bottom, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2)
     return net[f"pool{index}"]
 
 
 def _fully_connected(net, name, bottom, outputs, std, bias):
-    net[name] = fork.caffe().layers.InnerProduct(bottom, num_output=outputs, param=_RATES, **_fillers(std, bias))
+    net[name] = locate.caffe().layers.InnerProduct(bottom, num_output=outputs, param=_RATES, **_fillers(std, bias))
     return net[name]

@@ -1,5 +1,5 @@
 """The plain network of Table 1, also in the form in which the paper's authors published it."""
-from .. import fork
+from ..pycaffe import locate
 from . import units
 
 WIDTHS = (48, 96, 192)  # outputs of the three stages
@@ -27,8 +27,8 @@ def _stages():
 def published():
     """The NetParameter of the network that the paper's authors published the weights of: plain, on CIFAR-10, in the
     layer names, the layer type and the parameters of their code."""
-    layers, aconv = fork.caffe().layers, dict(pos_filler_std=-1, normalize=True)
-    net = fork.caffe().NetSpec()
+    layers, aconv = locate.caffe().layers, dict(pos_filler_std=-1, normalize=True)
+    net = locate.caffe().NetSpec()
 
     def unit(suffix, bottom, kind="AConvFast", name=None, **convolution):
         name = name or f"conv{suffix}"
@@ -44,8 +44,8 @@ def published():
     for suffix, outputs, stride in _stages():
         top = unit(suffix.replace("/", "_1/"), top, num_output=outputs, kernel_size=3, pad=1, stride=stride)
     top = unit("_fc1", top, kind="Convolution", name="fc1", num_output=1000, kernel_size=1)
-    net["prescore"] = layers.Pooling(top, pool=fork.caffe().params.Pooling.AVE, global_pooling=True)
+    net["prescore"] = layers.Pooling(top, pool=locate.caffe().params.Pooling.AVE, global_pooling=True)
     net["score"] = layers.Convolution(net["prescore"], convolution_param=dict(num_output=10, kernel_size=1))
-    proto = fork.caffe_pb2().NetParameter(name="PlainC")
+    proto = locate.caffe_pb2().NetParameter(name="PlainC")
     proto.layer.extend(net.to_proto().layer)
     return proto

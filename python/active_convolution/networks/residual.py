@@ -8,7 +8,7 @@ stride is in its first convolution, and the last sum is activated before the poo
 The 3×3 convolutions in the blocks are active. A projection stays ordinary in every network: a 1×1 ACU has but the
 synapse at the origin, which never moves.
 """
-from .. import fork
+from ..pycaffe import locate
 from . import units
 
 _WIDTHS = (16, 32, 64)  # He et al.'s for CIFAR
@@ -29,7 +29,7 @@ def bottleneck(net, data, dataset, variant):
 def residual26(net, data, dataset, variant):
     """26 layers, for large images: a 7×7 convolution and a maximum pooling, both with stride 2, four stages of two
     bottleneck blocks in the widths of He et al.'s networks for ImageNet, the scores. Eight ACUs."""
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     top = units.unit(net, "0", data, num_output=64, kernel_size=7, pad=3, stride=2)
     net["pool0"] = caffe.layers.Pooling(top, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2)
     return _residual(net, net["pool0"], 64, _bottleneck, 2, (64, 128, 256, 512), dataset, variant)
@@ -57,7 +57,7 @@ def _residual(net, top, channels, kind, blocks, widths, dataset, variant):
             activated = top if first else units.activation(net, f"{suffix}a", top, in_place=False)
             shortcut = _shortcut(net, suffix, top, activated, channels, path)
             residual = _block(net, suffix, activated, path, units.active(dataset, variant))
-            net[f"sum{suffix}"] = top = fork.caffe().layers.Eltwise(residual, shortcut)
+            net[f"sum{suffix}"] = top = locate.caffe().layers.Eltwise(residual, shortcut)
             channels = path[-1]["num_output"]
     return units.scores(net, units.activation(net, "last", top), dataset.classes)
 

@@ -1,5 +1,5 @@
 """What the networks are made of: convolutions, active or not, and the layers that follow them."""
-from .. import fork
+from ..pycaffe import locate
 
 
 def rates(lr_mult, decay_mult):
@@ -13,7 +13,7 @@ def active(dataset, variant, **parameters):
 
 def convolution(net, name, bottom, param, convolution_param, active_param=None):
     """Adds the convolution ``name``; it is active where ``active_param`` is given."""
-    layers = fork.caffe().layers
+    layers = locate.caffe().layers
     if active_param is None:
         net[name] = layers.Convolution(bottom, param=param, convolution_param=convolution_param)
     else:
@@ -30,7 +30,7 @@ def unbiased(net, name, bottom, active_param=None, **convolution_param):
 
 def activation(net, suffix, bottom, in_place=True):
     """Adds batch normalisation and ReLU; ``in_place`` for a ``bottom`` that nothing else reads."""
-    layers = fork.caffe().layers
+    layers = locate.caffe().layers
     # The average over some hundred iterations follows the weights closely enough for short trainings, too.
     net[f"bn_{suffix}"] = layers.BatchNorm(bottom, in_place=in_place,
                                            batch_norm_param=dict(eps=1e-5, moving_average_fraction=0.99))
@@ -46,7 +46,7 @@ def unit(net, suffix, bottom, active_param=None, name=None, **convolution_param)
 
 def scores(net, bottom, classes):
     """Adds global average pooling and the class scores."""
-    caffe = fork.caffe()
+    caffe = locate.caffe()
     net["prescore"] = caffe.layers.Pooling(bottom, pool=caffe.params.Pooling.AVE, global_pooling=True)
     return convolution(net, "score", net["prescore"], [rates(1, 1), rates(1, 0)],
                        dict(num_output=classes, kernel_size=1, weight_filler=dict(type="msra")))

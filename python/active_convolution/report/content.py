@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from ..positions import History, grid
+from ..errors import BadValue, UserError
+from ..geometry import grid
+from ..positions import History
 from ..training import run_folder, schedule
 from ..training.metrics import Metrics
 from ..training.run_folder import RunFolder
@@ -29,7 +30,7 @@ def _names(folders):
     paths = [folder.resolve() for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
-            raise UserError(f"{path} is named twice: name each run once")
+            raise BadValue(f"{path} is named twice: name each run once")
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         names = [str(Path(*path.parts[-length:])) for path in paths]
         if len(set(names)) == len(names):
@@ -40,7 +41,7 @@ def _names(folders):
 def _run(name, folder):
     run = RunFolder(folder)
     if not run.solver.is_file():
-        raise UserError(f"{folder} is no run: name folders that train.py filled, its --output")
+        raise UserError(f"{folder} is no run: name folders that acu train filled, its --output")
     solver, net = run_folder.load(run)
     rows = Metrics.load(run.metrics).rows
     history = History.load(run.positions) if run.positions.exists() else History()

@@ -1,5 +1,5 @@
 """The process that trains: started by ``trainer.train``, at rank 0 on a run folder that is ready."""
-from .guard import end_with_parent, log_to, stop_at_once
+from ..pycaffe.process import end_with_parent, log_to, stop_at_once
 
 end_with_parent()
 stop_at_once()  # until the Worker handles them; before the slow imports
@@ -12,8 +12,7 @@ from .. import command  # noqa: E402
 from ..errors import UserError  # noqa: E402
 from . import ranks  # noqa: E402
 from .run_folder import RunFolder  # noqa: E402
-from .trainer import Trainer  # noqa: E402
-from .worker import Worker  # noqa: E402
+from .trainer import Trainer, Worker  # noqa: E402
 
 
 def main():

@@ -1,10 +1,10 @@
 """Which processes train: one, one per GPU, or those that mpirun has started."""
 import multiprocessing
 
-from .. import fork
-from ..errors import UserError
+from ..errors import BadValue, UserError
+from ..pycaffe import locate
+from ..pycaffe.process import INTERRUPTED, Process, check_gpu, guarded
 from . import ranks
-from .guard import INTERRUPTED, Process, check_gpu, guarded
 
 
 def follows():
@@ -17,8 +17,8 @@ def check(gpus):
     for gpu in gpus:
         check_gpu(gpu)
     if len(set(gpus)) < len(gpus):
-        raise UserError(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
-    if _over_nccl(gpus) and not fork.caffe().has_nccl():
+        raise BadValue(f"--gpu {','.join(map(str, gpus))} names a GPU twice: name each once")
+    if _over_nccl(gpus) and not locate.caffe().has_nccl():
         raise UserError("this build of Caffe has no NCCL, over which several GPUs train: build it with "
                         "./scripts/build.sh --gpu --nccl, start a process per GPU with mpirun, or name one GPU")
 
@@ -28,13 +28,13 @@ def lead(run, gpus, resume):
     options = ("--run", run.path, *(["--resume"] if resume else []), *_gpu_option(gpus))
     if _over_nccl(gpus):
         return _one_per_gpu(gpus, options, run.log)
-    return guarded([Process(options, run.log, name=ranks.name(*ranks.under_mpirun()))])
+    return guarded([Process(__package__, options, run.log, name=ranks.name(*ranks.under_mpirun()))])
 
 
 def follow(gpus):
     """Trains as another rank than 0, on what that one says; returns the exit status."""
     try:
-        return guarded([Process(_gpu_option(gpus), name=ranks.name(*ranks.under_mpirun()))])
+        return guarded([Process(__package__, _gpu_option(gpus), name=ranks.name(*ranks.under_mpirun()))])
     except KeyboardInterrupt:  # rank 0 says so
         return INTERRUPTED
 
@@ -58,4 +58,4 @@ def _one_per_gpu(gpus, options, log):
 
 def _gpu_process(rank, size, options, ends, log=None):
     pipes = tuple(end.fileno() for end in ends)
-    return Process((*options, "--nccl", rank, size, *pipes), log, pipes, ranks.name(rank, size))
+    return Process(__package__, (*options, "--nccl", rank, size, *pipes), log, pipes, ranks.name(rank, size))

@@ -1,8 +1,8 @@
 """metrics.csv: what a run measured, iteration by iteration."""
 import csv
+import os
 
-from ..errors import UserError
-from ..files import whole_file
+from ..files import reading, whole_file
 
 COLUMNS = ("iteration", "loss", "learning_rate", "test_loss", "test_error", "seconds")
 
@@ -18,7 +18,9 @@ class Metrics:
     def load(cls, path):
         """Reads what ``save`` wrote; a missing file has no rows."""
         metrics = cls()
-        try:
+        if not os.path.exists(path):
+            return metrics
+        with reading(path, "is damaged", "remove it, or name another run", reason=True):
             with open(path, newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 if reader.fieldnames != list(COLUMNS):
@@ -26,10 +28,6 @@ class Metrics:
                 for row in reader:
                     values = {name: None if row[name] == "" else float(row[name]) for name in COLUMNS}
                     metrics.rows.append({**values, "iteration": int(row["iteration"])})
-        except FileNotFoundError:
-            pass
-        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-            raise UserError(f"{path} is damaged ({error}): remove it, or name another run") from error
         return metrics
 
     def truncate(self, after_iteration):

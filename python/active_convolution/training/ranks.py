@@ -2,7 +2,7 @@
 
 Each rank reads every size-th image of the training data, its own (Caffe's Data layer does that by solver_rank and
 solver_count), and batch_size of them per pass: an iteration sees size times as many images as the prototxt says. The
-gradients are averaged over the ranks before the solver hands them to the layers (BeforeUpdate) and applies them, so all
+gradients are averaged over the ranks before the solver applies them (ApplyUpdate, where the layers normalise those of positions), so all
 ranks have the same weights. What is not learned stays a rank's own: the statistics of BatchNorm, whose averages over the
 images that rank 0 has seen are those that are tested and saved.
 

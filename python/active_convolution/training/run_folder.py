@@ -1,11 +1,12 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
 from pathlib import Path
 
-from .. import fork, formats, models, prototxt
-from ..data.manifest import check_manifest, database
-from ..errors import UserError
+from ..data.folder import check_manifest, database_path
+from ..errors import BadValue, UserError
+from ..networks import models
 from ..positions import RUN_FILE
-from . import phases, schedule
+from ..pycaffe import locate, messages
+from . import schedule
 
 # Where a solver may also have its networks from; and HDF5, which the other tools do not read.
 _REPLACED = ("train_net", "test_net", "net_param", "train_net_param", "test_net_param", "snapshot_format")
@@ -34,7 +35,7 @@ def resolve(run, model, variant, data, max_iter=None, seed=None):
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give a folder such as models/digits/plain and one of its variants "
                         f"({', '.join(models.VARIANTS)})")
-    solver, net = prototxt.read_solver(folder / "solver.prototxt"), formats.read_net(folder / "train_val.prototxt")
+    solver, net = messages.read_solver(folder / "solver.prototxt"), messages.read_net(folder / "train_val.prototxt")
     _check_tests(folder, solver, net)
     _set_databases(folder, solver, net, data)
     if max_iter is not None:
@@ -50,45 +51,45 @@ def resolve(run, model, variant, data, max_iter=None, seed=None):
 
 def load(run):
     """The SolverParameter and the NetParameter in a run folder."""
-    return prototxt.read_solver(run.solver), prototxt.read_net(run.train_val)
+    return messages.read_solver(run.solver), messages.read_net(run.train_val)
 
 
 def _check_range(option, value, least, most):
     if value is not None and not least <= value <= most:
-        raise UserError(f"{option} {value} is out of range: give one from {least} to {most}")
+        raise BadValue(f"{option} {value} is out of range: give one from {least} to {most}")
 
 
 def _check_tests(folder, solver, net):
-    accuracy = any("accuracy" in layer.top for layer in phases.layers(solver, net, fork.caffe_pb2().TEST))
+    accuracy = any("accuracy" in layer.top for layer in schedule.layers(solver, net, locate.caffe_pb2().TEST))
     if solver.max_iter < 1 or len(solver.test_iter) != 1 or not accuracy:
         raise UserError(f"{folder} cannot be trained and tested: give its solver.prototxt max_iter and one test_iter, "
                         "and its train_val.prototxt a layer with the top accuracy for testing")
 
 
 def _set_databases(model, solver, net, folder):
-    dataset, pb2 = check_manifest(folder)["dataset"], fork.caffe_pb2()
+    dataset, pb2 = check_manifest(folder)["dataset"], locate.caffe_pb2()
     if not net.name.startswith(f"{dataset}_"):
         raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
-    train, test = (phases.data_layers(solver, net, phase) for phase in (pb2.TRAIN, pb2.TEST))
+    train, test = (schedule.data_layers(solver, net, phase) for phase in (pb2.TRAIN, pb2.TEST))
     for layer in train:
         if layer in test:
             raise UserError(f"layer {layer.name} of {model}/train_val.prototxt reads data for training and for testing, "
                             "and these are two databases: give two layers, one for each phase")
     for split, layers in (("train", train), ("test", test)):
         for layer in layers:
-            layer.data_param.source = str(database(Path(folder).resolve(), split))
+            layer.data_param.source = str(database_path(Path(folder).resolve(), split))
 
 
 def start(run, solver, net, model, variant):
     """Fills a new run folder. Raises UserError where there is one already."""
     if run.solver.exists():
         raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
-    deploy = prototxt.read_net(Path(model) / variant / "deploy.prototxt")
+    deploy = messages.read_net(Path(model) / variant / "deploy.prototxt")
     try:
         run.snapshots.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {run.path}: {error.strerror}") from error
-    prototxt.write(run.deploy, deploy)
+    messages.write(run.deploy, deploy)
     _write_resolved(run, solver, net)
 
 
@@ -113,8 +114,8 @@ def check_settings(run, solver, net):
 
 
 def _write_resolved(run, solver, net):
-    prototxt.write(run.train_val, net)
-    prototxt.write(run.solver, solver)  # last: its presence says that the others are there
+    messages.write(run.train_val, net)
+    messages.write(run.solver, solver)  # last: its presence says that the others are there
 
 
 def _without_paths(message):

@@ -1,6 +1,5 @@
-"""How long a training takes: a shorter one with the same shape, and how much it sees."""
-from .. import fork
-from . import phases
+"""How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
+from ..pycaffe import locate, messages
 
 _LOOKS = 4       # tests and snapshots of a run, at least
 _LINES = 100     # lines of metrics.csv, at least
@@ -39,5 +38,30 @@ def warmup_iter(net):
 def images_per_iteration(solver, net):
     """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
     iter_size passes. 0 for a network that reads other data than LMDBs."""
-    train = phases.data_layers(solver, net, fork.caffe_pb2().TRAIN)
+    train = data_layers(solver, net, locate.caffe_pb2().TRAIN)
     return solver.iter_size * sum(layer.data_param.batch_size for layer in train)
+
+
+# ---- Which layers of a network train, and which test
+
+def state(solver, net, phase):
+    """The NetState with which Caffe's solver (SolverParameter) makes a net of ``net`` (NetParameter) for ``phase``, TRAIN
+    or TEST: its level, and its stages."""
+    pb2 = locate.caffe_pb2()
+    merged = pb2.NetState()
+    merged.MergeFrom(net.state)
+    for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[:1]:
+        merged.MergeFrom(own)
+    merged.phase = phase
+    return merged
+
+
+def layers(solver, net, phase):
+    """The LayerParameters that take part in ``phase``, in their order."""
+    of_phase = state(solver, net, phase)
+    return [layer for layer in net.layer if messages.takes_part(layer, phase, of_phase.stage, of_phase.level)]
+
+
+def data_layers(solver, net, phase):
+    """The layers of ``phase`` that read a database."""
+    return [layer for layer in layers(solver, net, phase) if layer.HasField("data_param")]

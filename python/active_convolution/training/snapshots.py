@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from .. import fork
+from ..pycaffe import locate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def newest_whole(prefix, solver, warn):
 
 def _damage(snapshot, solver):
     """What is wrong with a snapshot, in a few words; None where it is whole."""
-    pb2 = fork.caffe_pb2()
+    pb2 = locate.caffe_pb2()
     state, model = pb2.SolverState(), pb2.NetParameter()
     for path, message in ((snapshot.state, state), (snapshot.model, model)):
         try:
@@ -81,7 +81,7 @@ def _history_counts(solver):
 
 def restore(solver, snapshot):
     """Brings ``solver`` (pycaffe) to ``snapshot``, also where the run's folder has moved since."""
-    state = fork.caffe_pb2().SolverState()
+    state = locate.caffe_pb2().SolverState()
     state.ParseFromString(snapshot.state.read_bytes())
     state.learned_net = str(snapshot.model)
     with tempfile.NamedTemporaryFile(suffix=".solverstate") as file:

@@ -5,6 +5,7 @@
 
 #include "caffe/filler.hpp"
 #include "caffe/layers/active_convolution_layer.hpp"
+#include "caffe/util/math_functions.hpp"
 
 namespace caffe {
 
@@ -53,6 +54,7 @@ void ActiveConvolutionLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& botto
   ReadPositions();
   SetUpBlobs();
   SetUpParamSpecs();
+  SetUpUpdates();
 }
 
 template <typename Dtype>
@@ -189,6 +191,7 @@ void ActiveConvolutionLayer<Dtype>::SetUpParamSpecs() {
   }
   for (int blob = kX; blob <= kY; ++blob) {
     ParamSpec* spec = this->layer_param_.mutable_param(blob);
+    given_specs_[blob - kX] = *spec;
     if (!spec->has_lr_mult()) {
       spec->set_lr_mult(this->layer_param_.active_convolution_param().position_lr_mult());
     }
@@ -199,6 +202,19 @@ void ActiveConvolutionLayer<Dtype>::SetUpParamSpecs() {
   if (!this->layer_param_.convolution_param().bias_term()) {
     this->layer_param_.mutable_param(kBias)->set_lr_mult(0);
     this->layer_param_.mutable_param(kBias)->set_decay_mult(0);
+  }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::SetUpUpdates() {
+  const vector<int> shape(1, start_x_.size());
+  owns_positions_ = true;
+  fixed_.Reshape(shape);
+  directions_[0].Reshape(shape);
+  directions_[1].Reshape(shape);
+  for (int i = 0; i < start_x_.size(); ++i) {
+    const bool origin = start_x_[i] == 0 && start_y_[i] == 0;
+    fixed_.mutable_cpu_data()[i] = origin && this->layer_param_.active_convolution_param().fix_origin();
   }
 }
 
@@ -238,7 +254,7 @@ ActiveParameters<Dtype> ActiveConvolutionLayer<Dtype>::Parameters(Data data) con
 
 /// Where the gradients go that anybody wants; bottom is NULL where that of the input is not wanted.
 template <typename Dtype>
-ActiveGradients<Dtype> ActiveConvolutionLayer<Dtype>::Gradients(MutableDiff diff, Blob<Dtype>* bottom) const {
+ActiveGradients<Dtype> ActiveConvolutionLayer<Dtype>::Gradients(Mutable diff, Blob<Dtype>* bottom) const {
   const bool positions = Learns(kX) || Learns(kY);
   ActiveGradients<Dtype> gradients = {Learns(kWeight) ? (this->blobs_[kWeight].get()->*diff)() : NULL,
                                       Learns(kBias) ? (this->blobs_[kBias].get()->*diff)() : NULL,
@@ -276,23 +292,93 @@ void ActiveConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top
 }
 
 template <typename Dtype>
-void ActiveConvolutionLayer<Dtype>::BeforeUpdate(int iter, int iter_size) {
+ActiveSetAsideKernel<Dtype> ActiveConvolutionLayer<Dtype>::SetAside(bool frozen, const int* fixed, Mutable diff,
+                                                                    Mutable data) {
+  const ActiveSetAsideKernel<Dtype> kernel = {fixed_.count(), Learns(kX) && !frozen, Learns(kY) && !frozen,
+                                              this->layer_param_.active_convolution_param().normalize_gradient(), fixed,
+                                              (this->blobs_[kX].get()->*diff)(), (this->blobs_[kY].get()->*diff)(),
+                                              (directions_[0].*data)(), (directions_[1].*data)()};
+  return kernel;
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::BeforeClipping(int iter) {
+  if (!owns_positions_) { return; }
   const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();
-  const bool warming_up = iter >= 0 && static_cast<unsigned>(iter) < a.warmup_iter();
-  Dtype* x_diff = this->blobs_[kX]->mutable_cpu_diff();
-  Dtype* y_diff = this->blobs_[kY]->mutable_cpu_diff();
-  for (int i = 0; i < start_x_.size(); ++i) {
-    const bool origin = a.fix_origin() && start_x_[i] == 0 && start_y_[i] == 0;
-    if (warming_up || origin) {
-      x_diff[i] = y_diff[i] = 0;
-    } else if (a.normalize_gradient()) {
-      const Dtype length = std::hypot(x_diff[i], y_diff[i]);
-      if (length > 0) {
-        x_diff[i] = x_diff[i] / length * iter_size;
-        y_diff[i] = y_diff[i] / length * iter_size;
-      }
+  const bool frozen = iter >= 0 && static_cast<unsigned>(iter) < a.warmup_iter();
+  if (Caffe::mode() == Caffe::CPU) {
+    const ActiveSetAsideKernel<Dtype> kernel =
+        SetAside(frozen, fixed_.cpu_data(), &Blob<Dtype>::mutable_cpu_diff, &Blob<Dtype>::mutable_cpu_data);
+    for (int i = 0; i < kernel.count(); ++i) { kernel(i); }
+  } else {
+#ifdef CPU_ONLY
+    NO_GPU;
+#else
+    active_set_aside_gpu(
+        SetAside(frozen, fixed_.gpu_data(), &Blob<Dtype>::mutable_gpu_diff, &Blob<Dtype>::mutable_gpu_data));
+#endif
+  }
+}
+
+/// Directions become gradients again, or, where the solver's rule is not for them, steps.
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::AfterClipping(int iter_size, bool adaptive, Dtype rate) {
+  if (!owns_positions_ || !this->layer_param_.active_convolution_param().normalize_gradient()) { return; }
+  for (int blob = kX; blob <= kY; ++blob) {
+    Blob<Dtype>* positions = this->blobs_[blob].get();
+    const Dtype factor = adaptive ? -rate * this->layer_param_.param(blob).lr_mult() : Dtype(iter_size);
+    if (Caffe::mode() == Caffe::CPU) {
+      caffe_axpy(positions->count(), factor, directions_[blob - kX].cpu_data(),
+                 adaptive ? positions->mutable_cpu_data() : positions->mutable_cpu_diff());
+    } else {
+#ifdef CPU_ONLY
+      NO_GPU;
+#else
+      caffe_gpu_axpy(positions->count(), factor, directions_[blob - kX].gpu_data(),
+                     adaptive ? positions->mutable_gpu_data() : positions->mutable_gpu_diff());
+#endif
     }
   }
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::ParamShared(int param_id, const Layer<Dtype>& owner, int owner_param_id) {
+  const ActiveConvolutionLayer<Dtype>* first = dynamic_cast<const ActiveConvolutionLayer<Dtype>*>(&owner);
+  if (param_id < kX || !first) { return; }
+  const LayerParameter& theirs = first->layer_param_;
+  const int other = kX + kY - param_id;
+  const std::string& other_name = this->layer_param_.param(other).name();
+  CHECK(owner_param_id == param_id && other_name.size() && other_name == theirs.param(other).name()) << Where()
+      << "shares blob " << param_id << " with layer '" << theirs.name() << "', but not blob " << other
+      << "; allowed: both position blobs or none (give `param` entries 2 and 3 the same names in both layers)";
+  owns_positions_ = false;
+  ShareSpec(param_id, theirs);
+  const ActiveConvolutionParameter& a = this->layer_param_.active_convolution_param();
+  const ActiveConvolutionParameter& b = theirs.active_convolution_param();
+  CheckShared("warmup_iter", a.has_warmup_iter(), a.warmup_iter(), b.warmup_iter(), theirs.name());
+  CheckShared("normalize_gradient", a.has_normalize_gradient(), a.normalize_gradient(), b.normalize_gradient(),
+              theirs.name());
+  CheckShared("fix_origin", a.has_fix_origin(), a.fix_origin(), b.fix_origin(), theirs.name());
+}
+
+/// Takes lr_mult and decay_mult of a blob from the layer whose it is, where nobody gave them here.
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::ShareSpec(int blob, const LayerParameter& theirs) {
+  const ParamSpec& given = given_specs_[blob - kX];
+  const bool rate = given.has_lr_mult() || this->layer_param_.active_convolution_param().has_position_lr_mult();
+  ParamSpec* spec = this->layer_param_.mutable_param(blob);
+  CheckShared("lr_mult", rate, spec->lr_mult(), theirs.param(blob).lr_mult(), theirs.name());
+  CheckShared("decay_mult", given.has_decay_mult(), spec->decay_mult(), theirs.param(blob).decay_mult(), theirs.name());
+  spec->set_lr_mult(theirs.param(blob).lr_mult());
+  spec->set_decay_mult(theirs.param(blob).decay_mult());
+}
+
+template <typename Dtype>
+template <typename Value>
+void ActiveConvolutionLayer<Dtype>::CheckShared(const char* field, bool given, Value mine, Value theirs,
+                                                const std::string& owner) const {
+  CHECK(!given || mine == theirs) << Where() << field << " of the positions is " << mine << "; allowed: " << theirs
+      << ", as in layer '" << owner << "', which has the positions in common (or leave it out here)";
 }
 
 #ifdef CPU_ONLY

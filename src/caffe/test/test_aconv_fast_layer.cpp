@@ -134,13 +134,15 @@ TYPED_TEST(AConvFastLayerTest, TestDefaultsOfThePublishedCode) {
   layer->blobs()[2]->mutable_cpu_diff()[1] = 30;
   layer->blobs()[3]->mutable_cpu_diff()[1] = 40;
   layer->blobs()[2]->mutable_cpu_diff()[0] = 50;
-  layer->BeforeUpdate(0, 1);
+  layer->BeforeClipping(0);
+  layer->AfterClipping(1, false, 0);
   EXPECT_EQ(30, layer->blobs()[2]->cpu_diff()[1]);  // normalize: false
   EXPECT_EQ(0, layer->blobs()[2]->cpu_diff()[0]);   // the origin never moves
   layer = this->Make("convolution_param { num_output: 2 kernel_size: 3 } aconv_param { normalize: true }");
   layer->blobs()[2]->mutable_cpu_diff()[1] = 30;
   layer->blobs()[3]->mutable_cpu_diff()[1] = 40;
-  layer->BeforeUpdate(0, 1);
+  layer->BeforeClipping(0);
+  layer->AfterClipping(1, false, 0);
   EXPECT_NEAR(0.6, layer->blobs()[2]->cpu_diff()[1], 1e-6);
 }
 

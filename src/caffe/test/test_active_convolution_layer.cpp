@@ -87,6 +87,22 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
     }
   }
 
+  /// The gradient of synapse k is (3, -4) (k + 1), but that of synapse 8 is zero.
+  static void FillPositionDiff(ActiveConvolutionLayer<Dtype>* layer) {
+    for (int k = 0; k < 9; ++k) {
+      layer->blobs()[2]->mutable_cpu_diff()[k] = k == 8 ? 0 : 3 * (k + 1);
+      layer->blobs()[3]->mutable_cpu_diff()[k] = k == 8 ? 0 : -4 * (k + 1);
+    }
+  }
+
+  /// That of each synapse is (x, y), but those of the origin and of synapse 8 are zero.
+  static void ExpectPositionDiff(ActiveConvolutionLayer<Dtype>* layer, double x, double y) {
+    for (int k = 0; k < 9; ++k) {
+      EXPECT_NEAR(k == 4 || k == 8 ? 0 : x, layer->blobs()[2]->cpu_diff()[k], 1e-5) << k;
+      EXPECT_NEAR(k == 4 || k == 8 ? 0 : y, layer->blobs()[3]->cpu_diff()[k], 1e-5) << k;
+    }
+  }
+
   /// The output by the definition: every pixel, weighted by its distance from where the synapse is.
   double Reference(const ActiveConvolutionLayer<Dtype>& layer, const std::vector<shared_ptr<Blob<Dtype> > >& blobs,
                    int n, int d, int m, int column) const {
@@ -444,6 +460,18 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
   if (Caffe::mode() == Caffe::CPU) { EXPECT_EQ(bytes[0], bytes[1]); }
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOnAGpuShareOneWorkspace) {
+  if (Caffe::mode() == Caffe::CPU) { return; }
+  this->FillBottom(2, 3, 6, 5);
+  auto small = this->Make("convolution_param { num_output: 2 kernel_size: 3 }");
+  small->Forward(this->bottom_vec_, this->top_vec_);
+  const size_t bytes = small->workspace_bytes();
+  auto large = this->Make("convolution_param { num_output: 64 kernel_size: 3 }");
+  large->Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_GT(large->workspace_bytes(), bytes);
+  EXPECT_EQ(large->workspace_bytes(), small->workspace_bytes());
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
   this->FillBottom(2, 512, 7, 7);
   auto layer = this->Make("convolution_param { num_output: 512 kernel_size: 3 pad: 1 }");
@@ -611,47 +639,71 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestFrozenPositionsGetNoGradient) {
   EXPECT_GT(layer->blobs()[0]->asum_diff(), 0);
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestBeforeUpdate) {
-  typedef typename TypeParam::Dtype Dtype;
+TYPED_TEST(ActiveConvolutionLayerTest, TestNormalisedGradientsAreKeptFromTheClipping) {
   this->FillBottom(1, 1, 5, 5);
-  const std::string conv = "convolution_param { num_output: 1 kernel_size: 3 } active_convolution_param { warmup_iter: 10 ";
-  const int kOrigin = 4;
-  auto set = [](ActiveConvolutionLayer<Dtype>* layer) {
-    for (int k = 0; k < 9; ++k) {
-      layer->blobs()[2]->mutable_cpu_diff()[k] = 3 * (k + 1);
-      layer->blobs()[3]->mutable_cpu_diff()[k] = -4 * (k + 1);
-    }
-    layer->blobs()[2]->mutable_cpu_diff()[8] = layer->blobs()[3]->mutable_cpu_diff()[8] = 0;
-  };
-  auto expect = [](const ActiveConvolutionLayer<Dtype>& layer, const vector<shared_ptr<Blob<Dtype> > >& blobs, int k,
-                   double x, double y) {
-    EXPECT_NEAR(x, blobs[2]->cpu_diff()[k], 1e-5) << k;
-    EXPECT_NEAR(y, blobs[3]->cpu_diff()[k], 1e-5) << k;
-  };
-  auto layer = this->Make(conv + "}");
-  set(layer.get());
-  layer->BeforeUpdate(9, 4);
-  for (int k = 0; k < 9; ++k) { expect(*layer, layer->blobs(), k, 0, 0); }
-  set(layer.get());
-  layer->BeforeUpdate(10, 4);
-  for (int k = 0; k < 8; ++k) {
-    expect(*layer, layer->blobs(), k, k == kOrigin ? 0 : 4 * 0.6, k == kOrigin ? 0 : 4 * -0.8);
-  }
-  expect(*layer, layer->blobs(), 8, 0, 0);  // nothing to normalise
-  layer = this->Make(conv + "normalize_gradient: false fix_origin: false }");
-  set(layer.get());
-  layer->BeforeUpdate(10, 4);
-  for (int k = 0; k < 8; ++k) { expect(*layer, layer->blobs(), k, 3 * (k + 1), -4 * (k + 1)); }
+  auto layer = this->Make("convolution_param { num_output: 1 kernel_size: 3 } active_convolution_param { warmup_iter: 10 }");
+  this->FillPositionDiff(layer.get());
+  layer->BeforeClipping(9);
+  this->ExpectPositionDiff(layer.get(), 0, 0);
+  layer->AfterClipping(4, false, 0.5);
+  this->ExpectPositionDiff(layer.get(), 0, 0);  // warming up
+
+  this->FillPositionDiff(layer.get());
+  layer->BeforeClipping(10);
+  this->ExpectPositionDiff(layer.get(), 0, 0);
+  layer->AfterClipping(4, false, 0.5);
+  this->ExpectPositionDiff(layer.get(), 4 * 0.6, 4 * -0.8);
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestBeforeUpdateOfTinyGradients) {
+TYPED_TEST(ActiveConvolutionLayerTest, TestAdaptiveSolversTakePlainSteps) {
+  this->FillBottom(1, 1, 5, 5);
+  auto layer = this->Make("convolution_param { num_output: 1 kernel_size: 3 } active_convolution_param { position_lr_mult: 0.2 }");
+  this->FillPositionDiff(layer.get());
+  layer->BeforeClipping(0);
+  layer->AfterClipping(4, true, 0.5);
+  this->ExpectPositionDiff(layer.get(), 0, 0);
+  for (int k = 0; k < 9; ++k) {
+    const bool moves = k != 4 && k != 8;  // the origin, and no gradient
+    EXPECT_NEAR(k % 3 - 1 - (moves ? 0.5 * 0.2 * 0.6 : 0), layer->blobs()[2]->cpu_data()[k], 1e-6) << k;
+    EXPECT_NEAR(k / 3 - 1 + (moves ? 0.5 * 0.2 * 0.8 : 0), layer->blobs()[3]->cpu_data()[k], 1e-6) << k;
+  }
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestRawGradientsAreClippedAsTheyAre) {
+  this->FillBottom(1, 1, 5, 5);
+  auto layer = this->Make("convolution_param { num_output: 1 kernel_size: 3 } "
+                          "active_convolution_param { warmup_iter: 10 normalize_gradient: false fix_origin: false }");
+  for (int adaptive = 0; adaptive < 2; ++adaptive) {
+    this->FillPositionDiff(layer.get());
+    layer->BeforeClipping(10);
+    layer->AfterClipping(4, adaptive, 0.5);
+    for (int k = 0; k < 8; ++k) {
+      EXPECT_EQ(3 * (k + 1), layer->blobs()[2]->cpu_diff()[k]);
+      EXPECT_EQ(-4 * (k + 1), layer->blobs()[3]->cpu_diff()[k]);
+      EXPECT_EQ(k % 3 - 1, layer->blobs()[2]->cpu_data()[k]);
+    }
+    layer->BeforeClipping(9);
+    this->ExpectPositionDiff(layer.get(), 0, 0);
+  }
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestOneFrozenCoordinateLeavesTheOtherByItself) {
+  this->FillBottom(1, 1, 5, 5);
+  auto layer = this->Make("param { } param { } param { } param { lr_mult: 0 } convolution_param { num_output: 1 kernel_size: 3 }");
+  this->FillPositionDiff(layer.get());
+  layer->BeforeClipping(0);
+  layer->AfterClipping(4, false, 0.5);
+  this->ExpectPositionDiff(layer.get(), 4, 0);
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestUpdateOfTinyGradients) {
   typedef typename TypeParam::Dtype Dtype;
   this->FillBottom(1, 1, 5, 5);
   auto layer = this->Make("convolution_param { num_output: 1 kernel_size: 3 }");
-  const Dtype tiny = std::numeric_limits<Dtype>::denorm_min() * 8;
-  layer->blobs()[2]->mutable_cpu_diff()[0] = tiny;
+  layer->blobs()[2]->mutable_cpu_diff()[0] = std::numeric_limits<Dtype>::denorm_min() * 8;
   layer->blobs()[3]->mutable_cpu_diff()[0] = 0;
-  layer->BeforeUpdate(0, 1);
+  layer->BeforeClipping(0);
+  layer->AfterClipping(1, false, 0);
   EXPECT_EQ(1, layer->blobs()[2]->cpu_diff()[0]);
 }
 
@@ -727,6 +779,63 @@ TEST_F(ActiveConvolutionErrorTest, TestBlobs) {
   const std::string bias = "blobs { shape { dim: 4 } data: [0, 0, 0, 0] } ";
   const std::string two = "blobs { shape { dim: 2 dim: 1 dim: 1 dim: 1 } data: [0, 0] } ";
   ExpectDeath(conv + weight + bias + two + two, "blob 2 has shape 2 1 1 1 \\(2\\); expected: 1 1 1 1 \\(1\\)");
+}
+
+/// Two layers on one input, with these `param` entries for x and y and this active_convolution_param.
+NetParameter TwoLayers(const std::string& first, const std::string& second) {
+  const std::string conv = "bottom: 'in' convolution_param { num_output: 2 kernel_size: 3 } param { } param { } ";
+  NetParameter net;
+  CHECK(google::protobuf::TextFormat::ParseFromString(
+      "layer { name: 'in' type: 'Input' top: 'in' input_param { shape { dim: 1 dim: 2 dim: 5 dim: 5 } } } "
+      "layer { name: 'first' type: 'ActiveConvolution' top: 'a' " + conv + first + " } "
+      "layer { name: 'second' type: 'ActiveConvolution' top: 'b' " + conv + second + " }", &net));
+  return net;
+}
+
+TEST_F(ActiveConvolutionErrorTest, TestSharingOnePositionBlob) {
+  const char* cases[][3] = {
+      {"param { name: 'x' } param { name: 'y' }", "param { name: 'x' }", "2 with layer 'first', but not blob 3"},
+      {"param { name: 'x' } param { name: 'y' }", "param { } param { name: 'y' }", "3 with layer 'first', but not blob 2"},
+      {"param { name: 'x' } param { name: 'y' }", "param { name: 'x' } param { name: 'z' }", "2 with .* but not blob 3"},
+      {"param { name: 'x' } param { name: 'y' }", "param { name: 'y' } param { name: 'x' }", "2 with .* but not blob 3"},
+      {"param { name: 'x' }", "param { name: 'x' }", "2 with layer 'first', but not blob 3"},
+      {"", "param { name: 'x' } param { name: 'x' }", "3 with layer 'second', but not blob 2"}};
+  for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
+    EXPECT_DEATH(Net<float> net(TwoLayers(cases[i][0], cases[i][1])),
+                 std::string("Layer 'second' \\(ActiveConvolution\\): shares blob ") + cases[i][2] +
+                 "; allowed: both position blobs or none \\(give `param` entries 2 and 3 the same names") << i;
+  }
+  Net<float> named(TwoLayers("param { name: 'x' }", "param { name: 'z' }"));  // shares none
+}
+
+TEST_F(ActiveConvolutionErrorTest, TestSharersThatSayOtherwise) {
+  const std::string names = "param { name: 'x' } param { name: 'y' } ", active = "active_convolution_param { ";
+  const std::string rated = "param { name: 'x' } param { name: 'y' lr_mult: 3 } ";
+  const std::string cases[][3] = {
+      {names, rated, "lr_mult of the positions is 3; allowed: 0.01, as in layer 'first'"},
+      {rated, names + active + "position_lr_mult: 0.2 }", "lr_mult of the positions is 0.2; allowed: 0.01"},
+      {names, "param { name: 'x' decay_mult: 1 } param { name: 'y' }", "decay_mult of the positions is 1; allowed: 0"},
+      {names + active + "warmup_iter: 5 }", names + active + "warmup_iter: 6 }", "warmup_iter .* is 6; allowed: 5"},
+      {names, names + active + "normalize_gradient: false }", "normalize_gradient of the positions is 0; allowed: 1"},
+      {names, names + active + "fix_origin: false }", "fix_origin of the positions is 0; allowed: 1"}};
+  for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
+    EXPECT_DEATH(Net<float> net(TwoLayers(cases[i][0], cases[i][1])),
+                 "Layer 'second' \\(ActiveConvolution\\): " + cases[i][2]) << i;
+  }
+}
+
+TEST_F(ActiveConvolutionErrorTest, TestASharerTakesRateAndDecayOfTheOwner) {
+  const std::string names = "param { name: 'x' } param { name: 'y' } ";
+  Net<float> net(TwoLayers("param { name: 'x' lr_mult: 0.1 } param { name: 'y' decay_mult: 2 } "
+                           "active_convolution_param { position_lr_mult: 0.5 }", names));
+  ASSERT_STREQ("ActiveConvolution", net.layers().back()->type());
+  for (int i = 1; i <= 2; ++i) {
+    const LayerParameter& param = net.layers()[net.layers().size() - i]->layer_param();
+    EXPECT_FLOAT_EQ(0.1, param.param(2).lr_mult());
+    EXPECT_FLOAT_EQ(0, param.param(2).decay_mult());
+    EXPECT_FLOAT_EQ(0.5, param.param(3).lr_mult());
+    EXPECT_FLOAT_EQ(2, param.param(3).decay_mult());
+  }
 }
 
 TEST_F(ActiveConvolutionErrorTest, TestBottomShape) {

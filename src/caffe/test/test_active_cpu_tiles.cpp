@@ -16,7 +16,7 @@ ActiveTile Pixels(int images, int rows, int columns) {
   return whole;
 }
 
-const ActiveWindow kSmall = {1, 4, 1, 4};
+const ActiveFootprint kSmall = {1, 4, 1, 4};
 
 }  // namespace
 

@@ -137,12 +137,12 @@ struct Kernels {
   struct Turns {
     static ACTIVE_INLINE void Write(V v, Dtype* to) {
       Turns<kUnit, kBy - 1>::Write(v, to);
-      Vector::Store(to + kBy * kLanes, ActiveTurn<kUnit, kBy>(v, std::make_index_sequence<kLanes>()));
+      Vector::Store(to + kBy * kLanes, Vector::template Turn<kUnit, kBy>(v));
     }
 
     static ACTIVE_INLINE V Sum(const Dtype* from) {
       const V v = Vector::Load(from + kBy * kLanes);
-      return Turns<kUnit, kBy - 1>::Sum(from) + ActiveTurn<kUnit, kUnit - kBy>(v, std::make_index_sequence<kLanes>());
+      return Turns<kUnit, kBy - 1>::Sum(from) + Vector::template Turn<kUnit, kUnit - kBy>(v);
     }
   };
 
@@ -202,7 +202,7 @@ struct Kernels {
       if (i < planes && pixels == kLanes) { square[i] = Vector::Load(from); }
       if (i < planes && pixels < kLanes) { std::memcpy(&square[i], from, pixels * sizeof(Dtype)); }
     }
-    ActiveTranspose<kLanes>(square);
+    Vector::Transpose(square);
     for (int j = 0; j < pixels; ++j, to->Advance(s)) { Vector::Store(to->at, square[j]); }
   }
 
@@ -237,7 +237,7 @@ struct Kernels {
     for (int j = 0; j < pixels; ++j, from->Advance(s)) {
       if (!kAdd || j >= done) { square[j] = Vector::Load(from->at); }
     }
-    ActiveTranspose<kLanes>(square);
+    Vector::Transpose(square);
     for (int i = 0; i < planes; ++i, to += s.plane_size) {
       if (planes == kLanes) { __builtin_prefetch(to + kLanes, 1); }
       if (!kAdd && offset) { square[i] += offset[i]; }
@@ -466,6 +466,12 @@ struct Kernels {
   }
 };
 
+// C++11 and C++14 ask for these where a reference is taken.
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
+
 }  // namespace
 
 // The kernels of one instruction set: its functions, compiled for it, and their table.
@@ -503,9 +509,10 @@ struct Kernels {
 
 namespace {
 
+// By features: not all compilers know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
 #if defined(__x86_64__) && defined(__GNUC__)
-ACTIVE_KERNELS(Avx512, __attribute__((target("arch=x86-64-v4"))), 64, 8);
-ACTIVE_KERNELS(Avx2, __attribute__((target("arch=x86-64-v3"))), 32, 4);
+ACTIVE_KERNELS(Avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2"))), 64, 8);
+ACTIVE_KERNELS(Avx2, __attribute__((target("avx2,fma,bmi,bmi2"))), 32, 4);
 #endif
 ACTIVE_KERNELS(Plain, , 16, 4);
 
@@ -513,8 +520,12 @@ template <typename Dtype>
 std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
   std::vector<ActiveCpuKernels<Dtype> > found;
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (__builtin_cpu_supports("x86-64-v4")) { found.push_back(Avx512<Dtype>::Table()); }
-  if (__builtin_cpu_supports("x86-64-v3")) { found.push_back(Avx2<Dtype>::Table()); }
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512) { found.push_back(Avx512<Dtype>::Table()); }
+  if (avx2) { found.push_back(Avx2<Dtype>::Table()); }
 #endif
   found.push_back(Plain<Dtype>::Table());
   return found;

@@ -165,7 +165,7 @@ typename ActiveCpuPlan<Dtype>::Cut ActiveCpuPlan<Dtype>::CutPixels(const Segment
   if (segment.turns && g_.out_size() >= kFewestPixels) { most = std::min(most, g_.out_size()); }  // see WorksByLines
   Cut cut = {whole, synapses_};
   for (int pixels = most;; pixels /= 2) {
-    cut.tile = ActiveTileSize(whole, pixels, Window(segment, cut.frame_synapses), kernels_.lanes);
+    cut.tile = ActiveTileSize(whole, pixels, Footprint(segment, cut.frame_synapses), kernels_.lanes);
     if (pixels == 1 || FrameBytes(segment, cut) <= kFrameBytes) { return cut; }
     if (cut.frame_synapses > 1 && pixels < 2 * kFewestPixels) {
       cut.frame_synapses = 1;
@@ -175,7 +175,7 @@ typename ActiveCpuPlan<Dtype>::Cut ActiveCpuPlan<Dtype>::CutPixels(const Segment
 }
 
 template <typename Dtype>
-ActiveWindow ActiveCpuPlan<Dtype>::Window(const Segment& segment, int synapses) const {
+ActiveFootprint ActiveCpuPlan<Dtype>::Footprint(const Segment& segment, int synapses) const {
   const ActiveTap<Dtype>* taps = Taps(segment);
   int left = taps->x, right = taps->x, above = taps->y, below = taps->y;
   for (int k = 1; k < synapses; ++k) {
@@ -184,15 +184,15 @@ ActiveWindow ActiveCpuPlan<Dtype>::Window(const Segment& segment, int synapses) 
     above = std::min(above, taps[k].y);
     below = std::max(below, taps[k].y);
   }
-  const ActiveWindow window = {g_.stride_h, below - above + 2, g_.stride_w, right - left + 2};
-  return window;
+  const ActiveFootprint footprint = {g_.stride_h, below - above + 2, g_.stride_w, right - left + 2};
+  return footprint;
 }
 
 template <typename Dtype>
 size_t ActiveCpuPlan<Dtype>::FrameBytes(const Segment& segment, const Cut& cut) const {
-  const ActiveWindow window = Window(segment, cut.frame_synapses);
-  const double row = window.Pixels(1, cut.tile.at.columns.count) / window.span_h;
-  const double rows = std::min<double>(g_.height, window.Pixels(cut.tile.at.rows.count, 1) / window.span_w);
+  const ActiveFootprint footprint = Footprint(segment, cut.frame_synapses);
+  const double row = footprint.Pixels(1, cut.tile.at.columns.count) / footprint.span_h;
+  const double rows = std::min<double>(g_.height, footprint.Pixels(cut.tile.at.rows.count, 1) / footprint.span_w);
   return row * (1 + cut.tile.images * rows) * RoundUp(segment.block, kernels_.lanes) * sizeof(Dtype);
 }
 

@@ -1,0 +1,84 @@
+#ifndef CAFFE_UTIL_FAST_PARALLEL_HPP_
+#define CAFFE_UTIL_FAST_PARALLEL_HPP_
+
+#include <algorithm>
+#include <cstddef>
+
+/**
+ * Loops of the fast CPU layers: cut into parts, shared by the threads, and compiled for the machine's vectors.
+ *
+ * What a part is depends on the blobs' shapes alone, and one thread works on all of it, so that results do not depend on
+ * the number of threads. The loops' bodies must be inlined (FAST_LOOP) into a function for each instruction set; a loop
+ * whose iterations are independent, in place, too, says so to the compiler by `omp simd`.
+ */
+#define FAST_LOOP __attribute__((always_inline))
+#define FAST_INLINE inline __attribute__((always_inline))
+
+namespace caffe {
+
+/// Elements that a thread works through before it pays to share them with others: about as long as waking those takes.
+const size_t kFastSerial = 1 << 16;
+/// Elements of a part where elements are independent, and of a sum that is kept in vectors before it goes into a double.
+const int kFastBlock = 1 << 12;
+
+#if defined(__x86_64__) && defined(__GNUC__)
+template <typename Body>
+__attribute__((target("arch=x86-64-v4"))) void FastPartAvx512(const Body& body, int part) { body(part); }
+template <typename Body>
+__attribute__((target("arch=x86-64-v3"))) void FastPartAvx2(const Body& body, int part) { body(part); }
+#endif
+template <typename Body>
+void FastPartPlain(const Body& body, int part) { body(part); }
+
+template <typename Body>
+struct FastPart {
+  typedef void (*Function)(const Body& body, int part);
+
+  static Function Choose() {
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("x86-64-v4")) { return FastPartAvx512<Body>; }
+    if (__builtin_cpu_supports("x86-64-v3")) { return FastPartAvx2<Body>; }
+#endif
+    return FastPartPlain<Body>;
+  }
+};
+
+/// Calls body(part) for each of `parts` parts, which have `elements` elements together.
+template <typename Body>
+void FastParts(int parts, size_t elements, const Body& body) {
+  static const typename FastPart<Body>::Function run = FastPart<Body>::Choose();
+  if (elements < kFastSerial || parts == 1) {
+    for (int part = 0; part < parts; ++part) { run(body, part); }
+    return;
+  }
+#pragma omp parallel for schedule(static)
+  for (int part = 0; part < parts; ++part) { run(body, part); }
+}
+
+/// Calls body(first, last) for blocks [first, last) of `count` independent elements.
+template <typename Body>
+void FastBlocks(int count, const Body& body) {
+  const int parts = count / kFastBlock + (count % kFastBlock != 0);
+  FastParts(parts, count, [=](int part) FAST_LOOP {
+    const int first = part * kFastBlock;
+    body(first, first + std::min(kFastBlock, count - first));
+  });
+}
+
+/// The sum of term(i), i < count.
+template <typename Dtype, typename Term>
+FAST_INLINE double FastSum(int count, const Term& term) {
+  double total = 0;
+  for (int first = 0; first < count; first += kFastBlock) {
+    const int last = first + std::min(kFastBlock, count - first);
+    Dtype sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = first; i < last; ++i) { sum += term(i); }
+    total += sum;
+  }
+  return total;
+}
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_FAST_PARALLEL_HPP_

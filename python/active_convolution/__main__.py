@@ -1,0 +1,4 @@
+"""``python3 -m active_convolution`` is ``acu``."""
+from .cli import main
+
+main()

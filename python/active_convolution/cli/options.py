@@ -1,0 +1,128 @@
+"""What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from ..pycaffe import locate
+
+SEEDS = 2 ** 32         # what NumPy's and Caffe's generators take
+ITERATIONS = 2 ** 31    # what Caffe counts
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that keeps the line breaks of its texts, and says what is wrong in one line, with exit status 2."""
+
+    def __init__(self, prog, description, examples=None, check=None, former=None):
+        """``examples`` follow the options. ``check`` takes the parsed arguments and returns what is wrong with them together,
+        a text, or None. ``former`` brings a command line as it was written for a former version to today's."""
+        super().__init__(prog=prog, description=description, epilog=examples and f"examples:\n{examples}",
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        self._check, self._former = check, former or list
+
+    def parse_args(self, args=None, namespace=None):
+        arguments = super().parse_args(self._former(sys.argv[1:] if args is None else args), namespace)
+        wrong = self._check and self._check(arguments)
+        if wrong:
+            self.error(wrong)
+        return arguments
+
+    def error(self, message):
+        line = re.sub(r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines()))
+        self.exit(2, f"error: {line} (see {self.prog} --help)\n")
+
+
+# ---- Values
+
+def path(text):
+    """A Path; an empty one would mean the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is missing")
+    return Path(text)
+
+
+def integer(least, most=None):
+    """The type of an option that is a whole number, ``least`` to ``most`` (None: without end)."""
+    def parse(text):
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number") from None
+        if number < least or most is not None and number > most:
+            allowed = f"{least} or more" if most is None else f"one from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: give {allowed}")
+        return number
+    return parse
+
+
+def devices(text):
+    """The numbers of GPUs, such as 0 or 0,1, each named once."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text} is no list of device numbers such as 0 or 0,1,2,3")
+    numbers = [int(part) for part in parts]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text} names a GPU twice: name each once")
+    return numbers
+
+
+def device(text):
+    """The number of the one GPU."""
+    numbers = devices(text)
+    if len(numbers) > 1:
+        raise argparse.ArgumentTypeError(f"{text} names several GPUs, and this runs on one")
+    return numbers[0]
+
+
+# ---- Options
+
+def model(parser, help):
+    parser.add_argument("--model", type=path, required=True, metavar="PROTOTXT", help=help)
+
+
+def weights(parser, help="its .caffemodel", **options):
+    parser.add_argument("--weights", type=path, metavar="FILE", help=help, **options)
+
+
+def data(parser, help="a data set, as acu data makes it"):
+    parser.add_argument("--data", type=path, required=True, metavar="DIR", help=help)
+
+
+def output(parser, help, metavar="PATH", **options):
+    """``options`` (default: required) go to add_argument."""
+    parser.add_argument("--output", type=path, metavar=metavar, help=help, **(options or {"required": True}))
+
+
+def seed(parser, help, default=0):
+    parser.add_argument("--seed", type=integer(0, SEEDS - 1), default=default, metavar="N", help=help)
+
+
+def jobs(parser, help, default=None):
+    parser.add_argument("--jobs", type=integer(1, 1024), default=default, metavar="N", help=help)
+
+
+def gpus(parser, help):
+    """The option of what runs on several GPUs: a list of device numbers, or None for the CPU."""
+    parser.add_argument("--gpu", type=devices, metavar="ID[,ID...]", help=help)
+
+
+def gpu(parser, help, **options):
+    """The option of what runs on one GPU: a device number, or None for the CPU."""
+    parser.add_argument("--gpu", type=device, metavar="ID", help=help, **options)
+
+
+def joined_devices(arguments):
+    """A command line with --gpu 0,1 for the former --gpu 0 1, which goes with the next release."""
+    joined = []
+    for argument in arguments:
+        if argument.isdecimal() and len(joined) > 1 and joined[-2] == "--gpu":
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def networks():
+    """The folder of the paper's networks: the project's, or where the package is installed without it, models/ here."""
+    project = locate.ROOT / "models"
+    return project if project.is_dir() else Path("models")

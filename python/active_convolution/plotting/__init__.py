@@ -1,0 +1,1 @@
+"""Pictures: of positions (synapses), moving (animation), and of how networks learned (curves), in one style."""

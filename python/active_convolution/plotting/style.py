@@ -1,0 +1,106 @@
+"""What all pictures have in common: their figures, colours, axes and legends, and the files that they go to.
+
+Figures are matplotlib ``Figure`` objects that a notebook shows by itself: nothing needs a display, nor touches pyplot's
+state.
+"""
+import io
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from ..errors import BadValue
+from ..files import whole_file
+
+FORMATS = ("png", "pdf", "svg")
+GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")    # Okabe and Ito's
+TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))       # early is light, late is dark
+INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
+PANEL = 2.1             # inches
+LONGEST = 34            # characters of a name above a panel
+_PIXELS = 20_000        # along a side of a picture; beyond, it gets coarser rather than larger
+
+
+# ---- Files
+
+def output_format(path):
+    """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
+    suffix = Path(path).suffix.lower().lstrip(".")
+    if suffix not in FORMATS:
+        raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
+                        + ", .".join(FORMATS[:-1]) + f" or .{FORMATS[-1]}")
+    return suffix
+
+
+def save(figure, path):
+    """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
+    kind = output_format(path)
+    dpi = min(200, _PIXELS / max(figure.get_size_inches()))
+    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():   # TrueType:
+        warnings.filterwarnings("ignore", "Glyph .* missing")                   # printers refuse Type 3
+        figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
+
+
+# ---- Names
+
+def plain(name, longest=None):
+    """A name as a line of text: what controls, breaks or turns a line is a replacement character, and beyond ``longest``
+    characters the middle is left out. It is nobody's formula or path."""
+    line = "".join("\ufffd" if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each for each in name)
+    if longest is not None and len(line) > longest:
+        line = f"{line[:longest // 2]}…{line[longest // 2 + 1 - longest:]}"
+    return line
+
+
+# ---- Figures and axes
+
+class Picture(Figure):
+    """A Figure that a notebook shows when it ends a cell, whether or not ``%matplotlib inline`` was said."""
+
+    def _repr_png_(self):
+        with io.BytesIO() as file:
+            self.savefig(file, format="png", dpi=100, facecolor="white")
+            return file.getvalue()
+
+
+def new_figure(width, height):
+    """A Picture of the inches that its panels need, and those that labels and legend take."""
+    figure = Picture(figsize=(max(width, 1.7 * PANEL) + 0.5, height + 0.75), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def style_axes(axes, title=""):
+    """One look for all panels: ticks and spines that stay behind the data."""
+    axes.set_title(plain(title, LONGEST), fontsize=9, color=INK, pad=4, parse_math=False, usetex=False)
+    axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set(color=FAINT, linewidth=0.6, visible=side in ("left", "bottom"))
+
+
+def name_axes(axes, x, y):
+    """Names the axes; an empty name says that a neighbour's axis, of the same scale, serves here too."""
+    axes.set_xlabel(x, fontsize=8, color=INK)
+    axes.set_ylabel(y, fontsize=8, color=INK)
+    axes.tick_params(labelbottom=bool(x), labelleft=bool(y))
+
+
+def add_legend(figure):
+    """One legend under all panels, naming each kind of mark once."""
+    marks = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            marks.setdefault(label, handle)
+    columns = max(1, min(len(marks), int(figure.get_figwidth())))
+    rows = -(-len(marks) // columns)
+    legend = figure.legend(marks.values(), [plain(label, LONGEST) for label in marks], loc="lower center", ncols=columns, fontsize=8,
+                           frameon=False, labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    bottom = (0.1 + 0.2 * rows) / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 0.99 - bottom))

@@ -1,0 +1,70 @@
+"""Finds the pycaffe of the fork, wherever the caller started from."""
+import functools
+import importlib
+import os
+import re
+import sys
+from pathlib import Path
+
+from ..errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
+GPU = os.environ.get("ACTIVE_CONVOLUTION_GPU")  # a device number: nets run there; None: on the CPU
+
+
+def _import(module):
+    pycaffe = BUILD / "fork" / "python"
+    if pycaffe.is_dir() and str(pycaffe) not in sys.path:
+        sys.path.append(str(pycaffe))
+    try:
+        return importlib.import_module(module)
+    except (ImportError, SystemError) as error:     # the latter where NumPy is another than pycaffe was built with
+        raise UserError(f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
+                        f"and run with {built().get('PYTHON_EXECUTABLE', '/usr/bin/python3')}") from error
+
+
+def built():
+    """What the build says of itself, {name: value}; empty where it is not there."""
+    path = BUILD / "built.txt"  # from cmake/built.txt.in: NAME=value, a line each
+    if not path.exists():
+        return {}
+    return dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+
+
+def caffe_pb2():
+    """Caffe's protocol buffers with our messages in them (``caffe.proto.caffe_pb2``)."""
+    caffe()
+    return _import("caffe.proto.caffe_pb2")
+
+
+def caffe():
+    """The fork's pycaffe. Its log keeps to warnings unless GLOG_minloglevel says otherwise."""
+    os.environ.setdefault("GLOG_minloglevel", "1")
+    module = _import("caffe")
+    if "ActiveConvolution" not in module.layer_type_list():
+        raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
+                        "run `. build/env.sh`, or take it off PYTHONPATH")
+    _use_gpu(module)
+    return module
+
+
+@functools.cache
+def _use_gpu(module):
+    """Once: where a caller goes on to another device, it stays there."""
+    if GPU is not None:
+        module.set_device(_device())
+        module.set_mode_gpu()
+
+
+def last_words(log):
+    """The line with which a failed check inside Caffe ended the process that wrote ``log``, without its prefix; None
+    where there is none."""
+    fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", log, re.MULTILINE)
+    return fatal[-1].strip() if fatal else None
+
+
+def _device():
+    if not GPU.isdecimal():
+        raise UserError(f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU")
+    return int(GPU)

@@ -1,0 +1,81 @@
+"""Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
+import importlib.util
+
+import numpy as np
+
+from ..errors import UserError
+from . import locate, messages
+from .messages import by
+from .process import failure
+
+
+def load(model, weights, called=None):
+    """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
+
+    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
+    Caffe itself would leave such a layer as it was filled, or end the process. Messages name the prototxt ``called``.
+    """
+    messages.read_net(model)  # says what is wrong with it; Caffe would end the process
+    live = locate.caffe().Net(str(model), locate.caffe().TEST)
+    stored = _check_weights(live, called or model, weights)
+    if all(name.isascii() for name in stored):
+        live.copy_from(str(weights))
+    else:       # the file may have the names in other bytes
+        for name, blobs in live.params.items():
+            for blob, values in zip(blobs, stored[name]):
+                blob.data[...] = np.reshape(values.data or values.double_data, blob.data.shape)
+    return live
+
+
+def check_deploy(model):
+    """Raises UserError unless ``model`` is a deploy prototxt of one input that Caffe can build."""
+    check_inputs(model)
+    check_net(model)
+
+
+def check_net(model, called=None):
+    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
+    that may die of it."""
+    _check_python_layers(model, called)
+    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
+    if reason:
+        raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
+
+
+def load_checked(model, weights, called=None):
+    """As ``load``; raises UserError, too, where Caffe cannot build the network. Messages name it ``called``."""
+    check_net(model, called)
+    return load(model, weights, called)
+
+
+def check_inputs(model):
+    """Raises UserError unless the prototxt ``model`` has one input."""
+    net = messages.read_net(model)
+    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+    if len(inputs) != 1:
+        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
+
+
+def _check_python_layers(model, called):
+    for layer in messages.read_net(model).layer:
+        if layer.type == "Python" and not _found(layer.python_param.module):
+            raise UserError(f"layer {layer.name} of {called or model} is a Python layer, and its module "
+                            f"{layer.python_param.module} cannot be imported: put its folder on PYTHONPATH")
+
+
+def _found(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):       # its package is missing, or it has no name
+        return False
+
+
+def _check_weights(live, model, weights):
+    stored = {layer.name: layer.blobs for layer in messages.read_weights(weights).layer}
+    for name, blobs in live.params.items():
+        expected, found = [blob.data.shape for blob in blobs], stored.get(name, [])
+        if len(found) != len(expected) or not all(map(messages.holds, found, expected)):
+            seen = ", ".join(by(messages.shape(blob)) for blob in found) or "none"
+            raise UserError(f"layer {name} of {model} has blobs {', '.join(map(by, expected))}, and {weights} holds "
+                            f"{seen}: give the weights of this network")
+    return stored

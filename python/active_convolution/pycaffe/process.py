@@ -1,0 +1,201 @@
+"""Processes that run Caffe, and their parent: a failed check inside Caffe ends a process, and only a parent can say so.
+
+``guarded`` runs a few that need each other; whoever supervises in another way has ``start``, ``stops_go_to`` and
+``stops_held_back``, and the child ``end_with_parent`` and ``stop_at_once``. A process is a new one, not a fork: OpenMP's
+threads, once in use, do not survive a fork.
+"""
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from pathlib import Path
+
+from ..errors import UserError
+from . import locate
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_PARENT = "ACTIVE_CONVOLUTION_PARENT"
+# SIGUSR1 is what mpirun passes on. A closed terminal sends SIGHUP, unless nohup asked for that to be ignored.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
+         *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]))
+INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
+_FULL = ": it cannot write a snapshot, the disk may be full"
+_GRACE = 3          # seconds for the others to end where one process has failed
+
+
+# ---- The parent of any
+
+def start(module, arguments, environ=None, **options):
+    """The Popen of ``python3 -m module arguments``; ``options`` go there, ``environ`` are defaults for its environment."""
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)],
+                            env={**(environ or {}), **environment()}, **options)
+
+
+def environment():
+    """This process's, with the package in reach, and modules that lie in the working directory out of it."""
+    paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
+    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1",
+            _PARENT: str(os.getpid())}
+
+
+@contextlib.contextmanager
+def stops_held_back():
+    """Keeps STOPS waiting, in children that are started meanwhile, too, until they call ``stop_at_once``: a signal must not
+    get lost while Python starts, or before there is a handler."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+@contextlib.contextmanager
+def stops_go_to(handler):
+    """Lets ``handler(number)`` hear of STOPS."""
+    before = {number: signal.signal(number, lambda number, _: handler(number)) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, own in before.items():
+            signal.signal(number, own)
+
+
+# ---- Processes that need each other
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``: the file where it lets Caffe log, or
+    None for one that is read only here. It inherits the file descriptors ``keep``; an error begins with ``name``."""
+    module: str
+    arguments: tuple
+    log: Path = None
+    keep: tuple = ()
+    name: str = ""
+
+
+class _Child:
+    """A Process that runs."""
+
+    def __init__(self, process):
+        self.process = process
+        self._unnamed = None if process.log else tempfile.TemporaryFile()
+        self._log = process.log or Path(f"/dev/fd/{self._unnamed.fileno()}")
+        self._written = self._log.stat().st_size if self._log.exists() else 0
+        keep = process.keep if process.log else (*process.keep, self._unnamed.fileno())
+        self.popen = start(process.module, [*process.arguments, "--log", self._log], pass_fds=keep)
+
+    def status(self):
+        """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
+        status = self.popen.returncode
+        if -status in STOPS:
+            raise KeyboardInterrupt
+        if status < 0:
+            log = f" (the log: {self._log})" if self.process.log else ""
+            raise UserError(f"{self.process.name}Caffe ended the training: {self._last_words(-status)}{log}")
+        return status
+
+    def _last_words(self, number):
+        """Caffe's fatal line in what has been logged since the start, without its prefix."""
+        if self._log.exists():
+            with open(self._log, "rb") as file:
+                file.seek(self._written)
+                said = file.read().decode(errors="replace")
+            if words := locate.last_words(said):
+                return words + (_FULL if "SerializeToOstream" in words else "")
+        return signal.Signals(number).name
+
+
+def guarded(processes):
+    """Runs every Process to its end. Where one fails, it ends the others, and that one's exit status is returned.
+
+    Raises UserError with Caffe's own last words where Caffe ended the process, and KeyboardInterrupt where Ctrl-C or
+    SIGTERM did, before the process could handle them.
+    """
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        with stops_held_back():
+            children = [_Child(process) for process in processes]
+            stack.enter_context(stops_go_to(lambda number: [child.popen.send_signal(number) for child in children]))
+        return _first_to_fail(children).status()
+
+
+def _first_to_fail(children):
+    """The child whose end counts, when all have ended. Where one fails, the others wait for it in vain."""
+    with ThreadPoolExecutor(len(children)) as pool:
+        waiting = {pool.submit(child.popen.wait): child for child in children}
+        for done in as_completed(waiting):
+            if done.result() not in (0, INTERRUPTED):
+                for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+                    for child in children:
+                        end(child.popen)
+                    wait(waiting, timeout=_GRACE)
+                return waiting[done]
+    return children[0]
+
+
+# ---- The child
+
+def stop_at_once():
+    """Lets the signals in STOPS, held back since the parent started this process, end it without a word until somebody
+    handles them."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def end_with_parent(parent=None):
+    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go on training.
+
+    ``parent`` is that one's process number (default: as ``environment`` there told this process).
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != (parent or int(os.environ[_PARENT])):    # it has ended already
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def log_to(log):
+    """Appends what goes to file descriptor 2, Caffe's log, to the file ``log``; sys.stderr stays where it was.
+
+    Raises UserError where ``log`` cannot be written, or another process has it in use in this way.
+    """
+    try:
+        with open(log, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends: descriptor 2 keeps it
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+            os.dup2(file.fileno(), 2)
+    except BlockingIOError as error:
+        raise UserError(f"another process is training into {log.parent}: wait for its end, or stop it") from error
+    except OSError as error:
+        raise UserError(f"cannot write {log}: {error.strerror}") from error
+
+
+# ---- What a process may die of
+
+def check_gpu(device):
+    """Raises UserError unless this build of Caffe can use GPU ``device``."""
+    reason = failure("caffe.set_device(int(sys.argv[1])); caffe.set_mode_gpu()", device)
+    if reason:
+        raise UserError(f"cannot use GPU {device} ({reason}): "
+                        "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")
+
+
+def failure(statement, argument):
+    """Why ``statement``, on ``caffe`` and with ``argument`` as sys.argv[1], fails, in a line; None if it does not.
+
+    It runs in a process of its own, which may die of it.
+    """
+    probe = f"import sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
+    done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=environment(), capture_output=True,
+                          text=True, errors="replace")
+    if done.returncode == 0:
+        return None
+    return (locate.last_words(done.stderr)
+            or (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip())

@@ -1,0 +1,259 @@
+"""The pictures of positions, by their artists and files, and the command line that draws them."""
+import subprocess
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+
+from active_convolution.errors import UserError
+from active_convolution.geometry import grid
+from active_convolution.plotting import style, synapses
+from active_convolution.positions import History, LayerPositions
+from active_convolution.pycaffe import locate
+
+
+def layer(name, kernel=(3, 3), position_group=1, shift=0.25, known=True):
+    """A layer at its grid, each of whose synapses but the middle one moved by ``shift`` × (number of its group)."""
+    start = np.tile(grid(kernel), (position_group, 1, 1))
+    moves = shift * np.arange(1, position_group + 1, dtype=np.float32)[:, None, None]
+    xy = start + np.where((start == 0).all(axis=-1, keepdims=True), 0, moves * np.float32([1, -1]))
+    return LayerPositions(name, "ActiveConvolution", kernel, xy.astype(np.float32), start if known else None)
+
+
+def history(layers, iterations, warmup_iter=10):
+    """The layers on their way from start to where they are, at a steady pace after the warm-up."""
+    record = History(warmup_iter)
+    for iteration in iterations:
+        way = max(0, iteration - warmup_iter) / (iterations[-1] - warmup_iter)
+        record.append(iteration, [LayerPositions(item.name, item.type, item.kernel,
+                                                 item.start + way * (item.xy - item.start)) for item in layers])
+    return record
+
+
+def marks(axes, label):
+    """The points drawn under ``label``: (N, 2)."""
+    return np.concatenate([line.get_xydata() for line in axes.lines if line.get_label() == label])
+
+
+def segments(axes):
+    """All line segments of collections: (N, 2 ends, 2)."""
+    found = [item.get_segments() for item in axes.collections if isinstance(item, LineCollection)]
+    return np.concatenate(found) if found else np.empty((0, 2, 2))
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+# ---- Positions (Fig. 5)
+
+def test_a_panel_per_layer_with_a_shape():
+    layers = [layer("conv1/1"), layer("pointwise", (1, 1)), layer("conv1/2", (1, 5))]
+    figure = synapses.draw_positions(layers)
+    assert [axes.get_title() for axes in figure.axes] == ["conv1/1", "conv1/2"]
+    for axes, drawn in zip(figure.axes, (layers[0], layers[2])):
+        np.testing.assert_array_equal(marks(axes, "learned"), drawn.xy[0])
+        np.testing.assert_array_equal(marks(axes, "start"), drawn.start[0])
+        np.testing.assert_array_equal(segments(axes), np.stack([drawn.start[0], drawn.xy[0]], axis=1))
+        np.testing.assert_array_equal(marks(axes, "base pixel"), [(0, 0)])
+    assert legend(figure) == ["start", "base pixel", "learned"]
+
+
+def test_y_points_down_and_one_scale_serves_all():
+    figure = synapses.draw_positions([layer("small"), layer("wide", (3, 7))])
+    for axes in figure.axes:
+        assert axes.get_ylim() == axes.get_xlim()[::-1] and axes.get_aspect() == 1
+        assert axes.get_xlim() == figure.axes[0].get_xlim() and 3.25 < axes.get_xlim()[1] < 4
+
+
+def test_only_outer_axes_are_named():
+    axes = synapses.draw_positions([layer(str(number)) for number in range(5)]).axes
+    assert [bool(item.get_ylabel()) for item in axes] == [True, False, False, True, False]
+    assert [bool(item.get_xlabel()) for item in axes] == [False, False, True, True, True]
+    assert "pixels" in axes[3].get_xlabel() and "pixels" in axes[3].get_ylabel()
+
+
+def test_position_groups_have_colours():
+    figure = synapses.draw_positions([layer("single"), layer("double", position_group=2)])
+    assert legend(figure) == ["start", "base pixel", "learned", "learned, group 2"]
+    double = figure.axes[1]
+    np.testing.assert_array_equal(marks(double, "learned, group 2"), layer("double", position_group=2).xy[1])
+    one, two = (next(line.get_color() for line in double.lines if line.get_label() == label)
+                for label in ("learned", "learned, group 2"))
+    assert one != two
+
+
+def test_unknown_start_shows_the_grid_without_lines():
+    figure = synapses.draw_positions([layer("conv", (2, 3), known=False)])
+    np.testing.assert_array_equal(marks(figure.axes[0], "kernel grid"), grid((2, 3)))
+    assert len(segments(figure.axes[0])) == 0 and "start" not in legend(figure)
+
+
+def test_nothing_to_draw():
+    for layers in ([], [layer("pointwise", (1, 1))]):
+        with pytest.raises(UserError, match="no shape to draw"):
+            synapses.draw_positions(layers)
+    with pytest.raises(UserError, match="layer conv has positions that are not numbers"):
+        synapses.draw_positions([layer("conv", shift=np.nan)])
+
+
+# ---- A row per stage
+
+def test_stages_are_rows():
+    stages = [[layer("pointwise", (1, 1))], [layer("conv1/1"), layer("conv1/2"), layer("conv1/3")], [layer("conv2/1")]]
+    figure = synapses.draw_stages(stages)
+    assert [axes.get_title() for axes in figure.axes] == ["conv1/1", "conv1/2", "conv1/3", "conv2/1"]
+    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["stage 1\n\ny (pixels)", "", "", "stage 2\n\ny (pixels)"]
+    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False, True, True, True], "the lowest of each column"
+    np.testing.assert_array_equal(marks(figure.axes[3], "learned"), layer("conv2/1").xy[0])
+    assert legend(figure) == ["start", "base pixel", "learned"]
+
+
+def test_a_single_stage_has_no_number():
+    axes, = synapses.draw_stages([[layer("conv")]]).axes
+    assert axes.get_ylabel() == "y (pixels)"
+    with pytest.raises(UserError, match="no shape to draw"):
+        synapses.draw_stages([[layer("pointwise", (1, 1))]])
+
+
+def test_long_rows_get_smaller_panels():
+    """The ten layers of a residual stage fit a page, and their dots the panels."""
+    wide, narrow = (synapses.draw_stages([[layer(str(index)) for index in range(count)]] * 3) for count in (2, 10))
+    assert narrow.get_figwidth() < 12 and len(narrow.axes) == 30
+    sizes = [next(line for line in figure.axes[0].lines if line.get_label() == "learned").get_markersize()
+             for figure in (wide, narrow)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+# ---- Movement (Fig. 6)
+
+def test_movement_shows_paths_and_distances():
+    layers = [layer("conv1/1"), layer("conv1/2", (1, 3), shift=-0.5)]
+    planes, curves = np.reshape(synapses.draw_movement(history(layers, range(0, 51, 5))).axes, (2, 2)).T
+    for plane, curve, drawn in zip(planes, curves, layers):
+        paths = segments(plane).reshape(drawn.xy.shape[1], 10, 2, 2)
+        np.testing.assert_allclose(paths[:, 0, 0], drawn.start[0])
+        np.testing.assert_allclose(paths[:, -1, 1], drawn.xy[0])
+        distances = segments(curve).reshape(drawn.xy.shape[1], 10, 2, 2)
+        np.testing.assert_array_equal(distances[0, :, 1, 0], range(5, 51, 5))
+        np.testing.assert_allclose(distances[:, -1, 1, 1], drawn.displacement()[0], rtol=1e-6)
+        np.testing.assert_array_equal(distances[:, :2, 1, 1], 0, "before the end of the warm-up")
+        assert plane.yaxis_inverted() and curve.get_ylim() == curves[0].get_ylim()
+        assert curve.get_ylim()[1] > distances[..., 1].max()
+
+
+def test_movement_marks_the_end_of_the_warmup_if_in_sight():
+    figure = synapses.draw_movement(history([layer("conv")], [0, 20, 40], warmup_iter=20))
+    np.testing.assert_array_equal(marks(figure.axes[1], "end of warm-up")[:, 0], [20, 20])
+    figure = synapses.draw_movement(history([layer("conv")], [0, 20, 40], warmup_iter=0))
+    assert "end of warm-up" not in legend(figure)
+
+
+def test_long_movement_is_thinned_but_complete():
+    figure = synapses.draw_movement(history([layer("conv")], range(0, 3001, 3)))
+    lines = segments(figure.axes[1]).reshape(9, -1, 2, 2)
+    assert lines.shape[1] < synapses.RECORDS_DRAWN
+    assert (lines[0, 0, 0, 0], lines[0, -1, 1, 0]) == (0, 3000)
+
+
+def test_movement_needs_two_records():
+    with pytest.raises(UserError, match="recorded only once"):
+        synapses.draw_movement(history([layer("conv")], [0]))
+
+
+# ---- Files
+
+def png_size(path):
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def test_formats(tmp_path):
+    figure = synapses.draw_positions([layer("conv1/1"), layer("conv1/2")])
+    for name in ("a.PNG", "a.pdf", "a.svg"):
+        style.save(figure, tmp_path / name)
+    width, height = png_size(tmp_path / "a.PNG")
+    assert 600 < width < 3000 and 400 < height < 3000
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
+    assert xml.etree.ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", ".png"])
+def test_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"\.png, \.pdf or \.svg"):
+        style.save(synapses.draw_positions([layer("conv")]), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- The command line
+
+def plot(root, *arguments):
+    return subprocess.run([root / "scripts" / "plot_positions.py", *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    layers = [layer("conv0", (1, 1)), layer("conv1/1"), layer("conv1/2", shift=0.5)]
+    history(layers, range(0, 51, 5)).save(tmp_path / "run" / "positions.npz")
+    return tmp_path / "run"
+
+
+def test_script_draws_a_run(root, run_folder, tmp_path):
+    done = plot(root, run_folder, "--output", tmp_path / "pictures" / "run.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "conv0: a single synapse, not drawn",
+        "conv1/1: 9 synapses, the farthest at (1.25, -1.25), moved up to 0.35 pixel",
+        "conv1/2: 9 synapses, the farthest at (1.50, -1.50), moved up to 0.71 pixel",
+        f"wrote {tmp_path}/pictures/run.png",
+        f"wrote {tmp_path}/pictures/run-movement.png"]
+    assert png_size(tmp_path / "pictures/run.png") != png_size(tmp_path / "pictures/run-movement.png")
+
+
+def test_script_draws_a_snapshot(root, tmp_path):
+    net = locate.caffe_pb2().NetParameter()
+    message = net.layer.add(name="conv", type="ActiveConvolution")
+    for values in (np.ones((1, 1, 1, 2)), np.zeros(1), np.array([[[[0, 1.5]]]]), np.array([[[[0, -2]]]])):
+        message.blobs.add(data=values.ravel()).shape.dim.extend(values.shape)
+    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
+    done = plot(root, tmp_path / "net.caffemodel", "--output", tmp_path / "net.svg")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["conv: 2 synapses, the farthest at (1.50, -2.00), moved up to 2.06 pixel",
+                                        f"wrote {tmp_path}/net.svg"]
+    assert not (tmp_path / "net-movement.svg").exists()
+
+
+def test_script_draws_the_authors_network(root, shared_reference, tmp_path):
+    done = plot(root, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", "--output", tmp_path / "a.png")
+    assert done.returncode == 0, done.stderr
+    assert "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel" in done.stdout
+    png_size(tmp_path / "a.png")
+
+
+def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
+    """As the paper's Fig. 5 does: three rows of two."""
+    source = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
+    sizes = []
+    for options in ([], ["--by-stage"]):
+        done = plot(root, source, "--output", tmp_path / "a.png", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        sizes.append(png_size(tmp_path / "a.png"))
+    assert sizes[0][0] > sizes[0][1] and sizes[1][0] < sizes[1][1]
+
+
+@pytest.mark.parametrize("source, output, status, complaint", [
+    ("run", "a.gif", 2, "a.gif: end its name in .png, .pdf or .svg"),
+    ("missing.caffemodel", "a.png", 1, "cannot read {0}/missing.caffemodel: No such file"),
+    (".", "a.png", 1, "{0} has no positions.npz: name the --output folder"),
+    ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
+])
+def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, status, complaint):
+    done = plot(root, tmp_path / source, "--output", tmp_path / output)
+    assert done.returncode == status and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert complaint.format(tmp_path) in done.stderr
+    assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
