@@ -27,7 +27,9 @@ class Bar:
 # (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to PyTorch's conv2d
 CPU = {("table1", 64, "forward"): (0.40, 1.00), ("table1", 64, "both"): (0.45, 1.05),
        ("alexnet", 32, "both"): (0.60, 1.15), ("residual", 32, "both"): (0.60, 1.15),
-       ("table1", 1, "forward"): (1.0, None)}
+       ("table1", 1, "forward"): (1.0, 1.0), ("table1", 1, "both"): (None, 1.0),
+       **{(name, batch, passes): (1.0, 1.5) for name in ("depthwise", "grouped") for batch in (1, 32)
+          for passes in ("forward", "both")}}
 GPU = {("table1", batch, passes): (None, most)
        for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
 

@@ -52,8 +52,8 @@ struct Kernels {
   typedef typename Vector::Type V;
   static constexpr int kLanes = Vector::kLanes;
 
-  /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime. Each
-  /// term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
+  /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime.
+  /// Each term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
   template <int kVectors>
   static ACTIVE_INLINE void MultiplyBlock(const ActiveProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
     V sums[kRows][kVectors] = {};
@@ -189,12 +189,15 @@ struct Kernels {
     }
   };
 
+  /// Elements of a plane that are fetched ahead of those at work: some hundred cycles.
+  static constexpr int kAhead = 256 / sizeof(Dtype);
+
   /// kLanes planes x kLanes pixels, of which only `planes` and `pixels` exist.
   static ACTIVE_INLINE void LoadSquare(const ActivePlanes<Dtype>& s, int planes, int pixels, const Dtype* from,
                                        Cursor<Dtype*>* to) {
     V square[kLanes];
     for (int i = 0; i < kLanes; ++i, from += s.plane_size) {
-      if (planes == kLanes) { __builtin_prefetch(from + kLanes); }  // the next square
+      if (planes == kLanes) { __builtin_prefetch(from + kAhead); }
       square[i] = V{};
       if (i < planes && pixels == kLanes) { square[i] = Vector::Load(from); }
       if (i < planes && pixels < kLanes) { std::memcpy(&square[i], from, pixels * sizeof(Dtype)); }
@@ -424,7 +427,7 @@ struct Kernels {
   }
 
   static ACTIVE_INLINE void SpreadSome(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s, int first, int count) {
-    Slopes slopes[kTogether][2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
+    Slopes slopes[kTogether][2] = {};  // of whole vectors, and of one whose last lanes are no channels
     ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
       for (int k = first; k < first + count; ++k) {
         const Run run(f, f.taps[k], row);
@@ -463,8 +466,11 @@ struct Kernels {
   }
 };
 
+// C++11 and C++14 ask for these where a reference is taken.
 template <typename Dtype, int kBytes, int kRows>
-constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for it where a reference is taken
+constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
 
 }  // namespace
 
