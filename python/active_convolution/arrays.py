@@ -79,12 +79,13 @@ def _read(archive, name, array, called, remedy, most):
         values = np.empty(math.prod(shape), dtype)
         content = memoryview(values.view(np.uint8))
         begun = start[header.tell():][:size]
-        content[:len(begun)] = begun
-        while len(begun) < size and (read := member.readinto(content[len(begun):])):
-            content, size = content[len(begun) + read:], size - len(begun) - read
-            begun = b""
-        if len(begun) < size:
-            raise EOFError(f"{name} is cut off")
+        place = len(begun)
+        content[:place] = begun
+        while place < size:
+            read = member.readinto(content[place:])
+            if not read:
+                raise EOFError(f"{name} is cut off")
+            place += read
         member.read(1)  # the end, where the checksum is compared
     if array.finite and dtype.kind == "f" and not np.isfinite(values).all():
         raise UserError(f"{called} holds numbers that are none, or infinite: {remedy}")

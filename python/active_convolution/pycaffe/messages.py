@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
 from ..files import DAMAGE, content, reading, whole_file
-from . import locate
+from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
@@ -31,7 +31,6 @@ _ELSEWHERE = {      # fields of LayerParameter, and who brought them
     **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
     **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
 _MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 # ---- Reading
@@ -51,16 +50,16 @@ def read_solver(path):
 
 
 def read_weights(path):
-    """The NetParameter of a binary .caffemodel, in today's format. Raises UserError where the file cannot be read or
-    upgraded, is damaged or HDF5."""
+    """The NetParameter of a .caffemodel, binary or HDF5, in today's format. Raises UserError where the file cannot be read
+    or upgraded, or is damaged."""
     return _up_to_date(_read_weights(path), path, "upgrade_net_proto_binary", _read_weights)
 
 
 def _read_weights(path):
     with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
         stored = content(path, _MOST_BYTES)
-        if stored.startswith(_HDF5_MAGIC):
-            raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
+        if stored.startswith(hdf5.MAGIC):
+            return hdf5.read(path)
         net = _named(parsed(locate.caffe_pb2().NetParameter, stored))
     for layer in (*net.layer, *net.layers):
         if not all(map(_is_whole, layer.blobs)):
@@ -160,6 +159,15 @@ def shape(blob):
     return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
 
 
+def values(blob):
+    """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
+    field, dtype = ("double_data", "<f8") if blob.double_data and not blob.data else ("data", "<f4")
+    alone = type(blob)()
+    getattr(alone, field).MergeFrom(getattr(blob, field))
+    size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
+    return np.frombuffer(alone.SerializeToString()[-size:] if size else b"", dtype)
+
+
 def _old(blob):
     return any(map(blob.HasField, _OLD_SHAPE))
 
@@ -199,6 +207,18 @@ def forget_build(net):
         del layer.param[most_params(layer):]
 
 
+def write_to_run(path, net):
+    """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
+    lean = type(net)()
+    lean.CopyFrom(net)
+    for layer in lean.layer:
+        for _, param in layer.ListFields():
+            for name in ("weight_filler", "bias_filler"):
+                if isinstance(param, Message) and name in param.DESCRIPTOR.fields_by_name:
+                    param.ClearField(name)
+    write(path, lean)
+
+
 def most_params(layer):
     """How many ``param`` entries Caffe takes of a LayerParameter, as far as its type alone tells."""
     if layer.type in ("Convolution", "Deconvolution"):
@@ -227,7 +247,16 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).flat)
+        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+
+
+def _packed(number, content):
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def write_weights(path, net):

@@ -2,8 +2,6 @@
 import importlib.util
 import os
 
-import numpy as np
-
 from ..errors import UserError
 from . import locate, messages
 from .messages import by
@@ -23,8 +21,8 @@ def load(model, weights, called=None):
         live.copy_from(os.fsencode(weights))
     else:       # the file may have the names in other bytes
         for name, blobs in live.params.items():
-            for blob, values in zip(blobs, stored[name]):
-                blob.data[...] = np.reshape(values.data or values.double_data, blob.data.shape)
+            for blob, found in zip(blobs, stored[name]):
+                blob.data[...] = messages.values(found).reshape(blob.data.shape)
     return live
 
 

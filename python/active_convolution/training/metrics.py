@@ -11,21 +11,28 @@ COLUMNS = ("iteration", "loss", "learning_rate", "test_loss", "test_error", "sec
 
 class Metrics:
     """Rows of ``iteration``, training ``loss`` (mean since the row before), ``learning_rate``, ``test_loss`` and
-    ``test_error`` (a fraction; both empty where no test was run) and ``seconds`` of training so far."""
+    ``test_error`` (a fraction; both empty where no test was run, the error where the network has no accuracy) and
+    ``seconds`` of training so far; and by name what else the network gives: see outputs.py."""
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self, names=()):
+        self.columns, self.rows = [*COLUMNS, *names], []
+
+    @property
+    def more(self):
+        """The columns by name."""
+        return self.columns[len(COLUMNS):]
 
     @classmethod
-    def load(cls, path):
-        """Reads what ``save`` wrote; a missing file has no rows."""
-        metrics = cls()
+    def load(cls, path, columns=COLUMNS):
+        """Reads what ``save`` wrote; a missing file has no rows, and these ``columns``."""
+        metrics = cls(columns[len(COLUMNS):])
         if not os.path.exists(path):
             return metrics
         with reading(path, "is damaged", "remove it, or name another run", reason=True):
             reader = csv.DictReader(io.StringIO(content(path).decode(), newline=""), strict=True)
-            if reader.fieldnames != list(COLUMNS):
+            if (reader.fieldnames or [])[:len(COLUMNS)] != list(COLUMNS):
                 raise ValueError("other columns")
+            metrics.columns = reader.fieldnames
             for row in reader:
                 metrics.rows.append(_checked(row, metrics.rows[-1]["iteration"] if metrics.rows else -1))
         return metrics
@@ -37,12 +44,12 @@ class Metrics:
     def append(self, iteration, **values):
         """Adds a row, or values to the newest row where that is of this ``iteration``."""
         if not self.rows or self.rows[-1]["iteration"] != iteration:
-            self.rows.append({**dict.fromkeys(COLUMNS), "iteration": iteration})
+            self.rows.append({**dict.fromkeys(self.columns), "iteration": iteration})
         self.rows[-1].update(values)
 
     def tested(self):
         """The iteration of the newest test, or None."""
-        return next((row["iteration"] for row in reversed(self.rows) if row["test_error"] is not None), None)
+        return next((row["iteration"] for row in reversed(self.rows) if row["test_loss"] is not None), None)
 
     def last(self, column):
         """The newest value of a column, or None."""
@@ -51,7 +58,7 @@ class Metrics:
     def save(self, path):
         """Writes the file, whole or not at all."""
         with whole_file(path, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({name: "" if value is None else value if name == "iteration" else f"{value:.6g}"

@@ -1,6 +1,7 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
 import contextlib
 import dataclasses
+import json
 import math
 import re
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from ..files import whole_file
 from ..pycaffe import locate, messages
 
 
@@ -89,6 +91,28 @@ def restore(solver, snapshot):
         file.flush()
         solver.restore(file.name)
 
+
+# ---- What a training that was stopped had measured since its last record
+
+def write_since(prefix, iteration, values):
+    """Keeps a list of {column: value}, one for each iteration, for the snapshot after ``iteration``."""
+    with whole_file(_since(f"{prefix}_iter_{iteration}"), encoding="utf-8") as file:
+        json.dump(values, file)
+
+
+def read_since(snapshot):
+    """What ``write_since`` kept; [] where there is nothing, or nothing that can be read."""
+    try:
+        return json.loads(_since(snapshot.state.with_suffix("")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+
+
+def _since(stem):
+    return Path(f"{stem}.since.json")
+
+
+# ---- To another process
 
 def packed(snapshot):
     """A Snapshot with its files' contents, to be sent to another process."""
