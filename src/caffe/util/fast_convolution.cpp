@@ -270,7 +270,7 @@ class Pointwise {
 
   void MultiplyTile(const Product& p, const Dtype* weights, int g, int first, int count) const {
     Buffers<Dtype>& buffers = Buffers<Dtype>::OfThread();
-    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two: rows in different sets of a cache
+    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two, for the caches' sets
     Dtype* tile = buffers.tile.Get(static_cast<size_t>(p.depth) * row);
     Dtype* result = buffers.product.Get(static_cast<size_t>(RoundUp(p.rows, kernels_.rows)) * row);
     Gather(p.from_side, p.from, g * p.depth, p.depth, first, count, row, tile);
