@@ -14,7 +14,7 @@ data=data/digits
 runs=runs/demo
 
 echo "The demo sets up and builds what is missing (the first time: see below), then trains two networks, which takes two"
-echo "idle cores MINUTES, and draws where the synapses went. Run again, it goes straight to the training."
+echo "idle cores about 2 minutes, and draws where the synapses went. Run again, it goes straight to the training."
 "$root/scripts/build.sh"
 [ -e $data ] || "$root/scripts/acu" data digits --output $data
 rm -rf $runs

@@ -54,9 +54,10 @@ class Buffer {
   Dtype* Get(size_t size) {
     if (size > size_) {
       std::free(data_);
-      size_ = (size * sizeof(Dtype) + 63) / 64 * 64 / sizeof(Dtype);
-      data_ = static_cast<Dtype*>(std::aligned_alloc(64, size_ * sizeof(Dtype)));
-      CHECK(data_) << "out of memory";
+      size_ = size;
+      void* memory = NULL;
+      CHECK_EQ(posix_memalign(&memory, 64, size_ * sizeof(Dtype)), 0) << "out of memory";
+      data_ = static_cast<Dtype*>(memory);
       std::fill_n(data_, size_, Dtype(0));
     }
     return data_;
