@@ -74,11 +74,15 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
 
 
 def of_iteration(benchmark, batch=64):
-    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline."""
-    times = iteration.times(benchmark, batch)
+    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and PyTorch's
+    iteration of that."""
+    times = iteration.times(benchmark, batch=batch)
     active, convolution = (times[name].median for name in (contestants.ACTIVE, contestants.CONVOLUTION))
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"
     yield Bar(f"{title}: relative to {contestants.CONVOLUTION}'s {convolution:.3g} ms", active / convolution, 1)
+    for name in iteration.PYTORCH:
+        if name in times:
+            yield Bar(f"{title}: relative to {name}'s {times[name].median:.3g} ms", active / times[name].median, 1)
     if benchmark.gpu:
         yield Bar(f"{title}: ms", active, 5)
 

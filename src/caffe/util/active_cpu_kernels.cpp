@@ -509,23 +509,18 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
 
 namespace {
 
-// By features: not all compilers know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
-#if defined(__x86_64__) && defined(__GNUC__)
-ACTIVE_KERNELS(Avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2"))), 64, 8);
-ACTIVE_KERNELS(Avx2, __attribute__((target("avx2,fma,bmi,bmi2"))), 32, 4);
+#ifdef ACTIVE_AVX2
+ACTIVE_KERNELS(Avx512, ACTIVE_AVX512, 64, 8);
+ACTIVE_KERNELS(Avx2, ACTIVE_AVX2, 32, 4);
 #endif
 ACTIVE_KERNELS(Plain, , 16, 4);
 
 template <typename Dtype>
 std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
   std::vector<ActiveCpuKernels<Dtype> > found;
-#if defined(__x86_64__) && defined(__GNUC__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512) { found.push_back(Avx512<Dtype>::Table()); }
-  if (avx2) { found.push_back(Avx2<Dtype>::Table()); }
+#ifdef ACTIVE_AVX2
+  if (ActiveHasAvx512()) { found.push_back(Avx512<Dtype>::Table()); }
+  if (ActiveHasAvx2()) { found.push_back(Avx2<Dtype>::Table()); }
 #endif
   found.push_back(Plain<Dtype>::Table());
   return found;
