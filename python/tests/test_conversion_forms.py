@@ -1,4 +1,5 @@
-"""Dense kernels and sums of small ones: the same output, the cheaper of the two, and sizes known before they are there."""
+"""Dense kernels and sums of small ones: the same output, the cheaper of the two, and sizes known before they are
+there."""
 import re
 import resource
 import subprocess
@@ -126,7 +127,8 @@ layer { name: "fc6" type: "ActiveConvolution" bottom: "data" top: "fc6"
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """The kind of fc6 that FCN and DeepLab have, one synapse moved by a tenth: 25×25 taps and 2.2 GB as a dense kernel."""
+    """The kind of fc6 that FCN and DeepLab have, one synapse moved by a tenth: 25×25 taps and 2.2 GB as a dense
+    kernel."""
     folder = tmp_path_factory.mktemp("large")
     net = live(folder / "deploy.prototxt", LARGE)
     net.params["fc6"][0].data[...] = 0.01
@@ -162,7 +164,8 @@ def test_auto_finds_the_cheaper_form(large, tmp_path):
 
 def test_folding_reaches_a_sum(free_parts, tmp_path):
     text = INPUT.format("dim: 2 dim: 3 dim: 9 dim: 9") + """
-        layer { name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 4 kernel_size: 3 pad: 1
+        layer { name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 4
+        kernel_size: 3 pad: 1
                 bias_term: false weight_filler { type: "msra" } } }
         layer { name: "b" type: "BatchNorm" bottom: "c" top: "c" }
         layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }

@@ -11,9 +11,10 @@ from ..pycaffe.messages import by
 class LayerReport:
     """One active convolution and the ordinary ones in its place; kernels and dilations are (vertical, horizontal).
 
-    ``kernel`` and ``dilation`` are those of the first convolution, ``parts`` [(kernel, dilation)] those of all, whose sum
-    it is. Costs are multiply-adds an image: those of the ACU count its interpolation. ``difference`` is the largest one
-    between the two networks after this layer (and what went into it), on random input; ``largest`` the largest value there.
+    ``kernel`` and ``dilation`` are those of the first convolution, ``parts`` [(kernel, dilation)] those of all, whose
+    sum it is. Costs are multiply-adds an image: those of the ACU count its interpolation. ``difference`` is the largest
+    one between the two networks after this layer (and what went into it), on random input; ``largest`` the largest
+    value there.
     """
     name: str
     active_kernel: tuple
@@ -30,8 +31,8 @@ class LayerReport:
 class Report:
     """``outputs`` maps the network's outputs to (largest difference, largest value); ``folded`` a convolution's name to
     those of the layers that went into it; ``size`` the inputs to the shapes with which all that was found; ``unread``
-    are the layers in which a synapse reads nothing at that size; ``engines`` maps what ran the files to (version, largest
-    difference), or to why it could not; ``runs`` is a line that says where the result runs."""
+    are the layers in which a synapse reads nothing at that size; ``engines`` maps what ran the files to (version,
+    largest difference), or to why it could not; ``runs`` is a line that says where the result runs."""
     layers: list
     outputs: dict
     folded: dict

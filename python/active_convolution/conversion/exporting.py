@@ -58,9 +58,9 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
 # ---- The network
 
 def _for_testing(model, format):
-    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and without
-    what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need replaced, takes its
-    images from elsewhere than its input, or has a layer that ``format`` does not know."""
+    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and
+    without what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need
+    replaced, takes its images from elsewhere than its input, or has a layer that ``format`` does not know."""
     net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
         if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
@@ -86,8 +86,8 @@ def _original(net, model, weights, path):
 
 
 def _prepared(net, original, weights, path):
-    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing then;
-    all blobs as float64, {layer: list of arrays})."""
+    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing
+    then; all blobs as float64, {layer: list of arrays})."""
     blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
     for layer in net.layer:
         if layer.type in positions.TYPES:
@@ -101,8 +101,8 @@ def _prepared(net, original, weights, path):
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Summands}.
-    All sizes are known before the first kernel is made."""
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its
+    Summands}. All sizes are known before the first kernel is made."""
     parts = {}
     for layer in net.layer:
         if layer.type in positions.TYPES:
@@ -198,8 +198,8 @@ def _pixels(net, name):
 
 
 def _active(layer, net):
-    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and the
-    sum over channels and synapses."""
+    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and
+    the sum over channels and synapses."""
     weight, x = (net.params[layer.name][index].data for index in (0, 2))
     outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
     read = len({(d * layer.convolution_param.group // outputs, d * len(x) // outputs) for d in range(outputs)})

@@ -1,6 +1,7 @@
 """Caffe's layers without weights that work on each number, and those that normalise: one function per layer type.
 
-Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states them.
+Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states
+them.
 """
 import math
 

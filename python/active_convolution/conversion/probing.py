@@ -45,8 +45,8 @@ def shapes(model, candidates):
 
 
 def sizes(model, live):
-    """The Sizes of the prototxt ``model``, which is loaded as the pycaffe Net ``live``. An axis of an input is free where
-    Caffe takes twice as much of it: the batch, and height and width together."""
+    """The Sizes of the prototxt ``model``, which is loaded as the pycaffe Net ``live``. An axis of an input is free
+    where Caffe takes twice as much of it: the batch, and height and width together."""
     own = {name: tuple(live.blobs[name].data.shape) for name in live.inputs}
     batch = {name: (2 * size[0], *size[1:]) for name, size in own.items() if size}
     image = {name: (*size[:2], 2 * size[2], 2 * size[3]) if len(size) == 4 else size for name, size in own.items()}
@@ -79,11 +79,12 @@ _SIDES = (32, 64, 128, 256, 512)
 
 
 def comparing_size(model, net, live, synapses):
-    """The inputs' shapes, {name: shape}, at which every synapse reads a pixel, and the names of the layers where some does
-    not: the network's own size or, where that is too small, the first larger image that will do.
+    """The inputs' shapes, {name: shape}, at which every synapse reads a pixel, and the names of the layers where some
+    does not: the network's own size or, where that is too small, the first larger image that will do.
 
-    ``model`` is the prototxt, ``net`` its NetParameter and ``live`` its pycaffe Net; ``synapses`` maps the names of layers
-    to ((vertical, horizontal) Axis, x and y of their synapses). Where no size will do it is the one that leaves out fewest.
+    ``model`` is the prototxt, ``net`` its NetParameter and ``live`` its pycaffe Net; ``synapses`` maps the names of
+    layers to ((vertical, horizontal) Axis, x and y of their synapses). Where no size will do it is the one that leaves
+    out fewest.
     """
     own = {name: tuple(live.blobs[name].data.shape) for name in live.inputs}
     base = {name: tuple(blob.data.shape) for name, blob in live.blobs.items()}

@@ -1,4 +1,5 @@
-"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and written.
+"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and
+written.
 
 Networks and weights may be in whichever of Caffe's formats: V0 and V1 (``layers { … }``) are brought up to date.
 """
@@ -83,8 +84,8 @@ def _read_text(path, message, what):
 
 
 def _decoded(content):
-    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as Latin-1,
-    byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
+    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as
+    Latin-1, byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
     lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
     return "\n".join(map(_text, lines))
 
@@ -171,8 +172,8 @@ def takes_part(layer, phase, stages=(), level=0):
 # ---- What ties a network to one build of Caffe
 
 def forget_build(net):
-    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that choose
-    an engine, and ``param`` entries for blobs that a layer does not have."""
+    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that
+    choose an engine, and ``param`` entries for blobs that a layer does not have."""
     for layer in net.layer:
         for _, param in layer.ListFields():
             if isinstance(param, Message) and "engine" in param.DESCRIPTOR.fields_by_name:
@@ -224,7 +225,8 @@ def fill(stored, layer, blobs):
 
 
 def _packed(number, content):
-    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes
+    minutes."""
     size, length = len(content), b""
     while size > 127:
         length += bytes([size & 127 | 128])
