@@ -95,7 +95,10 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Status-Fd=1 --no-install-recommends "$@"; }
+apt() {  # apt-get, which waits for another one to end
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Status-Fd=1 -o DPkg::Lock::Timeout=300 \
+    --no-install-recommends "$@"
+}
 ended_badly() { tail -n 40 "$log"; fail "$*: the end of apt's output stands above"; }
 
 with_progress "Reading the lists of packages" "$log" apt update || ended_badly "apt-get update failed"

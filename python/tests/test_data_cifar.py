@@ -193,13 +193,13 @@ def image_of_another_size(folder):
 
 def class_without_test_images(folder):
     shutil.rmtree(folder / "test" / "frog")
-    return "no images in test/frog"
+    return "no images of test/frog"
 
 
 def unknown_class(folder):
-    (folder / "train" / "plane").mkdir()
-    shutil.copy(folder / "train" / "ship" / "0016.png", folder / "train" / "plane")
-    return "a folder train/plane, which is no class"
+    (folder / "train" / "boat").mkdir()
+    shutil.copy(folder / "train" / "ship" / "0016.png", folder / "train" / "boat")
+    return "images of train/boat, which is no class"
 
 
 def two_sets(folder):
@@ -262,7 +262,7 @@ def test_cifar100_tree_needs_100_classes(folder):
     samples.write_tree(folder, "cifar100")
     for split in ("train", "test"):
         shutil.rmtree(folder / split / "kind_42")
-    assert_refused("cifar100", folder, "for 99 classes, not 100")
+    assert_refused("cifar100", folder, "of 99 classes, not 100")
 
 
 def test_cifar100_label_out_of_range(folder):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from active_convolution import evaluation
-from active_convolution.data import database, datum, listed_images, places
+from active_convolution.data import building, database, datum, listed_images, places, sources
 from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
@@ -156,7 +156,7 @@ def test_evaluation_sees_what_caffe_sees(encoded, tmp_path):
     body = '''layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
                       pooling_param { pool: AVE kernel_size: 64 stride: 64 } }
               layer { name: "score" type: "InnerProduct" bottom: "pool" top: "score"
-                      inner_product_param { num_output: 365 weight_filler { type: "gaussian" std: 1 } } }'''
+                      inner_product_param { num_output: 40 weight_filler { type: "gaussian" std: 1 } } }'''
     (tmp_path / "deploy.prototxt").write_text('''layer { name: "data" type: "Input" top: "data"
         input_param { shape { dim: 5 dim: 3 dim: 256 dim: 256 } } }''' + body)
     (tmp_path / "test.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
@@ -180,10 +180,11 @@ def test_manifest_tells_what_is_there(encoded, raw):
     for folder in (encoded, raw):
         manifest = check_manifest(folder)
         assert manifest["dataset"] == "places365" and manifest["source"] == "data.txt and val.txt"
+        assert manifest["classes"] == TRAIN and manifest["label_names"] is None
         for split, count in (("train", TRAIN), ("test", VAL)):
             part = manifest[split]
             assert part["images"] == count and part["unreadable"] == 0 and part["shape"] == [3, 256, 256]
-            assert part["images_per_class"] == [1] * count + [0] * (365 - count)
+            assert part["images_per_class"] == [1] * count + [0] * (TRAIN - count)
             assert part["sha256"] == content(folder)[split]
         assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "test_lmdb", "train_lmdb"]
         assert not folder.with_name(f"{folder.name}.partial").exists()
@@ -231,7 +232,7 @@ def _children(pid):
     ((listed_images._Writer, "put"), 30, 28),
     ((listed_images._Writer, "put"), TRAIN + 5, TRAIN + 4),
     ((database, "checksum"), 1, TRAIN),
-    ((places, "write_manifest"), 1, TRAIN + VAL),
+    ((building, "write_manifest"), 1, TRAIN + VAL),
     ((Path, "rename"), 2, TRAIN + VAL)])  # the first makes the folder with the settings
 def test_a_killed_run_is_finished_and_not_started_over(tree, encoded, tmp_path, monkeypatch, moment, number, there):
     monkeypatch.setattr(listed_images, "_CHUNK", 3)
@@ -390,18 +391,19 @@ def test_a_disk_that_takes_no_more_is_a_clear_error_and_can_be_resumed(tree, enc
 
 
 def test_too_small_a_disk_is_said_before_the_work(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
-    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: leave --raw out"):
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda _: type("usage", (), {"free": 10 ** 6}))
+    with pytest.raises(UserError, match="out needs about 0.0 GB more, its disk has 0.0 GB free: store files"):
         make(tree, tmp_path / "out", raw=True)
 
 
 def test_the_estimate_of_the_space_is_close(tree, raw, encoded):
     images = listed_images.read_list(tree / "data.txt", 365)
-    part = places.Part(tree / "data_256", tree / "data.txt")
+    part = building.ImagePart(sources.Folder(tree / "data_256"), images)
     with listed_images.Workers(1) as workers:
         for folder, is_raw in ((raw, True), (encoded, False)):
             size = (folder / "train_lmdb" / "data.mdb").stat().st_size
-            assert places._space(part, images, listed_images.Recipe(256, is_raw), workers) == pytest.approx(size, rel=0.1)
+            recipe = datum.Recipe(256, 256, encode="raw" if is_raw else "jpeg")
+            assert building.space(part, recipe, workers) == pytest.approx(size, rel=0.1)
 
 
 def test_the_map_grows_as_needed(tree, encoded, tmp_path, monkeypatch):
@@ -416,8 +418,8 @@ def test_what_is_on_the_way_is_bounded(tree):
     with listed_images.Workers(1) as workers:
         submitted = []
         workers._pool.submit = _noting(workers._pool.submit, submitted)
-        recipe, everything = listed_images.Recipe(256, raw=False), np.arange(len(images.names))
-        converted = workers.convert(images, tree / "data_256", everything, recipe)
+        recipe, everything = datum.Recipe(256, 256), np.arange(len(images.names))
+        converted = workers.convert(images, sources.Folder(tree / "data_256"), everything, recipe)
         for number in range(5):
             next(converted)
             assert len(submitted) <= number + 5

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "python" / "active_convolution"
 FLOORS = [      # each may import from those before it, and from itself
-    ["errors"], ["columns", "command", "files", "geometry"], ["pycaffe"], ["plotting"], ["positions"],
+    ["errors"], ["columns", "command", "files", "geometry"], ["arrays"], ["pycaffe"], ["plotting"], ["positions"],
     ["check", "data", "networks"], ["training"], ["evaluation", "conversion"], ["paper", "report"], ["cli"]]
 
 

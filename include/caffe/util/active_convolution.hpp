@@ -2,6 +2,7 @@
 #define CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include <boost/weak_ptr.hpp>
@@ -48,13 +49,16 @@ struct ActiveCpuWorkspace {
     std::vector<Dtype> frame, frame_diff, columns, outputs;
   };
   const ActiveCpuKernels<Dtype>* kernels;  // the fastest
-  std::vector<ActiveTap<Dtype> > taps;       // position_group x K
-  std::vector<Dtype> weight;                 // of one segment, packed for its products
+  std::vector<Dtype> weight;                 // packed for products
   std::vector<Dtype> weight_sums;            // parts of its gradient
+  std::vector<Dtype> overhangs;              // parts of the input's gradient
   std::vector<double> position_sums;
   std::vector<PerThread> threads;
 
   ActiveCpuWorkspace() : kernels(&AllActiveCpuKernels<Dtype>()[0]) {}
+
+  /// The calling thread's, for all layers, which run one after the other. It lives as long as anybody holds it.
+  static std::shared_ptr<ActiveCpuWorkspace> OfThisThread();
 
   /// Bytes held at present.
   size_t bytes() const;

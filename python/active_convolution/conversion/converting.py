@@ -172,7 +172,7 @@ def _compare(original, net, chosen, model, weights, folder):
 
 def _check_twin(original, twin, model):
     """Raises UserError where Caffe builds the original and not the twin."""
-    build = "caffe.Net(sys.argv[1], caffe.TEST)"
+    build = "caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)"
     reason = failure(build, twin)
     if reason and not failure(build, original):
         raise UserError(f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers")

@@ -1,4 +1,5 @@
 """Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
+import os
 import math
 import tempfile
 from pathlib import Path
@@ -34,21 +35,29 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
-        size, unread, blobs = _prepared(net, original, weights, Path(scratch) / "original.prototxt")
+        blobs = _checked_blobs(net, original, weights)
+        own = probing.input_shapes(original)
+        size, unread = probing.comparing_size(Path(scratch) / "original.prototxt", net, original, {
+            layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer if layer.type in positions.TYPES})
+        cost_size = own if probing.is_sensible(own) else size
+        probing.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
         limits = limits if format == "caffe" else _without_size(limits)
         parts = {} if learnable else _replace(net, blobs, original, limits)
         exported = _live(net, blobs, Path(scratch) / MODEL)
-        probing.resize(exported, size)
+        for live in (original, exported):
+            probing.resize(live, size)
         ends = {name: folded.get(name, [name])[-1] for name in active}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
         verify.check(outputs, "output")
+        probing.resize(exported, own)
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
+        probing.resize(exported, cost_size)
         rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
-        done = account.Report(rows, outputs, folded, size, unread, ran, runs)
+        done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
         done.write(folder)
         if report:
             account.write_json(report, done)
@@ -85,19 +94,16 @@ def _original(net, model, weights, path):
     return original
 
 
-def _prepared(net, original, weights, path):
-    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing
-    then; all blobs as float64, {layer: list of arrays})."""
+def _checked_blobs(net, original, weights):
+    """All blobs as float64, {layer: list of arrays}, and all of them finite."""
     blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
     for layer in net.layer:
         if layer.type in positions.TYPES:
             forms.check_synapses(layer, *blobs[layer.name][2:])
-    _check_finite(blobs, weights)
-    synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
-                if layer.type in positions.TYPES}
-    size, unread = probing.comparing_size(path, net, original, synapses)
-    probing.resize(original, size)
-    return size, unread, blobs
+    for name, of_layer in blobs.items():
+        if not all(np.isfinite(blob).all() for blob in of_layer):
+            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
+    return blobs
 
 
 def _replace(net, blobs, original, limits):
@@ -142,12 +148,6 @@ def to_convolution(layer, blobs, limits=forms.Limits("dense")):
 
 # ---- The result
 
-def _check_finite(blobs, weights):
-    for name, of_layer in blobs.items():
-        if not all(np.isfinite(blob).all() for blob in of_layer):
-            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
-
-
 def _without_size(limits):
     """ONNX keeps weights of any size in a file beside the model."""
     return forms.Limits(limits.form, limits.kernel, limits.multiply_adds, math.inf)
@@ -156,7 +156,7 @@ def _without_size(limits):
 def _live(net, blobs, path):
     """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
     messages.write_to_run(path, net)
-    live = locate.caffe().Net(str(path), locate.caffe().TEST)
+    live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)

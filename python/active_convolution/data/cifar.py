@@ -1,14 +1,19 @@
-"""CIFAR-10 and CIFAR-100 from whatever people have: the python or binary archive or a tree of images, packed or not."""
+"""CIFAR-10 and CIFAR-100 from whatever people have: the python or binary archive or images in one of layouts.py's ways,
+packed or not, or arrays."""
 import functools
 import io
+import os
 import pickle
+import sys
+from pathlib import PurePosixPath
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 from tqdm import tqdm
 
+from ..arrays import Array, read_npz
 from ..errors import UserError
-from ..files import reading
+from . import layouts
 from .datum import decode
 from .sources import Dataset, Split, open_source
 
@@ -16,7 +21,10 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 _SIDE = 32
 _SHAPE = (3, _SIDE, _SIDE)
 _PIXELS = 3 * _SIDE * _SIDE
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+_ALIASES = {"plane": "airplane", "aeroplane": "airplane", "auto": "automobile", "car": "automobile"}  # CIFAR-10's
+_MOST_ARRAY = 2 ** 30  # bytes: CIFAR's 50,000 images take 2^27
+_COARSE = 20  # CIFAR-100's superclasses, which some have as folders above the classes'
+_TEST_SHARE = 0.2  # of a set without labelled test images: Kaggle's 50,000 leave the usual 10,000
 
 # All that a pickled NumPy array needs, under the names that NumPy 1 and 2 give it. ``_codecs.encode`` is how
 # Python 3 writes bytes for Python 2. None of them runs anything that the file chooses.
@@ -82,49 +90,66 @@ def _checked(pixels, labels, name, classes):
     return Split(pixels.reshape(-1, *_SHAPE), labels.astype(np.int64))
 
 
-# ---- A tree of images, one folder per class: train/<class>/*.png and test/<class>/*.png, or .jpg
+# ---- Images in one of the ways of layouts.py
 
-def _tree_root(name):
-    """The folder that holds the tree ``name`` (a PurePosixPath) belongs to, or None for any other file."""
-    is_image = name.suffix.lower() in _SUFFIXES and len(name.parts) >= 3 and name.parts[-3] in ("train", "test")
-    return name.parents[2] if is_image else None
+def _read_images(source, listing, class_names, classes):
+    """Decodes the images of a Listing (see layouts.py) of ``source``, with a progress bar.
 
-
-def _read_tree(source, tree, class_names=None, classes=None):
-    """Decodes the tree in the folder ``tree`` of ``source`` (see sources.py), with a progress bar.
-
-    Class i is the folder ``class_names[i]``, or without names the i-th of ``classes`` folders in alphabetical order.
-    Returns two Splits, train and test, with images (N, 3, 32, 32) uint8, RGB, in the order of their names, however
-    they are packed. Raises UserError for missing or unknown classes and for images that cannot be read or are
-    not 32x32.
+    Class i is ``class_names[i]``, or without names the i-th of ``classes`` in alphabetical order. Returns two Splits,
+    train and test, with images (N, 3, 32, 32) uint8, RGB, in the order of their names, however they are packed. Raises
+    UserError for missing or unknown classes and for images that cannot be read or are not 32x32.
     """
-    names = sorted(name for name in source.names if _tree_root(name) == tree)
-    class_names = class_names or _alphabetical(names, classes, source.path)
-    _check_classes(names, class_names, source.path)
-    images = _decode_all(source, names)
-    index = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([index[name.parts[-2]] for name in names])
-    train = np.array([name.parts[-3] == "train" for name in names])
-    return Split(images[train], labels[train]), Split(images[~train], labels[~train])
+    train, test = (dict(_fine(part) if classes > len(CIFAR10_CLASSES) else part) for part in (listing.train, listing.test))
+    class_names = class_names or _alphabetical(train, test, classes, source.path)
+    labels = {split: _labels(part, class_names, split, source.path) for split, part in (("train", train), ("test", test))
+              if part}
+    names = sorted([*train, *test])
+    images, place = _decode_all(source, names), {name: index for index, name in enumerate(names)}
+    splits = {split: Split(images[[place[name] for name in sorted(labels[split])]],
+                           np.array([labels[split][name] for name in sorted(labels[split])])) for split in labels}
+    return (splits["train"], splits["test"]) if test else _drawn(splits["train"], source.path)
 
 
-def _alphabetical(names, classes, path):
-    found = sorted({name.parts[-2] for name in names})
+def _fine(entries):
+    """``entries``, (name, class), with the class's folder in the place of its superclass's, where CIFAR-100 has both."""
+    nested = all(isinstance(label, str) and f"/{label}/" in f"/{os.path.dirname(os.path.dirname(name))}/"
+                 for name, label in entries)
+    if nested and len({label for _, label in entries}) == _COARSE:
+        return [(name, name.split("/")[-2]) for name, _ in entries]
+    return entries
+
+
+def _alphabetical(train, test, classes, path):
+    found = layouts.in_order({*train.values(), *test.values()})
     if len(found) != classes:
-        raise UserError(f"{path} holds folders of images for {len(found)} classes, not {classes}: "
+        raise UserError(f"{path} holds images of {len(found)} classes, not {classes}: "
                         "add the missing ones, or remove those that do not belong")
     return found
 
 
-def _check_classes(names, class_names, path):
-    for split in ("train", "test"):
-        found = {name.parts[-2] for name in names if name.parts[-3] == split}
-        missing, unknown = sorted(set(class_names) - found), sorted(found - set(class_names))
-        if missing:
-            raise UserError(f"{path} has no images in {split}/{missing[0]}: every class needs some")
-        if unknown:
-            raise UserError(f"{path} has a folder {split}/{unknown[0]}, which is no class of this set: "
-                            f"rename it to one of {', '.join(class_names)}, or remove it")
+def _labels(part, class_names, split, path):
+    """{name: label} for ``part``, {name: class}."""
+    index = {name: label for label, name in enumerate(class_names)}
+    if class_names == CIFAR10_CLASSES:
+        index.update({short: index[name] for short, name in _ALIASES.items()})
+        index.update({key: label for label in range(len(class_names)) for key in (label, str(label))})
+    found = {label if label in index else str(label).lower().strip() for label in part.values()}
+    unknown = sorted(map(str, found - set(index)))
+    missing = sorted(set(range(len(class_names))) - {index[label] for label in found - set(unknown)})
+    if unknown:
+        raise UserError(f"{path} has images of {split}/{unknown[0]}, which is no class of this set: "
+                        f"rename it to one of {', '.join(class_names)}, or remove it")
+    if missing:
+        raise UserError(f"{path} has no images of {split}/{class_names[missing[0]]}: every class needs some")
+    return {name: index[label if label in index else str(label).lower().strip()] for name, label in part.items()}
+
+
+def _drawn(split, path):
+    """A Split as two, for a set that says nothing of its test images' classes."""
+    print(f"{path} has no test images with classes: a fifth of each class's images, drawn, are the test set",
+          file=sys.stderr)
+    test = layouts.drawn(split.labels, _TEST_SHARE, seed=0)
+    return tuple(Split(split.images[mask], split.labels[mask]) for mask in (~test, test))
 
 
 def _decode_all(source, names):
@@ -155,9 +180,10 @@ def _read_arrays(path, classes):
     Every class occurs among the training images. Raises UserError where the file cannot be read or holds something
     else, such as another set.
     """
-    with reading(path, "is damaged or lacks one of the arrays X, Y, xt, yt", "fetch it again", reason=True):
-        with open(path, "rb") as file, np.load(file) as arrays:
-            train, test = (_checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
+    images, labels = Array("u1", (None, *_SHAPE)), Array("iu", (None,))
+    arrays = read_npz(path, {"X": images, "Y": labels, "xt": images, "yt": labels}, "fetch it again",
+                      _MOST_ARRAY)
+    train, test = (_checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
     missing = np.setdiff1d(np.arange(classes), train.labels)
     if len(missing):
         raise UserError(f"{path}: Y has no training images of {len(missing)} of the {classes} classes, {missing[0]} first: "
@@ -167,10 +193,9 @@ def _read_arrays(path, classes):
 
 def _checked_arrays(path, arrays, images_name, labels_name, classes):
     images, labels = arrays[images_name], arrays[labels_name]
-    if images.dtype != np.uint8 or images.shape[1:] != (3, 32, 32) or not len(images):
-        raise UserError(f"{path}: {images_name} is {images.dtype} {images.shape}, and should be uint8 (N, 3, 32, 32)")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise UserError(f"{path}: {labels_name} is {labels.dtype} {labels.shape}, and should be {len(images)} labels")
+    if not len(images) or len(labels) != len(images):
+        raise UserError(f"{path}: {images_name} holds {len(images)} images and {labels_name} {len(labels)} labels: "
+                        "fetch it again")
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{path}: {labels_name} holds labels from {labels.min()} to {labels.max()}, and should hold 0 to "
                         f"{classes - 1}")
@@ -186,15 +211,16 @@ class _Batches(NamedTuple):
     test: tuple
     decode: Callable
 
-    def root(self, name):
-        return name.parent if name.name in self.train + self.test else None
+    def roots(self, names):
+        """The folders that hold one of the files."""
+        return {str(PurePosixPath(name).parent) for name in names if name.rpartition("/")[2] in self.train + self.test}
 
     def read(self, source, folder, classes):
-        missing = [file for file in self.train + self.test if folder / file not in source.names]
+        files = {file: str(PurePosixPath(folder, file)) for file in self.train + self.test}
+        missing = [name for name in files.values() if name not in source.names]
         if missing:
-            raise UserError(f"{source.path} lacks {folder / missing[0]}: fetch the whole archive again")
-        return tuple(self._join(source, [folder / file for file in files], classes)
-                     for files in (self.train, self.test))
+            raise UserError(f"{source.path} lacks {missing[0]}: fetch the whole archive again")
+        return tuple(self._join(source, [files[file] for file in part], classes) for part in (self.train, self.test))
 
     def _join(self, source, names, classes):
         data = dict(source.read(names))
@@ -202,22 +228,12 @@ class _Batches(NamedTuple):
         return Split(*(np.concatenate(arrays) for arrays in zip(*parts)))
 
 
-class _Tree(NamedTuple):
-    """A class-per-folder tree of images; without ``class_names`` the classes are in alphabetical order."""
-    class_names: Optional[tuple] = None
-    kind: str = "images in a folder per class"
-
-    def root(self, name):
-        return _tree_root(name)
-
-    def read(self, source, folder, classes):
-        return _read_tree(source, folder, self.class_names, classes)
-
-
 class _Set(NamedTuple):
+    """``batches`` are the forms in which it is distributed; without ``class_names`` they are in alphabetical order."""
     title: str
     classes: int
-    layouts: tuple
+    batches: tuple
+    class_names: Optional[tuple] = None
 
 
 _BATCHES_10 = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -225,46 +241,50 @@ _SETS = {
     "cifar10": _Set("CIFAR-10", 10, (
         _Batches("python batches", _BATCHES_10, ("test_batch",), functools.partial(_read_python, label_key="labels")),
         _Batches("binary batches", tuple(f"{name}.bin" for name in _BATCHES_10), ("test_batch.bin",),
-                 functools.partial(_read_binary, label_bytes=1)),
-        _Tree(CIFAR10_CLASSES))),
+                 functools.partial(_read_binary, label_bytes=1))), CIFAR10_CLASSES),
     "cifar100": _Set("CIFAR-100", 100, (
         _Batches("python batches", ("train",), ("test",), functools.partial(_read_python, label_key="fine_labels")),
-        _Batches("binary batches", ("train.bin",), ("test.bin",), functools.partial(_read_binary, label_bytes=2)),
-        _Tree())),
+        _Batches("binary batches", ("train.bin",), ("test.bin",), functools.partial(_read_binary, label_bytes=2)))),
 }
 
 
 def read(dataset, path):
-    """Reads ``dataset``, "cifar10" or "cifar100", from ``path``: a folder, one above it, a tar archive of it, or an .npz.
+    """Reads ``dataset``, "cifar10" or "cifar100", from ``path``: a folder, one above it, a tar archive or zip of it, or an
+    .npz.
 
     Returns a Dataset with images (N, 3, 32, 32) uint8, RGB, and labels in the sets' usual order; CIFAR-100's are the
-    100 fine ones. A tree of images may hold fewer images than the original. Raises UserError for anything missing,
-    damaged or contradictory, and where ``path`` holds nothing of the set.
+    100 fine ones. Images may be fewer than the original's; where no test images have classes, a fifth of the training
+    images, drawn by class, are the test set. Raises UserError for anything missing, damaged or contradictory, and where
+    ``path`` holds nothing of the set.
     """
-    classes = _SETS[dataset].classes
+    known = _SETS[dataset]
     if str(path).endswith(".npz"):
-        return Dataset(classes, "arrays in a .npz file", *_read_arrays(path, classes))
+        return Dataset(known.classes, "arrays in a .npz file", *_read_arrays(path, known.classes))
     with open_source(path) as source:
-        layout, folder = _find(dataset, source)
-        train, test = layout.read(source, folder, classes)
-        return Dataset(classes, f"{layout.kind} in a {source.kind}", train, test)
+        batches = [(form, root) for form in known.batches for root in sorted(form.roots(source.names))]
+        listings = [listing for listing in layouts.find(source) if listing.test or not batches]
+        _check_one(dataset, source, [f"{form.kind} in {root}" for form, root in batches]
+                   + [f"{listing.kind} in {listing.root or '.'}" for listing in listings])
+        if batches:
+            (form, root), = batches
+            train, test = form.read(source, root, known.classes)
+            return Dataset(known.classes, f"{form.kind} in a {source.kind}", train, test)
+        train, test = _read_images(source, listings[0], known.class_names, known.classes)
+        return Dataset(known.classes, f"{listings[0].kind} in a {source.kind}", train, test)
 
 
 def accepted(dataset):
     """What ``path`` may be for ``dataset``, in words."""
     number = dataset.removeprefix("cifar")
-    return (f"cifar-{number}-python.tar.gz, cifar-{number}-binary.tar.gz, a folder unpacked from one of them, or "
-            "a folder or tar archive with train/<class>/*.png and test/<class>/*.png (or .jpg), or an .npz file with "
-            "the arrays X, Y, xt, yt")
+    return (f"cifar-{number}-python.tar.gz, cifar-{number}-binary.tar.gz, a folder unpacked from one of them, a folder, "
+            "tar archive or zip of images (train/<class>/*.png and test/<class>/*.png, or train/*.png and "
+            "trainLabels.csv), or an .npz file with the arrays X, Y, xt, yt")
 
 
-def _find(dataset, source):
-    """The layout in ``source`` and the folder it lies in."""
-    title, _, layouts = _SETS[dataset]
-    found = {(layout, layout.root(name)) for name in source.names for layout in layouts if layout.root(name)}
+def _check_one(dataset, source, found):
+    """Raises UserError unless ``found``, in words, is one set."""
+    title = _SETS[dataset].title
     if not found:
         raise UserError(f"{source.path} holds no {title}: give {accepted(dataset)}")
     if len(found) > 1:
-        places = sorted(f"{layout.kind} in {folder}" for layout, folder in found)
-        raise UserError(f"{source.path} holds more than one {title} ({'; '.join(places)}): name the one to read")
-    return found.pop()
+        raise UserError(f"{source.path} holds more than one {title} ({'; '.join(sorted(found))}): name the one to read")

@@ -24,9 +24,7 @@ def create(dataset, output, source=None, seed=0):
     Training images are padded, for Caffe's random crop and mirror to give the augmentation of section 3.1; test images
     are not. CIFAR takes about 2 GB of memory.
 
-    Returns the manifest, a dictionary: ``dataset``, ``source``, ``seed``, ``preprocessing`` (``steps`` in words, and
-    their numbers), ``train`` and ``test`` (``images``, ``images_per_class``, ``shape``, ``bytes``, and the ``sha256``
-    of all keys and values in order) and the ``versions`` it was made with. ``output`` appears whole or not at all.
+    Returns the manifest, a dictionary (see docs/data.md). ``output`` appears whole or not at all.
     Raises UserError for a bad source or seed, too little space and a fork that is not built.
     """
     _check_arguments(dataset, source, seed)
@@ -38,7 +36,8 @@ def create(dataset, output, source=None, seed=0):
         train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(data, folder)
         train = train._replace(images=preprocess.pad(train.images, padding))
         preprocessing["steps"].append(f"training images padded with zeros, {padding} on each side")
-        manifest = {"dataset": dataset, "source": data.source, "seed": seed,
+        manifest = {"dataset": dataset, "source": data.source, "seed": seed, "classes": data.classes,
+                    **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
                     "preprocessing": {**preprocessing, "train_padding": padding},
                     "train": _write(folder, "train", train, data.classes, seed),
                     "test": _write(folder, "test", test, data.classes, seed),
@@ -76,18 +75,8 @@ def _prepare_digits(data, folder):
 
 
 def _prepare_cifar(data, folder):
-    train, test = (part._replace(images=preprocess.global_contrast_normalise(part.images))
-                   for part in (data.train, data.test))
-    whitening = preprocess.Whitening.fit(train.images)
-    whitening.save(folder / "whitening.npz")
-    train, test = (part._replace(images=whitening(part.images)) for part in (train, test))
-    scale, regularisation = preprocess.SCALE, preprocess.REGULARISATION
-    return train, test, {
-        "steps": ["channels in the order red, green, blue",
-                  f"global contrast normalisation: each image less its mean, times {scale} over its L2 norm",
-                  "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
-                  f"eigenvector of their covariance divided by sqrt(eigenvalue + {regularisation})"],
-        "contrast_scale": scale, "whitening_regularisation": regularisation}
+    train, test, preprocessing = preprocess.whitened(data.train.images, data.test.images, folder)
+    return data.train._replace(images=train), data.test._replace(images=test), preprocessing
 
 
 def _write(folder, split, part, classes, seed):

@@ -1,33 +1,76 @@
 """Images as Caffe's Datum: raw pixels, or an encoded file that Caffe's Data layer decodes with OpenCV."""
+import os
+from typing import NamedTuple, Optional
+
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 28))  # read at the import: a bound on memory for hostile files
 import cv2
 import numpy as np
 
 from ..pycaffe.locate import caffe_pb2
 
 QUALITY = 95  # of a JPEG that has to be encoded anew
+RESIZE = ("stretch", "crop", "pad")
+ENCODE = ("jpeg", "png", "raw")
+_ENCODERS = {"jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, QUALITY)), "png": (".png", ())}
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG", b"IEND"
 
 
-def from_file(data, label, size, raw):
-    """The bytes of a Datum with the image file ``data``, resized to ``size`` × ``size`` (bilinear, the aspect ratio
-    is not kept), or None where ``data`` is no whole image.
+class Recipe(NamedTuple):
+    """What is made of an image file: ``width`` × ``height`` pixels, by ``resize``:
 
-    ``raw``: pixels, (3, size, size) uint8, BGR. Otherwise the file as it is where Caffe decodes it to those very
-    pixels, and else a JPEG of them.
+    - "stretch": the aspect ratio is not kept, as in convert_imageset;
+    - "crop": it is kept, and the middle of the image fills the size;
+    - "pad": it is kept, and the whole image lies in the middle of black;
+    - None: only files of this size are taken.
+
+    ``encode``: "raw" stores pixels, (3, H, W) uint8, BGR. Otherwise a JPEG or PNG file stays as it is where Caffe decodes
+    it to those very pixels, and else they become one. ``smooth``: shrinking averages areas, in place of bilinear
+    interpolation, which is convert_imageset's.
     """
-    stored = None if raw else decode_as_stored(data)
-    if _fits(stored, size) and b"EXIF" not in data.upper():
-        return _encoded(data, label, size)
+    width: int
+    height: int
+    resize: Optional[str] = "stretch"
+    encode: str = "jpeg"
+    smooth: bool = False
+
+
+def from_file(data, label, recipe):
+    """The bytes of a Datum with the image file ``data``, made by ``recipe``; or a text, why there is none."""
+    stored = None if recipe.encode == "raw" else decode_as_stored(data)
+    if _kept(data, stored, recipe) and b"EXIF" not in data.upper():
+        return _encoded(data, label, recipe)
     image = decode(data)
     if image is None:
-        return None
-    image = cv2.resize(image, (size, size)) if image.shape[:2] != (size, size) else image
-    if raw:
-        return _datum(label, size, data=image.transpose(2, 0, 1).tobytes())
-    if _fits(stored, size) and np.array_equal(stored, image):
-        return _encoded(data, label, size)
-    return _encoded(cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1].tobytes(), label, size)
+        return "no whole image"
+    height, width = image.shape[:2]
+    if recipe.resize is None and (width, height) != (recipe.width, recipe.height):
+        return f"{width}x{height} pixels, not {recipe.width}x{recipe.height} as the others"
+    image = resized(image, recipe)
+    if recipe.encode == "raw":
+        return _datum(label, recipe, data=image.transpose(2, 0, 1).tobytes())
+    if _kept(data, stored, recipe) and np.array_equal(stored, image):
+        return _encoded(data, label, recipe)
+    return _encoded(cv2.imencode(_ENCODERS[recipe.encode][0], image, _ENCODERS[recipe.encode][1])[1].tobytes(), label, recipe)
+
+
+def resized(image, recipe):
+    """``image`` (H, W, 3) uint8 in the size of ``recipe``."""
+    height, width = image.shape[:2]
+    scales = recipe.width / width, recipe.height / height
+    if recipe.resize == "crop":
+        scales = 2 * (max(scales),)
+    elif recipe.resize == "pad":
+        scales = 2 * (min(scales),)
+    size = tuple(max(1, round(scale * side)) for scale, side in zip(scales, (width, height)))
+    if size != (width, height):
+        shrinks = recipe.smooth and max(scales) < 1
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    left, top = (size[0] - recipe.width) // 2, (size[1] - recipe.height) // 2  # negative: to pad
+    if left > 0 or top > 0:
+        image = image[max(top, 0):max(top, 0) + recipe.height, max(left, 0):max(left, 0) + recipe.width]
+    missing = recipe.height - image.shape[0], recipe.width - image.shape[1]
+    return np.pad(image, [(side // 2, side - side // 2) for side in missing] + [(0, 0)]) if any(missing) else image
 
 
 def pixels(datum):
@@ -44,16 +87,19 @@ def pixels(datum):
     return np.frombuffer(datum.data, np.uint8).reshape(shape)
 
 
-def _fits(image, size):
-    return image is not None and image.shape == (size, size, 3) and image.dtype == np.uint8
+def _kept(data, image, recipe):
+    """Whether the file ``data``, which decodes to ``image`` or None, may stay as it is."""
+    return (image is not None and image.shape == (recipe.height, recipe.width, 3) and image.dtype == np.uint8
+            and data.startswith((_JPEG, _PNG)))
 
 
-def _encoded(data, label, size):
-    return _datum(label, size, data=data, encoded=True)
+def _encoded(data, label, recipe):
+    return _datum(label, recipe, data=data, encoded=True)
 
 
-def _datum(label, size, **content):
-    return caffe_pb2().Datum(channels=3, height=size, width=size, label=label, **content).SerializeToString()
+def _datum(label, recipe, **content):
+    return caffe_pb2().Datum(channels=3, height=recipe.height, width=recipe.width, label=label,
+                             **content).SerializeToString()
 
 
 # ---- Image files to pixels; what was cut off is not taken for an image

@@ -1,12 +1,14 @@
-"""Lists of labelled images, one ``IMAGE LABEL`` a line, as Places365 has them and convert_imageset takes them, to an LMDB
-of Datum, by several processes, over as many runs as it takes.
+"""Lists of labelled images, such as files of one ``IMAGE LABEL`` a line, as Places365 has them and convert_imageset takes
+them, to an LMDB of Datum, by several processes, over as many runs as it takes.
 
 A record's key is its image's place in the list, so the result depends neither on the number of processes nor on when
 they were stopped. An image that cannot be read leaves its key out; the next run tries it again.
 """
 import collections
 import contextlib
+import errno
 import hashlib
+import io
 import itertools
 import multiprocessing
 import os
@@ -22,16 +24,21 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..files import open_regular
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.process import end_with_parent
 from . import datum
 from .database import permutation
+from .sources import Folder, read_file
 
+MOST_CLASSES = 2 ** 16
 _LINES = 100_000  # at a time: as Python objects the 1.8 million of Places365 would take half a gigabyte
 _CHUNK = 16  # images that a process takes at a time
+_LINE = 2 ** 16  # bytes
 _AHEAD = 3  # chunks for each process that may be on the way: this bounds the memory
 _TRANSACTION = 2 ** 26  # bytes of records between two commits: all that a kill can lose
 _FIRST_MAP = 2 ** 30  # bytes
+_BOM = b"\xef\xbb\xbf"  # a byte-order mark, which editors of Windows put first
 
 
 # ---- The lists
@@ -45,11 +52,14 @@ class ImageList(NamedTuple):
     labels: np.ndarray
 
     def shuffled(self, seed):
-        order = permutation(len(self.names), seed)
-        return self._replace(names=self.names[order], labels=self.labels[order])
+        return self.part(permutation(len(self.names), seed))
+
+    def part(self, chosen):
+        """Those of the images that ``chosen``, indices or a mask, names."""
+        return self._replace(names=self.names[chosen], labels=self.labels[chosen])
 
 
-def read_list(file, classes):
+def read_list(file, classes=MOST_CLASSES):
     """The ImageList in ``file``; a slash before an image's path means nothing, as in Places365's training list.
 
     Raises UserError for an empty list, a line that is none, a label that is not below ``classes``, and an image that is
@@ -57,9 +67,11 @@ def read_list(file, classes):
     """
     digest, names, labels, first = hashlib.sha256(), [], [], 1
     try:
-        with open(file, "rb") as lines:
-            while part := list(itertools.islice(lines, _LINES)):
+        with open_regular(file) as lines:
+            while part := list(itertools.islice(iter(lambda: lines.readline(_LINE), b""), _LINES)):
                 digest.update(b"".join(part))
+                if first == 1:
+                    part[0] = part[0].removeprefix(_BOM)
                 entries = [_entry(line, file, number, classes)
                            for number, line in enumerate(part, first) if line.strip()]
                 names.append(np.array([name for name, _ in entries], np.bytes_))
@@ -68,8 +80,19 @@ def read_list(file, classes):
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     if not sum(map(len, names)):
-        raise UserError(f"{file} lists no images: give one of Places365's lists, such as places365_train_standard.txt")
+        raise UserError(f"{file} lists no images: give a list with an image and its label a line, such as Places365's "
+                        "places365_train_standard.txt")
     result = ImageList(Path(file), digest.hexdigest(), np.concatenate(names), np.concatenate(labels))
+    _check_unique(result)
+    return result
+
+
+def image_list(file, entries):
+    """The ImageList of ``entries``, (name, label) with names as os.fsdecode gives them; ``file`` is what messages call it."""
+    names = np.array([os.fsencode(name) for name, _ in entries], np.bytes_)
+    labels = np.array([label for _, label in entries], np.uint16)
+    digest = hashlib.sha256(b"\n".join(b"%s %d" % entry for entry in zip(names.tolist(), labels.tolist())))
+    result = ImageList(Path(file), digest.hexdigest(), names, labels)
     _check_unique(result)
     return result
 
@@ -128,12 +151,6 @@ def _names_in(folder):
 
 # ---- The LMDB
 
-class Recipe(NamedTuple):
-    """What is made of each file: see datum.from_file."""
-    size: int
-    raw: bool
-
-
 class Result(NamedTuple):
     """Which images of the list have a record, a mask, and which of those tried now have none, {name: reason}."""
     written: np.ndarray
@@ -141,7 +158,7 @@ class Result(NamedTuple):
 
 
 class Workers:
-    """``jobs`` processes that turn the files in the folder ``source`` into Datum."""
+    """``jobs`` processes that turn image files into Datum."""
 
     def __init__(self, jobs):
         caffe_pb2()  # imported once, before the processes are forked
@@ -155,16 +172,16 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
     def convert(self, images, source, indices, recipe):
-        """Yields (indices, records) for parts of ``indices`` into ``images``, an ImageList, in their order.
+        """Yields (indices, records) for parts of ``indices`` into ``images``, an ImageList, of files in ``source`` (see
+        sources.py), in the order that is cheapest.
 
         A record is the bytes of a Datum, or a str that says why there is none. Raises UserError where a process dies.
         """
         waiting = collections.deque()
         try:
-            for start in range(0, len(indices), _CHUNK):
-                part = indices[start:start + _CHUNK]
-                waiting.append((part, self._pool.submit(_convert, os.fsencode(source), images.names[part].tolist(),
-                                                        images.labels[part].tolist(), recipe)))
+            for part, files in _from_folder(images, source, indices) if isinstance(source, Folder) else \
+                    _from_archive(images, source, indices):
+                waiting.append((part, self._pool.submit(_convert, files, images.labels[part].tolist(), recipe)))
                 if len(waiting) > self._ahead:
                     yield _finished(waiting)
             while waiting:
@@ -174,9 +191,29 @@ class Workers:
                             "with fewer --jobs") from error
 
 
+def _from_folder(images, source, indices):
+    """(indices, paths) for a process at a time: the processes read the files themselves."""
+    folder = os.fsencode(source.path)
+    for start in range(0, len(indices), _CHUNK):
+        part = indices[start:start + _CHUNK]
+        yield part, [os.path.join(folder, name) for name in images.names[part].tolist()]
+
+
+def _from_archive(images, source, indices):
+    """(indices, contents) for a process at a time."""
+    there = set(source.names)
+    wanted = {os.fsdecode(name): index for name, index in zip(images.names[indices].tolist(), indices)}
+    missing = np.array([index for name, index in wanted.items() if name not in there], int)
+    if len(missing):
+        yield missing, [None] * len(missing)
+    contents = source.read([name for name in wanted if name in there])
+    while part := list(itertools.islice(contents, _CHUNK)):
+        yield np.array([wanted[name] for name, _ in part]), [io.BytesIO(data) for _, data in part]
+
+
 def write_images(path, images, source, recipe, workers, max_unreadable):
-    """Puts into the LMDB folder ``path`` what it lacks of ``images``, an ImageList of files in ``source``, in the
-    list's order. Returns the Result.
+    """Puts into the LMDB folder ``path`` what it lacks of ``images``, an ImageList of files in ``source`` (see
+    sources.py), in the list's order. Returns the Result.
 
     It gives up early once more than ``max_unreadable`` images cannot be read. Every transaction reaches the disk whole
     or not at all, a power cut included. Raises UserError where the disk is full or fails.
@@ -265,14 +302,18 @@ def _start_worker():
     cv2.setNumThreads(1)
 
 
-def _convert(source, names, labels, recipe):
-    return [_record(os.path.join(source, name), label, recipe) for name, label in zip(names, labels)]
+def _convert(files, labels, recipe):
+    return [_record(file, label, recipe) for file, label in zip(files, labels)]
 
 
-def _record(path, label, recipe):
+def _record(file, label, recipe):
+    """``file``: a path, a BytesIO, or None for one that is not there."""
+    if file is None:
+        return os.strerror(errno.ENOENT)
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = file.getvalue() if isinstance(file, io.BytesIO) else read_file(file)
     except OSError as error:
         return error.strerror
-    return datum.from_file(data, label, *recipe) or "no whole image"
+    except UserError:
+        return "no regular file, or larger than any image"
+    return datum.from_file(data, label, recipe)

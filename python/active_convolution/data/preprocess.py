@@ -3,14 +3,13 @@
 It reproduces the input of the networks that the paper's authors published.
 """
 import sys
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from ..arrays import Array, read_npz, write_npz
 from ..errors import UserError
-from ..files import whole_file
 
 SCALE = 55  # the L2 norm of an image after contrast normalisation
 REGULARISATION = 0.1  # what whitening adds to every eigenvalue
@@ -67,18 +66,31 @@ class Whitening(NamedTuple):
 
     def save(self, path):
         """Writes an .npz file with ``mean`` and ``matrix``. Raises UserError where that fails."""
-        with whole_file(path, "wb") as file:
-            np.savez(file, **self._asdict())
+        write_npz(path, **self._asdict())
 
     @classmethod
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError for anything else."""
-        try:
-            with np.load(path) as arrays:
-                return cls(*(arrays[name] for name in cls._fields))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"cannot read the whitening in {path} ({error}): make the data set again with "
-                            "acu data") from error
+        declared = {"mean": Array("f", (None,)), "matrix": Array("f", (None, None))}
+        whitening = cls(**read_npz(path, declared, "make the data set again with acu data"))
+        if whitening.matrix.shape != 2 * whitening.mean.shape:
+            raise UserError(f"{path}: matrix is {whitening.matrix.shape}, and mean has {len(whitening.mean)} values: make the "
+                            "data set again with acu data")
+        return whitening
+
+
+def whitened(train, test, folder):
+    """The preprocessing of section 3.1 but for the padding, fitted on ``train``: ``train`` and ``test`` (N, C, H, W), of
+    any type, as float32, and what the manifest says of it. The whitening is written to ``folder``/whitening.npz."""
+    train, test = map(global_contrast_normalise, (train, test))
+    whitening = Whitening.fit(train)
+    whitening.save(folder / "whitening.npz")
+    return whitening(train), whitening(test), {
+        "steps": ["channels in the order red, green, blue",
+                  f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
+                  "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
+                  f"eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})"],
+        "contrast_scale": SCALE, "whitening_regularisation": REGULARISATION}
 
 
 def pad(images, pixels):

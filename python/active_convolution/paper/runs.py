@@ -104,9 +104,9 @@ def check(runs):
                             f"{data} …, or leave it out with --datasets")
         check_manifest(data)
     for run in runs:
-        settings = run_folder.resolve(run.folder, run.model, run.variant, run.data, run.max_iter, run.seed)
+        found = run_folder.resolve(run.folder, run.model, run.variant, run.data, run.max_iter, run.seed)
         if run.started():
-            run_folder.check_settings(run.folder, *settings)
+            run_folder.check_settings(run.folder, found)
 
 
 # ---- Training them

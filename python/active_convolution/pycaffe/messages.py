@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
-from ..files import reading, whole_file
-from . import locate
+from ..files import DAMAGE, content, reading, whole_file
+from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
@@ -30,7 +31,7 @@ _ELSEWHERE = {      # fields of LayerParameter, and who brought them
     **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
     **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
     **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
 
 
 # ---- Reading
@@ -50,17 +51,43 @@ def read_solver(path):
 
 
 def read_weights(path):
-    """The NetParameter of a binary .caffemodel, in today's format. Raises UserError where the file cannot be read or
-    upgraded, is damaged or HDF5."""
+    """The NetParameter of a .caffemodel, binary or HDF5, in today's format. Raises UserError where the file cannot be read
+    or upgraded, or is damaged."""
     return _up_to_date(_read_weights(path), path, "upgrade_net_proto_binary", _read_weights)
 
 
 def _read_weights(path):
-    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", DecodeError):
-        content = Path(path).read_bytes()
-        if content.startswith(_HDF5_MAGIC):
-            raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
-        return _named(locate.caffe_pb2().NetParameter.FromString(content))
+    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
+        stored = content(path, _MOST_BYTES)
+        if stored.startswith(hdf5.MAGIC):
+            return hdf5.read(path)
+        net = _named(parsed(locate.caffe_pb2().NetParameter, stored))
+    for layer in (*net.layer, *net.layers):
+        if not all(map(_is_whole, layer.blobs)):
+            raise UserError(f"layer {_shown(layer.name)} of {path} has other values than the shapes of its blobs say: the file "
+                            "is damaged, name another snapshot")
+    return net
+
+
+def parsed(kind, stored):
+    """The message of the class ``kind`` in the bytes ``stored``, all of which it must be. Raises DecodeError."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        message = kind.FromString(stored)
+    if said:        # that it ends in the middle, or that something follows
+        raise DecodeError(str(said[0].message))
+    return message
+
+
+def _is_whole(blob):
+    """Whether a BlobProto has as many values as its shape says, and a shape that a blob can have; or neither."""
+    dimensions, values = shape(blob), len(blob.data) or len(blob.double_data)
+    count = math.prod(dimensions) if dimensions or values else 0
+    return min(dimensions, default=0) >= 0 and count <= _MOST_VALUES and count == values
+
+
+def _shown(name):
+    return " ".join(name.split())[:100] or "without a name"
 
 
 def _named(net):
@@ -76,25 +103,25 @@ def _named(net):
 
 def _read_text(path, message, what):
     try:
-        return text_format.Parse(_decoded(Path(path).read_bytes()), message)
+        return text_format.Parse(_decoded(content(path)), message)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except text_format.ParseError as error:
+    except (text_format.ParseError, *DAMAGE) as error:
         raise UserError(_foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}") from error
 
 
-def _decoded(content):
-    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as
-    Latin-1, byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
-    lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+def _decoded(stored):
+    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as Latin-1,
+    byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
+    lines = stored.removeprefix(codecs.BOM_UTF8).splitlines()
     return "\n".join(map(_text, lines))
 
 
-def _text(content):
+def _text(stored):
     try:
-        return content.decode()
+        return stored.decode()
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return stored.decode("latin-1")
 
 
 def _foreign(path, error):
