@@ -119,7 +119,9 @@ def _replace(net, blobs, original, limits):
     layers = list(net.layer)
     del net.layer[:]
     for layer in layers:
-        made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name]) if layer.name in parts else [(layer, None)]
+        made = [(layer, None)]
+        if layer.name in parts:
+            made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name])
         for each, arrays in made:
             net.layer.append(each)
             if arrays:
@@ -131,8 +133,8 @@ def _check_together(net, blobs, parts, limits):
     numbers = sum(blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer)
     numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
     if 4 * numbers > limits.size:
-        raise UserError(f"all weights together are {4 * numbers / 2 ** 30:.1f} GiB, more than the {limits.size / 2 ** 30:.0f} "
-                        "GiB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
+        raise UserError(f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
+                        "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
 
 
 def to_convolution(layer, blobs, limits=forms.Limits("dense")):
@@ -186,7 +188,8 @@ def _writers():
     try:
         from . import onnx_model, torch_module
     except ImportError as error:
-        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run ./scripts/setup.sh") from error
+        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run "
+                        "./scripts/setup.sh") from error
     return onnx_model, torch_module
 
 

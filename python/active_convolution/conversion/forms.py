@@ -65,10 +65,8 @@ def parts(layer, weight, x, y, pixels, limits=Limits()):
     moved = _MOVED * (weight.shape[1] * layer.convolution_param.group + 2 * len(weight))
     dense = [_symmetric(axes, x, y, range(x.shape[1]))]
     reason = _too_large(dense, per_tap, pixels, limits)
-    if limits.form == "dense" or limits.form == "auto" and not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]:
-        sparse = None       # no sum can be so much cheaper
-    else:
-        sparse = _grouped(axes, x, y, per_tap, moved)
+    fine = not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]    # no sum can be so much cheaper
+    sparse = None if limits.form == "dense" or limits.form == "auto" and fine else _grouped(axes, x, y, per_tap, moved)
     chosen = dense
     if sparse and (limits.form == "sparse" or reason or
                    _cost(dense, per_tap, moved) > _WORTH * _cost(sparse, per_tap, moved)):
@@ -212,8 +210,8 @@ def _too_large(chosen, per_tap, pixels, limits):
     if len(chosen) == 1 and max(chosen[0].kernel) > limits.kernel:  # a dilated kernel off its lattice takes more than a synapse
         return f"more than --max-kernel {limits.kernel}: raise that"
     if 4 * per_tap * taps > limits.size:
-        return (f"{per_tap * taps / 1e6:.0f} million weights or {4 * per_tap * taps / 2 ** 30:.1f} GiB, more than the "
-                f"{limits.size / 2 ** 30:.0f} GiB that a .caffemodel holds: --format onnx holds more")
+        return (f"{per_tap * taps / 1e6:.3g} million weights or {4 * per_tap * taps / 1e9:.3g} GB, more than the "
+                f"{limits.size / 1e9:.3g} GB that a .caffemodel holds: --format onnx holds more")
     if per_tap * taps * pixels > limits.multiply_adds:
         return (f"{per_tap * taps * pixels / 1e9:.3g} G multiply-adds an image, more than --max-multiply-adds "
                 f"{limits.multiply_adds / 1e9:.3g}e9: raise that")

@@ -127,9 +127,9 @@ def _text(stored):
 def _foreign(path, error):
     """What to do about a field that this Caffe does not know; None for any other error."""
     found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', error)
-    if not found:
+    if not found or found[2] in ("NetParameter", "SolverParameter"):      # then it is no network at all
         return None
-    line, message, field = found.groups()
+    line, _, field = found.groups()
     tree = _ELSEWHERE.get(field)
     known = f"which {tree} knows" if tree else "which this Caffe does not know: correct it, or"
     return (f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
