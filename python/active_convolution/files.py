@@ -2,6 +2,7 @@
 read."""
 import contextlib
 import csv
+import hashlib
 import os
 import re
 import shutil
@@ -72,7 +73,13 @@ def whole_folder(path):
 def _prefix(path):
     """How the temporary neighbours of ``path`` begin: with the process that writes them, for a later one to know whether it
     is still there."""
-    return f".{path.name}.{socket.gethostname()}-{os.getpid()}-{_started(os.getpid())}."
+    return f"{_of(path)}{os.getpid()}-{_started(os.getpid())}."
+
+
+def _of(path):
+    """... and with whose they are: short enough for a name, and not another machine's on a shared disk."""
+    machine = hashlib.sha256(socket.gethostname().encode(errors="surrogateescape")).hexdigest()[:8]
+    return f".{path.name[:40]}.{machine}-"
 
 
 def _started(process):
@@ -86,7 +93,7 @@ def _started(process):
 
 def _remove_left_over(path):
     """Removes the temporary neighbours of ``path`` whose processes were killed (kill -9, a power cut) before they could."""
-    mark = re.compile(re.escape(f".{path.name}.{socket.gethostname()}-") + r"(\d+)-(\d+)\.")
+    mark = re.compile(re.escape(_of(path)) + r"(\d+)-(\d+)\.")
     with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
         for entry in entries:
             match = mark.match(entry.name)
