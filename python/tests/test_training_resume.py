@@ -104,7 +104,7 @@ def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, t
     stopped = int(re.search(r"\nstopped at iteration (\d+): go on with --resume\n$", stderr)[1])
     assert stopped < LONG
     assert_one_history(run, stopped, LONG)
-    before, log = rows(run), (run / "train.log").read_bytes()
+    before, log = [row for row in rows(run) if row["iteration"] % 6 == 0], (run / "train.log").read_bytes()     # as without
 
     assert resume(run, max_iter=LONG) == 0
     stdout, stderr = capfd.readouterr()
