@@ -265,9 +265,10 @@ def test_nothing_to_go_on_with_is_said(tmp_path, resume):
     assert not (tmp_path / "run").exists()
 
 
-def test_two_cannot_train_into_one_folder(finished, resume, capfd):
+def test_two_cannot_train_into_one_folder(finished, resume):
     with open(finished / "train.log") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        assert resume(finished) == 1
-    assert re.fullmatch("error: another process is training into .*/run: wait for its end, or stop it\n",
-                        capfd.readouterr().err)
+        before = tree(finished)
+        with pytest.raises(UserError, match="another process is training into .*/run: wait for its end, or stop it$"):
+            resume(finished)
+    assert tree(finished) == before
