@@ -377,10 +377,18 @@ CONTINUE = [
          r'"continue_at"', False))
 ]
 
+# LMDB wants a lock file to write even to read; data of another owner has none. Caffe has the way out, and leaves it out.
+READ_ONLY_DATA = [
+    Edit("LMDB that one may only read", "src/caffe/util/db_lmdb.cpp",
+         anchor=r"^(#include \"caffe/util/db_lmdb\.hpp\"\n)",
+         new=r"\1\n#ifndef ALLOW_LMDB_NOLOCK\n#define ALLOW_LMDB_NOLOCK\n#endif\n",
+         done=r"#define ALLOW_LMDB_NOLOCK", required=False),
+]
+
 # Left out by assemble.py --no-fast-layers.
 FAST_LAYERS = fast_layers.edits(Edit)
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + CONTINUE + FAST_LAYERS
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + CONTINUE + READ_ONLY_DATA + FAST_LAYERS
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ CALLS = [
 ]
 
 
+# What a file must mention: older layers of the same name keep less than the calls hand over.
+MARKS = {"layers/batch_norm_layer.cpp": "x_norm_", "layers/conv_layer.cpp": "kernel_shape_",
+         "layers/scale_layer.cpp": "bias_param_id_", "layers/softmax_layer.cpp": "softmax_axis_",
+         "solvers/sgd_solver.cpp": "params_lr", "solvers/nesterov_solver.cpp": "params_lr"}
+
+
 def edits(make):
     """A list of make(name, file, anchor, new, done, required=False) for all CALLS; see edits.Edit."""
     made, included = [], set()
@@ -78,6 +84,7 @@ def edits(make):
             made.append(make(f"{name}, header", file, anchor=r"\A((?:#include [^\n]*\n|\n)*#include [^\n]*\n)",
                              new=rf'\1#include "{HEADER}"\n', done=HEADER, required=False))
             included.add(file)
-        made.append(make(name, file, anchor=rf"^(void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)",
+        anchor = rf"\A(?=[\s\S]*{MARKS.get(source, '')})([\s\S]*?^void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)"
+        made.append(make(name, file, anchor=anchor,
                          new=rf"\1  if ({call}) {{ return; }}\n", done=call.split("(")[0] + r"\(", required=False))
     return made

@@ -13,13 +13,14 @@ flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
 compilers=("$@")
 if [ $# = 0 ]; then
   ./scripts/setup.sh --compilers
-  compilers=("$(command -v g++-11 g++-13 | head -1)" "$(command -v clang++-14 clang++-19 | head -1)")
+  first() { command -v "$@" || true; }  # some are missing
+  compilers=("$(first g++-11 g++-13 | head -1)" "$(first clang++-14 clang++-19 | head -1)")
 fi
 for compiler in "${compilers[@]}"; do command -v "$compiler" > /dev/null || fail "there is no compiler '$compiler'"; done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-read -ra flags < <(sed -n 's/^CXX_\(DEFINES\|INCLUDES\) = //p' "$flags_of_build" | tr '\n' ' ')
+read -ra flags <<< "$(sed -n 's/^CXX_\(DEFINES\|INCLUDES\) = //p' "$flags_of_build" | tr '\n' ' ')"
 flags+=(-std=c++11 -fPIC -Wall -Wno-sign-compare -Wno-uninitialized -Wno-unknown-pragmas)  # Caffe's, and no OpenMP
 made=(src/caffe/util/active_cpu_*.cpp)
 mapfile -t looked_at < <(printf '%s\n' src/caffe/*/*.cpp tools/*.cpp | grep -vxF "$(printf '%s\n' "${made[@]}")")

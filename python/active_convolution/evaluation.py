@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .data.database import batches
-from .data.folder import check_manifest, database_path
+from .data.backends import Database, batches, inspected
+from .data.folder import check_manifest
 from .errors import BadValue, UserError
 from .pycaffe import locate, messages, nets
 from .pycaffe.messages import by
@@ -30,9 +30,11 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     """
     if batch < 1:
         raise BadValue(f"--batch {batch} is out of range: give 1 or more")
-    manifest = check_manifest(data)["test"]
-    stored, count = tuple(manifest["shape"]), manifest["images"]
+    manifest = check_manifest(data, ("test",))
+    test = manifest["test"]
+    stored, count = tuple(test["shape"]), test["images"]
     transform = _transform(model, train_val)
+    inspected(Database.of(test), test.get("sha256"))  # in a process that may die of damage
     with _device(gpu):
         network = Classifier(model, weights)
         check_sizes(stored, network.shape, transform, ten_crop)
@@ -40,7 +42,7 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
         answer, size = (_ten_crop, max(1, batch // 10)) if ten_crop else (_single_view, batch)
         wrong = np.zeros(2, int)
         with tqdm(total=count, desc="evaluating", unit="image", delay=2) as bar:
-            for images, labels in batches(database_path(data, "test"), stored, count, size):
+            for images, labels in batches(test, size):
                 answers = answer(network, transform(images))
                 _check_labels(labels, network.classes, model, data)
                 ranks = _ranks(answers, labels)
@@ -123,7 +125,7 @@ def _ten_crop(network, images):
 
 
 def _check_classes(manifest, classes, model, data):
-    known = len(manifest.get("images_per_class", ())) or classes
+    known = manifest["classes"] or classes
     if known != classes:
         raise UserError(f"{data} has {known} classes, and {model} knows {classes}: give the --data that fits it")
 

@@ -145,7 +145,7 @@ def test_limit_is_the_slower_of_products_and_copies():
 
 
 def test_an_iteration_computes_everything_and_changes_nothing():
-    step = iteration.Iteration("acu", batch=2)
+    step = iteration.Iteration(iteration.MODEL, "acu", batch=2, gpu=False)
     net = step.solver.net
     parameters = {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()
                   if not name.startswith("bn")}  # the statistics of BatchNorm are no parameters

@@ -177,3 +177,18 @@ def test_folding_reaches_a_sum(free_parts, tmp_path):
     exported = nets.load(tmp_path / "out/deploy.prototxt", tmp_path / "out/weights.caffemodel")
     image = np.random.default_rng(0).normal(size=(2, 3, 9, 9))
     assert_same(run(exported, image), run(net, image))
+
+
+def test_the_command_line_has_the_packages_own_defaults():
+    from active_convolution.cli import export as command
+    assert (command.FORMATS, command.FORMS) == (exporting.FORMATS, forms.NAMES)
+    assert (command.MAX_KERNEL, command.MAX_MULTIPLY_ADDS) == (forms.MAX_KERNEL, forms.MAX_MULTIPLY_ADDS)
+    assert forms.Limits() == forms.Limits("auto", command.MAX_KERNEL, command.MAX_MULTIPLY_ADDS)
+
+
+@pytest.mark.parametrize("arguments", [["--max-multiply-adds", "many"], ["--max-multiply-adds", "0"], ["--max-multiply-adds", "inf"],
+                                       ["--format", "tf"], ["--form", "fat"], ["--max-kernel", "0"]])
+def test_bad_values_end_with_status_2(arguments):
+    done = subprocess.run([sys.executable, "-m", "active_convolution", "export", "--model", "m", "--weights", "w", "--output", "o", *arguments],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and done.stderr.startswith("error: "), done.stderr

@@ -398,7 +398,7 @@ def test_too_small_a_disk_is_said_before_the_work(tree, tmp_path, monkeypatch):
 
 def test_the_estimate_of_the_space_is_close(tree, raw, encoded):
     images = listed_images.read_list(tree / "data.txt", 365)
-    part = building.Part(sources.Folder(tree / "data_256"), images)
+    part = building.ImagePart(sources.Folder(tree / "data_256"), images)
     with listed_images.Workers(1) as workers:
         for folder, is_raw in ((raw, True), (encoded, False)):
             size = (folder / "train_lmdb" / "data.mdb").stat().st_size

@@ -186,7 +186,7 @@ def ten_views(image):
 def test_ten_crops_average_the_probabilities(made):
     data, network = made
     wrong = np.zeros(2, int)
-    for images, labels in evaluation.batches(database_path(data, "test"), STORED, COUNT, 30):
+    for images, labels in database.batches(database_path(data, "test"), STORED, COUNT, 30):
         for image, label in zip(prepared(images), labels):
             mean = predictions(network, ten_views(image)).mean(axis=0)
             rank = (mean > mean[label]).sum()

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
 from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
-from edits import EDITS, FAMILIES, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
+from edits import EDITS, FAMILIES, FAST_LAYERS, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
 pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
@@ -58,6 +58,29 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
     assert (caffe / "src/caffe/solver.cpp").read_text() == (tmp_path / "fork/src/caffe/solver.cpp").read_text()
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
+
+
+def test_fast_layers_can_be_left_out(caffe, project, tmp_path):
+    fast = project / "src/caffe/util/fast_ours.cpp"
+    fast.parent.mkdir(parents=True)
+    fast.write_text("// ours\n")
+    assemble(caffe, project, tmp_path / "with")
+    assemble(caffe, project, tmp_path / "without", fast_layers=False)
+    assert (tmp_path / "with" / fast.relative_to(project)).exists()
+    assert not (tmp_path / "without" / fast.relative_to(project)).exists()
+    for edit in FAST_LAYERS:
+        assert re.search(edit.done, (tmp_path / "with" / edit.file).read_text()), edit.name
+        assert not re.search(edit.done, (tmp_path / "without" / edit.file).read_text()), edit.name
+
+
+def test_an_older_layer_keeps_its_loop(caffe, project, tmp_path):
+    """Such as Convolution before it knew kernels of any number of axes: it has the function, but not what the call needs."""
+    layer = caffe / "src/caffe/layers/conv_layer.cpp"
+    layer.write_text(layer.read_text().replace("kernel_shape_", "kernel_"))
+    _, without = assemble(caffe, project, tmp_path / "fork")
+    assert "FastConvolution" not in (tmp_path / "fork/src/caffe/layers/conv_layer.cpp").read_text()
+    assert [edit.name for edit in without if "Convolution" in edit.name] == [
+        "fast CPU layers: ConvolutionLayer::Forward_cpu", "fast CPU layers: ConvolutionLayer::Backward_cpu"]
 
 
 def test_the_users_tree_stays_as_it_is(caffe, project, tmp_path):
@@ -156,7 +179,7 @@ def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
     net.write_text(pristine)
     _, without = assemble(caffe, project, tmp_path / "fork")
     expected = pristine
-    for ours in OURS:
+    for ours in OURS + FAST_LAYERS:
         expected = ours.apply(expected) if ours.file == edit.file else expected
     assert (tmp_path / "fork" / edit.file).read_text() == expected
     assert [one.name for one in without] == [one.name for one in HDF5 if one.together]

@@ -121,11 +121,13 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
 
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
+  void CheckSize() const;
   void SetUpBlobs();
   void CheckBlobs() const;
   void FillBlobs();
   void SetUpParamSpecs();
   void SetUpUpdates();
+  void CheckTop(const vector<int>& shape) const;
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
   ActiveParameters<Dtype> Parameters(Data data) const;

@@ -49,7 +49,6 @@ struct ActiveCpuWorkspace {
     std::vector<Dtype> frame, frame_diff, columns, outputs;
   };
   const ActiveCpuKernels<Dtype>* kernels;  // the fastest
-  std::vector<ActiveTap<Dtype> > taps;       // position_group x K
   std::vector<Dtype> weight;                 // packed for products
   std::vector<Dtype> weight_sums;            // parts of its gradient
   std::vector<Dtype> overhangs;              // parts of the input's gradient

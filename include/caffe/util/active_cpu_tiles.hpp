@@ -6,8 +6,11 @@
 
 #include "caffe/util/active_geometry.hpp"
 
-/// How the CPU cuts the output pixels of a batch into tiles whose columns, and what they read of the input, stay in cache.
+/// How the CPU cuts the output pixels of a batch into tiles whose columns, and what they read of the input, stay in
+/// cache.
 namespace caffe {
+
+inline int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
 
 /// Consecutive pixels of one axis.
 struct ActiveInterval {
@@ -43,14 +46,16 @@ struct ActiveTile {
   int size() const { return images * at.size(); }
 };
 
-/// What taps between `least` and `most` read of one axis of the input for some output pixels, the border outside included.
+/// What taps between `least` and `most` read of one axis of the input for some output pixels, the border outside
+/// included.
 inline ActiveInterval ActiveReach(const ActiveInterval& outputs, int base, int stride, int least, int most) {
   const ActiveInterval reach = {base + outputs.first * stride + least,
                                 (outputs.count - 1) * stride + most + 1 - least + 1};
   return reach;
 }
 
-/// Of how many input pixels rows x columns output pixels take samples: (rows - 1) * stride_h + span_h, times the same across.
+/// Of how many input pixels rows x columns output pixels take samples: (rows - 1) * stride_h + span_h, times the same
+/// across.
 struct ActiveFootprint {
   int stride_h, span_h, stride_w, span_w;
 
@@ -59,9 +64,9 @@ struct ActiveFootprint {
   }
 };
 
-/// The size of a tile of `whole` with at most `most` pixels: of whole images where one fits, else of the rectangle of one,
-/// with whole rows or some times `unit` columns, whose tiles read the least of the input.
-inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const ActiveFootprint& window, int unit) {
+/// The size of a tile of `whole` with at most `most` pixels: of whole images where one fits, else of the rectangle of
+/// one, with whole rows or some times `unit` columns, whose tiles read the least of the input.
+inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const ActiveFootprint& footprint, int unit) {
   ActiveTile size = whole;
   if (whole.at.size() <= most) {
     size.images = EvenShare(whole.images, most / whole.at.size());
@@ -75,7 +80,7 @@ inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const Active
   for (int columns = all_columns, last = 0; columns != last;) {
     if (columns <= most) {
       const int rows = EvenShare(all_rows, most / columns);
-      const double read = window.Pixels(rows, columns) * CeilDivide(all_rows, rows) * CeilDivide(all_columns, columns);
+      const double read = footprint.Pixels(rows, columns) * CeilDivide(all_rows, rows) * CeilDivide(all_columns, columns);
       if (least < 0 || read < least * (100 - kClearly) / 100) {
         least = read;
         size.at.rows.count = rows;
@@ -83,7 +88,7 @@ inline ActiveTile ActiveTileSize(const ActiveTile& whole, int most, const Active
       }
     }
     last = columns;
-    columns = std::min(columns, CeilDivide(CeilDivide(columns, 2), unit) * unit);
+    columns = std::min(columns, RoundUp(CeilDivide(columns, 2), unit));
   }
   return size;
 }

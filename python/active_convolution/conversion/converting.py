@@ -150,7 +150,7 @@ def _compare(original, net, chosen, model, weights, folder):
             runnable = type(message)()
             runnable.CopyFrom(message)
             messages.forget_build(runnable)
-            messages.write(path, runnable)
+            messages.write_to_run(path, runnable)
         if weights is None:
             _check_twin(*paths, model)
             return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
@@ -171,7 +171,7 @@ def _compare(original, net, chosen, model, weights, folder):
 
 def _check_twin(original, twin, model):
     """Raises UserError where Caffe builds the original and not the twin."""
-    build = "caffe.Net(sys.argv[1], caffe.TEST)"
+    build = "caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)"
     reason = failure(build, twin)
     if reason and not failure(build, original):
         raise UserError(f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers")
@@ -269,7 +269,7 @@ def _find(stored, name):
 def _stored_blobs(stored, layer, weights):
     """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
     found = _find(stored, layer.name)
-    blobs = [np.array(blob.data or blob.double_data) for blob in found.blobs] if found is not None else []
+    blobs = [messages.values(blob) for blob in found.blobs] if found is not None else []
     shapes = [messages.shape(blob) for blob in found.blobs] if blobs else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
     bias = param.num_output if param.bias_term else 1

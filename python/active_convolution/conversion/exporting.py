@@ -1,4 +1,5 @@
 """Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
+import os
 import math
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from .. import geometry, positions
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import locate, messages, nets
-from . import account, engines, folding, forms, onnx_model, probing, torch_module, verify
+from . import account, engines, folding, forms, probing, verify
 
 MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
 FORMATS = ("caffe", "onnx", "torch")
@@ -72,13 +73,14 @@ def _for_testing(model, format):
     if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
         raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
     if format != "caffe":
+        onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)
     messages.forget_build(net)
     return net
 
 
 def _original(net, model, weights, path):
-    messages.write(path, net)
+    messages.write_to_run(path, net)
     original = nets.load_checked(path, weights, called=model)
     verify.check_names(original, model)
     return original
@@ -100,7 +102,7 @@ def _prepared(net, original, weights, path):
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Parts}.
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Summands}.
     All sizes are known before the first kernel is made."""
     parts = {}
     for layer in net.layer:
@@ -154,8 +156,8 @@ def _without_size(limits):
 
 def _live(net, blobs, path):
     """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
-    messages.write(path, net)
-    live = locate.caffe().Net(str(path), locate.caffe().TEST)
+    messages.write_to_run(path, net)
+    live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)
@@ -165,6 +167,7 @@ def _live(net, blobs, path):
 def _write(folder, format, net, blobs, path, exported):
     """Writes the network; returns the paths of its files. ``path`` is the prototxt of the pycaffe Net ``exported``."""
     if format != "caffe":
+        onnx_model, torch_module = _writers()
         graph = onnx_model.build(net, blobs, probing.sizes(path, exported), torch_module.TABLE)
         if format == "torch":
             return torch_module.write(folder, graph)
@@ -177,6 +180,15 @@ def _write(folder, format, net, blobs, path, exported):
     messages.write_weights(folder / WEIGHTS, stored)
     nets.load(folder / MODEL, folder / WEIGHTS)
     return [folder / MODEL, folder / WEIGHTS]
+
+
+def _writers():
+    """The modules that write other formats than Caffe's; UserError where what they need is not installed."""
+    try:
+        from . import onnx_model, torch_module
+    except ImportError as error:
+        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run ./scripts/setup.sh") from error
+    return onnx_model, torch_module
 
 
 # ---- The report

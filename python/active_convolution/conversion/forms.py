@@ -33,7 +33,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Summand:
     """One ordinary convolution: its Windows, how many outputs of it are dropped in front along each axis (None: it needs
     no crop), and the indices of its synapses."""
     rows: splat.Window
@@ -51,7 +51,7 @@ class Part:
 
 
 def parts(layer, weight, x, y, pixels, limits=Limits()):
-    """The Parts in the place of an ACU, one for the dense form. Nothing of their size is allocated.
+    """The Summands in the place of an ACU, one for the dense form. Nothing of their size is allocated.
 
     ``layer`` is its LayerParameter, ``weight`` (D, C/group, kh, kw), ``x`` and ``y`` (position_group, K), ``pixels`` the
     number of its outputs for an image and channel. Raises UserError naming the synapse that is nowhere or too far away, or
@@ -80,7 +80,7 @@ def parts(layer, weight, x, y, pixels, limits=Limits()):
 
 def convolutions(layer, blobs, chosen):
     """The layers (LayerParameters, [list of float64 blobs] for each) that compute what the ACU ``layer`` does, from its
-    ``blobs`` and its Parts. The last one has its name and its tops."""
+    ``blobs`` and its Summands. The last one has its name and its tops."""
     weight, bias, *xy = blobs
     x, y = (position.reshape(len(position), -1) for position in xy)
     single = _convolution(layer, chosen[0])
@@ -125,22 +125,22 @@ def _kernel(weight, x, y, part):
     return splat.splat(by_synapse, x[:, chosen], y[:, chosen], part.rows, part.columns)
 
 
-# ---- Which Parts
+# ---- Which Summands
 
 def _symmetric(axes, x, y, synapses):
     synapses = list(synapses)
     rows, columns = (splat.window(axis, of_axis[:, synapses].ravel()) for axis, of_axis in zip(axes, (y, x)))
-    return Part(rows, columns, None, synapses)
+    return Summand(rows, columns, None, synapses)
 
 
 def _placed(axes, x, y, synapses):
     (rows, top), (columns, left) = (splat.placed(axis, of_axis[:, synapses].ravel()) for axis, of_axis in zip(axes, (y, x)))
     dropped = None if top is None and left is None else (top or 0, left or 0)
-    return Part(rows, columns, dropped, synapses)
+    return Summand(rows, columns, dropped, synapses)
 
 
 def _grouped(axes, x, y, per_tap, moved):
-    """Parts for groups of synapses. At first those on the layer's lattice are one group and any other one is its own; then
+    """Summands for groups of synapses. At first those on the layer's lattice are one group and any other one is its own; then
     the two groups whose union saves most become one, while that saves anything. One group's taps are completed to stand
     evenly around the base pixel: its output has the right size, which the others' are cropped to."""
     on_lattice = np.all((x % axes[1].dilation == 0) & (y % axes[0].dilation == 0), axis=0)
@@ -186,7 +186,7 @@ def check_synapses(layer, x, y):
 
 
 def weights(chosen, weight):
-    """How many weights the Parts ``chosen`` of an ACU have, whose own are ``weight``."""
+    """How many weights the Summands ``chosen`` of an ACU have, whose own are ``weight``."""
     return math.prod(weight.shape[:2]) * sum(math.prod(part.kernel) for part in chosen)
 
 
@@ -206,7 +206,7 @@ def _synapse(x, y, index):
 
 
 def _too_large(chosen, per_tap, pixels, limits):
-    """Why Parts are too large, None where they are not."""
+    """Why Summands are too large, None where they are not."""
     taps = sum(math.prod(part.kernel) for part in chosen)
     if len(chosen) == 1 and max(chosen[0].kernel) > limits.kernel:  # a dilated kernel off its lattice takes more than a synapse
         return f"more than --max-kernel {limits.kernel}: raise that"

@@ -11,7 +11,7 @@ from ..errors import BadValue, UserError
 from ..files import check_new, whole_file
 from . import database
 from .datum import QUALITY
-from .folder import database_bytes, database_path, partial_folder, versions, write_manifest
+from .folder import database_path, partial_folder, source_bytes, versions, write_manifest
 from .listed_images import ImageList, Workers, find_missing, write_images
 from .sources import Folder, Tar, Zip
 
@@ -21,14 +21,14 @@ _PAGE = 4096  # bytes, LMDB's
 _RECORD_OVERHEAD = 16  # bytes, a large record's page header
 
 
-class Part(NamedTuple):
+class ImagePart(NamedTuple):
     """The files of one split: ``images`` in ``source``, which messages call ``option`` and its path."""
     source: Union[Folder, Tar, Zip]
     images: ImageList
     option: str = "--source"
 
 
-class Options(NamedTuple):
+class BuildOptions(NamedTuple):
     """``seed`` shuffles the images; ``jobs`` is the number of processes, by default one for each core; more than
     ``max_unreadable`` images of a list that cannot be read are an error."""
     seed: int = 0
@@ -45,13 +45,15 @@ def check_options(options):
         raise BadValue(f"--max-unreadable {options.max_unreadable} is out of range: give 0 or more")
 
 
-def build(output, parts, recipe, content, settings, options=Options(), label_names=None, finish=None):
-    """Makes the folder ``output``, which must not exist yet, out of ``parts``, {"train": Part, "test": Part}.
+def build(output, parts, recipe, content, settings, options=BuildOptions(), label_names=None, finish=None,
+          database_path=database_path):
+    """Makes the folder ``output``, which must not exist yet, out of ``parts``, {"train": ImagePart, "test": ImagePart}.
 
     The same call goes on with what an earlier one, however it ended, left in ``output``.partial; the records come out
     the same, whatever the interruptions and ``options.jobs``. ``recipe`` is a datum.Recipe, ``content`` are first entries
     of the manifest, ``settings`` what the parts depend on, by the names of options. Images that cannot be read are named,
-    with the reasons, in <split>_unreadable.txt. ``finish(folder, manifest)`` may add what is computed from the databases.
+    with the reasons, in <split>_unreadable.txt. ``finish(folder, manifest)`` may add what is computed from the databases,
+    or make others of them, which then lie at other places than ``database_path(folder, split)``.
 
     Returns the manifest (see docs/data.md). Raises UserError for bad options, for too many unreadable images or nothing
     else, and too little space.
@@ -63,8 +65,10 @@ def build(output, parts, recipe, content, settings, options=Options(), label_nam
     settings = {**settings, "--seed": options.seed, "OpenCV": cv2.__version__}
     jobs = options.jobs or len(os.sched_getaffinity(0))
     with Workers(jobs) as workers, partial_folder(output, settings) as folder:
-        _check_space(folder, output, parts, recipe, workers)
-        entries = {split: _write(folder, split, part, recipe, classes, options, workers) for split, part in parts.items()}
+        paths = {split: database_path(folder, split) for split in parts}
+        _check_space(output, paths, parts, recipe, workers)
+        entries = {split: _write(paths[split], split, part, recipe, classes, options, workers)
+                   for split, part in parts.items()}
         manifest = {**content, "seed": options.seed, "classes": classes,
                     **({"label_names": label_names} if label_names else {}),
                     "preprocessing": {"steps": _steps(recipe)}, **entries, "versions": versions()}
@@ -75,7 +79,7 @@ def build(output, parts, recipe, content, settings, options=Options(), label_nam
 
 
 def check_there(part, max_unreadable):
-    """Raises UserError where more images of a Part than may be are not in its source, or all."""
+    """Raises UserError where more images of an ImagePart than may be are not in its source, or all."""
     names, path = part.images.names, part.source.path
     count, first = find_missing(part.images, path) if isinstance(part.source, Folder) else _absent(part)
     if count > max_unreadable or count == len(names):
@@ -97,9 +101,9 @@ def _remedy(source, name):
                                              "again")
 
 
-def _check_space(folder, output, parts, recipe, workers):
-    needed = sum(space(part, recipe, workers) - database_bytes(folder, split) for split, part in parts.items())
-    free = shutil.disk_usage(folder).free
+def _check_space(output, paths, parts, recipe, workers):
+    needed = sum(space(part, recipe, workers) - source_bytes(paths[split], "LMDB") for split, part in parts.items())
+    free = shutil.disk_usage(paths["train"].parent).free
     if free < needed:
         remedy = "store files in the place of pixels, " if recipe.encode == "raw" else ""
         raise UserError(f"{output} needs about {needed / 1e9:.1f} GB more, its disk has {free / 1e9:.1f} GB free: "
@@ -107,7 +111,7 @@ def _check_space(folder, output, parts, recipe, workers):
 
 
 def space(part, recipe, workers):
-    """Bytes for the whole LMDB of a Part, from the records of a few images."""
+    """Bytes for the whole LMDB of an ImagePart, from the records of a few images."""
     images = part.images
     sample = np.unique(np.linspace(0, len(images.names) - 1, _SAMPLE).astype(int))
     records = [record for _, some in workers.convert(images, part.source, sample, recipe) for record in some]
@@ -115,11 +119,11 @@ def space(part, recipe, workers):
     return 1.02 * np.mean(pages or [0]) * _PAGE * len(images.names)  # and a little for the tree
 
 
-def _write(folder, split, part, recipe, classes, options, workers):
+def _write(path, split, part, recipe, classes, options, workers):
     """Writes one LMDB; returns its entry in the manifest."""
-    path, images = database_path(folder, split), part.images
+    images = part.images
     result = write_images(path, images, part.source, recipe, workers, options.max_unreadable)
-    report = folder / f"{split}_unreadable.txt"
+    report = path.with_name(f"{split}_unreadable.txt")
     report.unlink(missing_ok=True)
     if result.unreadable:
         with whole_file(report, encoding="utf-8", errors="surrogateescape") as file:  # names are whatever bytes they are
@@ -132,7 +136,7 @@ def _write(folder, split, part, recipe, classes, options, workers):
                         "them, and run the same command again to go on")
     return {"images": int(result.written.sum()), "unreadable": len(result.unreadable),
             "images_per_class": np.bincount(images.labels[result.written], minlength=classes).tolist(),
-            "shape": [3, recipe.height, recipe.width], "bytes": database_bytes(folder, split),
+            "shape": [3, recipe.height, recipe.width], "bytes": source_bytes(path, "LMDB"),
             "sha256": database.checksum(path)}
 
 

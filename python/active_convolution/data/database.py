@@ -1,5 +1,6 @@
 """Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it, and back."""
 import hashlib
+import itertools
 import math
 from pathlib import Path
 
@@ -53,8 +54,10 @@ def checksum(path):
     """The SHA-256, in hexadecimal, of all keys and values of the LMDB folder ``path`` in order."""
     digest = hashlib.sha256()
     with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin(buffers=True) as transaction:
-        for key, value in tqdm(transaction.cursor(), desc=f"checksum of {Path(path).name}",
-                               total=transaction.stat()["entries"], unit="image", delay=2):
+        count = transaction.stat()["entries"]
+        # No more than there are: in a damaged database the way from one to the next may be a circle.
+        for key, value in tqdm(itertools.islice(transaction.cursor(), count + 1), desc=f"checksum of {Path(path).name}",
+                               total=count, unit="image", delay=2):
             digest.update(key)
             digest.update(value)
     return digest.hexdigest()

@@ -49,7 +49,7 @@ def find(source):
         single = _single(source, images)
         return [single] if single else []
     outside = len(images) - sum(len(listing.train) + len(listing.test) + sum(listing.left.values()) for listing in found)
-    return [found[0]._replace(left={**found[0].left, "outside of train and test": outside})] + found[1:]
+    return [found[0]._replace(left={**found[0].left, **_without_none({"outside of train and test": outside})}), *found[1:]]
 
 
 def _part_of(name):
@@ -81,7 +81,7 @@ def _parted(source, root, parts):
     if "test" in labelled and "val" in labelled:
         left[f"in {labelled['val'][0]}, beside {test[0]}"] += len(labelled["val"][1])
     kind = " and ".join(dict.fromkeys(kinds))
-    return Listing(root, kind, labelled["train"][1], test[1], {why: count for why, count in left.items() if count})
+    return Listing(root, kind, labelled["train"][1], test[1], _without_none(left))
 
 
 def _classes(source, prefix, names, table):

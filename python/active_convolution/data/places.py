@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 class Options(NamedTuple):
-    """As building.Options; and ``raw`` stores pixels in the place of files (see datum.Recipe)."""
+    """As building.BuildOptions; and ``raw`` stores pixels in the place of files (see datum.Recipe)."""
     seed: int = 0
     raw: bool = False
     jobs: Optional[int] = None
@@ -38,7 +38,7 @@ def create(output, train, val, options=Options()):
     There are as many classes as the lists have, 365 at most. Otherwise as building.build, which says what it raises, too;
     and UserError for bad lists and folders.
     """
-    shared = building.Options(options.seed, options.jobs, options.max_unreadable)
+    shared = building.BuildOptions(options.seed, options.jobs, options.max_unreadable)
     building.check_options(shared)
     check_new(output)  # now, not after the lists
     parts = {"train": _read_part(train, options.max_unreadable),
@@ -55,9 +55,9 @@ def create(output, train, val, options=Options()):
 
 
 def _read_part(part, max_unreadable):
-    """The building.Part of a Part: its images are found to be in its folder but for what may be missing."""
+    """The building.ImagePart of a Part: its images are found to be in its folder but for what may be missing."""
     if not part.source.is_dir():
         raise UserError(f"{part.prefix}source {part.source} is no folder: give the one with the unpacked images")
-    read = building.Part(Folder(part.source), read_list(part.list, CLASSES), f"{part.prefix}source")
+    read = building.ImagePart(Folder(part.source), read_list(part.list, CLASSES), f"{part.prefix}source")
     building.check_there(read, max_unreadable)
     return read

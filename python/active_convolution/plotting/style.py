@@ -96,10 +96,12 @@ def add_legend(figure):
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             marks.setdefault(label, handle)
-    columns = max(1, min(len(marks), int(figure.get_figwidth())))
+    labels = [plain(label, LONGEST) for label in marks]
+    wide = 0.4 + 0.065 * max(map(len, labels), default=0)       # inches of a mark with its name
+    columns = max(1, min(len(marks), int(figure.get_figwidth() / wide)))
     rows = -(-len(marks) // columns)
-    legend = figure.legend(marks.values(), [plain(label, LONGEST) for label in marks], loc="lower center", ncols=columns, fontsize=8,
-                           frameon=False, labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    legend = figure.legend(marks.values(), labels, loc="lower center", ncols=columns, fontsize=8, frameon=False,
+                           labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
     for text in legend.get_texts():
         text.set_parse_math(False)
     bottom = (0.1 + 0.2 * rows) / figure.get_figheight()

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
-from ..files import reading, whole_file
+from ..files import DAMAGE, content, reading, whole_file
 from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
@@ -29,6 +30,7 @@ _ELSEWHERE = {      # fields of LayerParameter, and who brought them
     **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
     **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
     **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
+_MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
 
 
 # ---- Reading
@@ -54,11 +56,37 @@ def read_weights(path):
 
 
 def _read_weights(path):
-    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", DecodeError):
-        content = Path(path).read_bytes()
-        if content.startswith(hdf5.MAGIC):
+    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
+        stored = content(path, _MOST_BYTES)
+        if stored.startswith(hdf5.MAGIC):
             return hdf5.read(path)
-        return _named(locate.caffe_pb2().NetParameter.FromString(content))
+        net = _named(parsed(locate.caffe_pb2().NetParameter, stored))
+    for layer in (*net.layer, *net.layers):
+        if not all(map(_is_whole, layer.blobs)):
+            raise UserError(f"layer {_shown(layer.name)} of {path} has other values than the shapes of its blobs say: the file "
+                            "is damaged, name another snapshot")
+    return net
+
+
+def parsed(kind, stored):
+    """The message of the class ``kind`` in the bytes ``stored``, all of which it must be. Raises DecodeError."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        message = kind.FromString(stored)
+    if said:        # that it ends in the middle, or that something follows
+        raise DecodeError(str(said[0].message))
+    return message
+
+
+def _is_whole(blob):
+    """Whether a BlobProto has as many values as its shape says, and a shape that a blob can have; or neither."""
+    dimensions, values = shape(blob), len(blob.data) or len(blob.double_data)
+    count = math.prod(dimensions) if dimensions or values else 0
+    return min(dimensions, default=0) >= 0 and count <= _MOST_VALUES and count == values
+
+
+def _shown(name):
+    return " ".join(name.split())[:100] or "without a name"
 
 
 def _named(net):
@@ -74,25 +102,25 @@ def _named(net):
 
 def _read_text(path, message, what):
     try:
-        return text_format.Parse(_decoded(Path(path).read_bytes()), message)
+        return text_format.Parse(_decoded(content(path)), message)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except text_format.ParseError as error:
+    except (text_format.ParseError, *DAMAGE) as error:
         raise UserError(_foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}") from error
 
 
-def _decoded(content):
+def _decoded(stored):
     """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as Latin-1,
     byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
-    lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
+    lines = stored.removeprefix(codecs.BOM_UTF8).splitlines()
     return "\n".join(map(_text, lines))
 
 
-def _text(content):
+def _text(stored):
     try:
-        return content.decode()
+        return stored.decode()
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return stored.decode("latin-1")
 
 
 def _foreign(path, error):
@@ -129,6 +157,15 @@ def _up_to_date(net, path, tool, read):
 def shape(blob):
     """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
     return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
+
+
+def values(blob):
+    """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
+    field, dtype = ("double_data", "<f8") if blob.double_data and not blob.data else ("data", "<f4")
+    alone = type(blob)()
+    getattr(alone, field).MergeFrom(getattr(blob, field))
+    size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
+    return np.frombuffer(alone.SerializeToString()[-size:] if size else b"", dtype)
 
 
 def _old(blob):
@@ -170,6 +207,18 @@ def forget_build(net):
         del layer.param[most_params(layer):]
 
 
+def write_to_run(path, net):
+    """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
+    lean = type(net)()
+    lean.CopyFrom(net)
+    for layer in lean.layer:
+        for _, param in layer.ListFields():
+            for name in ("weight_filler", "bias_filler"):
+                if isinstance(param, Message) and name in param.DESCRIPTOR.fields_by_name:
+                    param.ClearField(name)
+    write(path, lean)
+
+
 def most_params(layer):
     """How many ``param`` entries Caffe takes of a LayerParameter, as far as its type alone tells."""
     if layer.type in ("Convolution", "Deconvolution"):
@@ -198,7 +247,16 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).flat)
+        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+
+
+def _packed(number, content):
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def write_weights(path, net):

@@ -1,7 +1,6 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
 import importlib.util
-
-import numpy as np
+import os
 
 from ..errors import UserError
 from . import locate, messages
@@ -16,14 +15,14 @@ def load(model, weights, called=None):
     Caffe itself would leave such a layer as it was filled, or end the process. Messages name the prototxt ``called``.
     """
     messages.read_net(model)  # says what is wrong with it; Caffe would end the process
-    live = locate.caffe().Net(str(model), locate.caffe().TEST)
+    live = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
     stored = _check_weights(live, called or model, weights)
     if all(name.isascii() for name in stored):
-        live.copy_from(str(weights))
+        live.copy_from(os.fsencode(weights))
     else:       # the file may have the names in other bytes
         for name, blobs in live.params.items():
-            for blob, values in zip(blobs, stored[name]):
-                blob.data[...] = np.reshape(values.data or values.double_data, blob.data.shape)
+            for blob, found in zip(blobs, stored[name]):
+                blob.data[...] = messages.values(found).reshape(blob.data.shape)
     return live
 
 
@@ -37,7 +36,7 @@ def check_net(model, called=None):
     """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
     that may die of it."""
     _check_python_layers(model, called)
-    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
+    reason = failure("caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)", model)
     if reason:
         raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
 

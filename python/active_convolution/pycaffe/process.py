@@ -207,7 +207,7 @@ def failure(statement, argument):
 
     It runs in a process of its own, which may die of it.
     """
-    probe = f"import sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
+    probe = f"import os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
     done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=environment(), capture_output=True,
                           text=True, errors="replace")
     if done.returncode == 0:

@@ -1,8 +1,10 @@
 """metrics.csv: what a run measured, iteration by iteration."""
 import csv
+import io
+import math
 import os
 
-from ..files import reading, whole_file
+from ..files import content, reading, whole_file
 
 COLUMNS = ("iteration", "loss", "learning_rate", "test_loss", "test_error", "seconds")
 
@@ -27,14 +29,12 @@ class Metrics:
         if not os.path.exists(path):
             return metrics
         with reading(path, "is damaged", "remove it, or name another run", reason=True):
-            with open(path, newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                if (reader.fieldnames or [])[:len(COLUMNS)] != list(COLUMNS):
-                    raise ValueError("other columns")
-                metrics.columns = reader.fieldnames
-                for row in reader:
-                    values = {name: None if row[name] == "" else float(row[name]) for name in metrics.columns}
-                    metrics.rows.append({**values, "iteration": int(row["iteration"])})
+            reader = csv.DictReader(io.StringIO(content(path).decode(), newline=""), strict=True)
+            if (reader.fieldnames or [])[:len(COLUMNS)] != list(COLUMNS):
+                raise ValueError("other columns")
+            metrics.columns = reader.fieldnames
+            for row in reader:
+                metrics.rows.append(_checked(row, metrics.rows[-1]["iteration"] if metrics.rows else -1))
         return metrics
 
     def truncate(self, after_iteration):
@@ -63,3 +63,16 @@ class Metrics:
             for row in self.rows:
                 writer.writerow({name: "" if value is None else value if name == "iteration" else f"{value:.6g}"
                                  for name, value in row.items()})
+
+
+def _checked(row, before):
+    """A row of the file with its numbers: a loss need not be finite, as of a training that diverged."""
+    if None in row or None in row.values():
+        raise ValueError("a row of other length")
+    values = {name: None if text == "" else float(text) for name, text in row.items()}
+    iteration, seconds = int(row["iteration"]), values["seconds"]
+    if not before < iteration < 2 ** 31:
+        raise ValueError(f"iteration {iteration} after {before}")
+    if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(f"{seconds} seconds")
+    return {**values, "iteration": iteration}

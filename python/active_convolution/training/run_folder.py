@@ -7,7 +7,7 @@ from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
 from ..files import reading, whole_file
 from ..positions import RUN_FILE
-from ..pycaffe import locate, messages
+from ..pycaffe import messages
 from ..pycaffe.process import lock_log
 from . import changes as changing
 from . import data_sources, definition, deploying, schedule

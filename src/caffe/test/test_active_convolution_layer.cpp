@@ -595,8 +595,8 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestGradient) {
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestGradientManyGroups) {
   this->FillBottom(1, 4, 3, 2);
-  this->ExpectGradients("convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 group: 2 weight_filler { type: 'gaussian' std: 1 }"
-                        " } active_convolution_param { position { x: -0.4 y: 0.3 } position { x: 0.7 y: -0.6 } }");
+  this->ExpectGradients("convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 group: 2 "
+                        "weight_filler { type: 'gaussian' std: 1 } } active_convolution_param { position { x: -0.4 y: 0.3 } position { x: 0.7 y: -0.6 } }");
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestGradientStridedGroupedSets) {
@@ -744,15 +744,23 @@ TEST_F(ActiveConvolutionErrorTest, TestConvolutionParam) {
       {"num_output: 4 kernel_size: 3 kernel_h: 3 kernel_w: 3", "convolution_param.kernel_size and its _h, _w forms"},
       {"num_output: 4 kernel_size: 3 kernel_size: 3 kernel_size: 3", "convolution_param.kernel_size is given 3 times"},
       {"num_output: 4 kernel_size: 3 stride: 0", "convolution_param.stride is 0 x 0; allowed: 1 to"},
-      {"num_output: 4 kernel_size: 3 pad: 4294967295", "convolution_param.pad is -1 x -1; allowed: 0 to"},
+      {"num_output: 4 kernel_size: 3 pad: 4294967295", "convolution_param.pad is 4294967295 x 4294967295; allowed: 0 to"},
       {"num_output: 4 kernel_size: 3 dilation: 0", "convolution_param.dilation is 0 x 0"},
-      {"kernel_size: 3", "convolution_param.num_output is 0; allowed: 1 and more"},
+      {"kernel_size: 3", "convolution_param.num_output is 0; allowed: 1 to 2147483647"},
       {"num_output: 4 kernel_size: 3 group: 3", "convolution_param.group is 3; allowed: divisors of both the 4 input"},
       {"num_output: 6 kernel_size: 3 group: 4", "convolution_param.group is 4"},
       {"num_output: 4 kernel_size: 3 group: 0", "convolution_param.group is 0"},
       {"num_output: 4 kernel_size: 3 axis: 2", "convolution_param.axis is 2; allowed: 1"},
       {"num_output: 4 kernel_size: 3 force_nd_im2col: true", "convolution_param.force_nd_im2col is true"},
       {"num_output: 4 kernel_size: 3 engine: CUDNN", "convolution_param.engine is CUDNN; allowed: DEFAULT, CAFFE"},
+      {"num_output: 4294967295 kernel_size: 3", "convolution_param.num_output is 4294967295; allowed: 1 to 2147483647"},
+      {"num_output: 4 kernel_size: 46341", "kernel_size is 46341 x 46341, which is 2147488281 synapses; allowed: at most 1048576"},
+      {"num_output: 4 kernel_h: 1048576 kernel_w: 2", "which is 2097152 synapses; allowed: at most 1048576"},
+      {"num_output: 1073741824 kernel_size: 1", "the weights are 1073741824 x 4 x 1 x 1; allowed: at most 2147483647 of them"},
+      {"num_output: 4 kernel_size: 1024 dilation: 1048576", "the kernel covers 1072693249 pixels; allowed: at most"},
+      {"num_output: 4 kernel_size: 1025 dilation: 1048576", "convolution_param.kernel_size is 1025 x 1025"},
+      {"num_output: 4 kernel_h: 2000 kernel_w: 1 dilation: 1048576", "dilation is 1048576 x 1048576, and the kernel covers"},
+      {"num_output: 4 kernel_size: 1 pad: 1048576", "the top is 2 x 4 x 2097157 x 2097157; allowed: at most 2147483647 elem"},
       {"num_output: 4 kernel_size: 7", "the kernel covers 7 x 7 pixels; allowed: at most the padded input, 5 x 5"}};
   for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
     ExpectDeath(std::string("convolution_param { ") + cases[i][0] + " }", cases[i][1]);
@@ -841,6 +849,11 @@ TEST_F(ActiveConvolutionErrorTest, TestASharerTakesRateAndDecayOfTheOwner) {
 TEST_F(ActiveConvolutionErrorTest, TestBottomShape) {
   bottom_.Reshape(vector<int>(3, 4));
   ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 }", "the bottom has shape 4 4 4 \\(64\\); allowed: num x");
+  bottom_.Reshape(2, 0, 5, 5);
+  ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 }", "the bottom has no channels; allowed: 1 and more");
+  bottom_.Reshape(0, 4, 1 << 30, 1);
+  ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 pad: 1 }",
+              "the padded input is 1073741826 x 3 pixels; allowed: at most 1073741824 in each dimension");
 }
 
 }  // namespace caffe

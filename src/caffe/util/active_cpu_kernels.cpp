@@ -52,8 +52,8 @@ struct Kernels {
   typedef typename Vector::Type V;
   static constexpr int kLanes = Vector::kLanes;
 
-  /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime. Each
-  /// term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
+  /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime.
+  /// Each term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
   template <int kVectors>
   static ACTIVE_INLINE void MultiplyBlock(const ActiveProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
     V sums[kRows][kVectors] = {};
@@ -189,12 +189,15 @@ struct Kernels {
     }
   };
 
+  /// Elements of a plane that are fetched ahead of those at work: some hundred cycles.
+  static constexpr int kAhead = 256 / sizeof(Dtype);
+
   /// kLanes planes x kLanes pixels, of which only `planes` and `pixels` exist.
   static ACTIVE_INLINE void LoadSquare(const ActivePlanes<Dtype>& s, int planes, int pixels, const Dtype* from,
                                        Cursor<Dtype*>* to) {
     V square[kLanes];
     for (int i = 0; i < kLanes; ++i, from += s.plane_size) {
-      if (planes == kLanes) { __builtin_prefetch(from + kLanes); }  // the next square
+      if (planes == kLanes) { __builtin_prefetch(from + kAhead); }
       square[i] = V{};
       if (i < planes && pixels == kLanes) { square[i] = Vector::Load(from); }
       if (i < planes && pixels < kLanes) { std::memcpy(&square[i], from, pixels * sizeof(Dtype)); }
@@ -424,7 +427,7 @@ struct Kernels {
   }
 
   static ACTIVE_INLINE void SpreadSome(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s, int first, int count) {
-    Slopes slopes[kTogether][2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
+    Slopes slopes[kTogether][2] = {};  // of whole vectors, and of one whose last lanes are no channels
     ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
       for (int k = first; k < first + count; ++k) {
         const Run run(f, f.taps[k], row);
@@ -463,8 +466,11 @@ struct Kernels {
   }
 };
 
+// C++11 and C++14 ask for these where a reference is taken.
 template <typename Dtype, int kBytes, int kRows>
-constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for it where a reference is taken
+constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
 
 }  // namespace
 
@@ -503,23 +509,18 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for
 
 namespace {
 
-// By features: not all compilers know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
-#if defined(__x86_64__) && defined(__GNUC__)
-ACTIVE_KERNELS(Avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2"))), 64, 8);
-ACTIVE_KERNELS(Avx2, __attribute__((target("avx2,fma,bmi,bmi2"))), 32, 4);
+#ifdef ACTIVE_AVX2
+ACTIVE_KERNELS(Avx512, ACTIVE_AVX512, 64, 8);
+ACTIVE_KERNELS(Avx2, ACTIVE_AVX2, 32, 4);
 #endif
 ACTIVE_KERNELS(Plain, , 16, 4);
 
 template <typename Dtype>
 std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
   std::vector<ActiveCpuKernels<Dtype> > found;
-#if defined(__x86_64__) && defined(__GNUC__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512) { found.push_back(Avx512<Dtype>::Table()); }
-  if (avx2) { found.push_back(Avx2<Dtype>::Table()); }
+#ifdef ACTIVE_AVX2
+  if (ActiveHasAvx512()) { found.push_back(Avx512<Dtype>::Table()); }
+  if (ActiveHasAvx2()) { found.push_back(Avx2<Dtype>::Table()); }
 #endif
   found.push_back(Plain<Dtype>::Table());
   return found;

@@ -10,6 +10,7 @@
 
 #include "caffe/util/active_convolution.hpp"
 #include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_cpu_plan.hpp"
 #include "caffe/util/active_cpu_tiles.hpp"
 #include "caffe/util/active_geometry.hpp"
 
@@ -42,51 +43,31 @@ Dtype* Buffer(std::vector<Dtype>* buffer, size_t size) {
   return reinterpret_cast<Dtype*>((start + kLine - 1) / kLine * kLine);
 }
 
-int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
-
-/// Bytes of the packed weights at a time, and of the parts of their gradient: together half of the workspace's limit, with
-/// the other half left to the threads.
-const size_t kWeightBytes = 16 << 20;
-/// Terms of a product at a time, which is rows of the columns: enough to hide the sums' way to memory and back.
-const int kTerms = 288;
 /// Bytes of a strip of outputs in the weights' product, whose terms are pixels: they are read again for each block of
 /// rows, from the first cache where that has room for them.
 const int kStripBytes = 24 << 10;
-/// Bytes of the columns and outputs of a tile, and of its frame, for which a core's second cache should have room.
-const int kTileBytes = 512 << 10, kFrameBytes = 512 << 10;
-/// Bytes of columns at a time of groups side by side, which compute so little with them that they should stay in the first
-/// cache.
+/// Bytes of columns at a time of groups side by side, which compute so little with them that they should stay in the
+/// first cache.
 const size_t kLineBytes = 24 << 10;
 /// Bytes that are filled faster than their borders are found.
 const size_t kLittle = 16 << 10;
-/// Pixels of a tile, at least, before its synapses get frames of their own.
-const int kFewestPixels = 32;
-/// Parts of the backward pass: enough for many threads, few enough to add up quickly.
-const int kParts = 16;
-/// Bytes of the sums of one part, which should stay in a core's second cache from tile to tile.
-const size_t kSumBytes = 512 << 10;
-/// Pixels of a band of an image, at least: it reads and writes as many pixels beyond as its synapses reach.
-const int kBandPixels = 256;
-/// Bytes of what bands of an image add to each other's pixels.
-const size_t kOverhangBytes = 8 << 20;
 
-/// Forward and backward pass, round by round. All cuts but the forward pass's tiles, which do not show in the result,
-/// depend on the layer and the batch alone.
+/// Forward and backward pass, round by round, as active_cpu_plan.hpp cuts them.
 template <typename Dtype>
 class ActiveCpuPass {
  public:
   ActiveCpuPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                 const Dtype* bottom, ActiveCpuWorkspace<Dtype>* workspace)
       : g_(geometry), num_(num), synapses_(geometry.synapses()), parameters_(parameters), bottom_(bottom),
-        workspace_(workspace), kernels_(*workspace->kernels) {
-    workspace_->taps = ActiveFrameTaps(g_, parameters.x, parameters.y, g_.position_group * synapses_);
+        workspace_(workspace), kernels_(*workspace->kernels),
+        plan_(geometry, num, parameters.x, parameters.y, kernels_) {
     workspace_->threads.resize(MaxThreads());
   }
 
   void Forward(Dtype* top) {
-    for (const Round& round : Rounds()) {
+    for (const Round& round : plan_.Rounds()) {
       PackForward(round);
-      const std::vector<Piece> pieces = Pieces(round);
+      const std::vector<Piece> pieces = plan_.Pieces(round, MaxThreads());
 #pragma omp parallel for schedule(dynamic) if (pieces.size() > 1)
       for (int i = 0; i < pieces.size(); ++i) { ForwardPiece(pieces[i], top); }
     }
@@ -94,9 +75,10 @@ class ActiveCpuPass {
 
   /// ActiveGradients says what is overwritten and what is added to; the bias is somebody else's.
   void Backward(const Dtype* top_diff, const ActiveGradients<Dtype>& wanted) {
-    for (const Round& round : Rounds()) {
+    for (const Round& round : plan_.Rounds()) {
       if (wanted.bottom || wanted.x) { PackBackward(round); }
-      const std::vector<Part> parts = Parts(round, wanted);
+      std::vector<Part> parts = plan_.Parts(round, wanted.weight != NULL);
+      GiveBuffers(wanted, &parts);
 #pragma omp parallel for schedule(dynamic) if (parts.size() > 1)
       for (int i = 0; i < parts.size(); ++i) { BackwardPart(parts[i], top_diff, wanted); }
       if (wanted.bottom) { AddOverhangs(parts, wanted.bottom); }
@@ -106,220 +88,33 @@ class ActiveCpuPass {
   }
 
  private:
-  /// Some outputs, what they read, and how both lie in memory.
-  struct Segment : ActiveSegment {
-    int turns;                      // of groups side by side in one vector, channels and outputs of each; else 0
-    int block, blocks;              // channels of a block, of which the last one may be smaller; how many blocks
-    int column_size, output_size;   // elements from pixel to pixel
-    size_t weight;                  // where its packed weights start
-
-    bool IsCutLike(const Segment& other) const {
-      return position_group == other.position_group && output_size == other.output_size;
-    }
-  };
-  /// Segments that work side by side.
-  typedef std::vector<Segment> Round;
-
-  /// How output pixels are cut.
-  struct Cut {
-    ActiveTile tile;                // its size, at most
-    int frame_synapses;             // synapses of a frame: all, or one
-  };
-
-  /// A part of the forward pass.
-  struct Piece {
-    const Segment* segment;
-    int frame_synapses;
-    ActiveTile tile;
-  };
-
-  /// A part of the backward pass that writes to places of its own: some blocks of channels, some output pixels.
-  struct Part {
-    const Segment* segment;
-    int block, blocks;
-    ActiveTile pixels;
-    Cut cut;
-    ActiveRectangle own, overhang;  // of the input, where gradients go: into the blob, and what is other bands' there,
-    Dtype* overhang_diff;           // channels of the blocks x overhang
-    Dtype* weight_sums;             // rows of the blocks x outputs
-    double* x_sums;                 // K
-    double* y_sums;
-  };
-
-  /// All segments in rounds. Those of a round have channels of their own and weights that keep the limit, for which large
-  /// segments are cut.
-  std::vector<Round> Rounds() const {
-    std::vector<Round> rounds;
-    size_t size = 0;
-    for (Segment segment : Segments()) {
-      const size_t more = PackedSize(segment);
-      const bool fits = size > 0 && (size + more) * sizeof(Dtype) <= kWeightBytes;
-      if (!fits || rounds.back().back().group == segment.group) {
-        rounds.push_back(Round());
-        size = 0;
-      }
-      segment.weight = size;
-      size += more;
-      rounds.back().push_back(segment);
-    }
-    return rounds;
-  }
-
-  std::vector<Segment> Segments() const {
-    std::vector<Segment> segments;
-    const int turns = Turns();
-    const size_t bytes_of_output = sizeof(Dtype) * WeightSize();
-    const int most = std::max<int>(kernels_.lanes, kWeightBytes / bytes_of_output / kernels_.lanes * kernels_.lanes);
-    for (const ActiveSegment& whole : ActiveSegments(g_)) {
-      Segment* last = turns && segments.size() ? &segments.back() : NULL;
-      if (last && last->position_group == whole.position_group && last->outputs + turns <= kernels_.lanes) {
-        last->outputs += turns;
-        continue;
-      }
-      for (int first = 0; first < whole.outputs; first += most) {
-        segments.push_back(MakeSegment(whole, first, std::min(most, whole.outputs - first), turns));
-      }
-    }
-    return segments;
-  }
-
-  /// Channels of each group, where groups work side by side: those have as many outputs, fit a vector, and have one set of
-  /// positions each.
-  int Turns() const {
-    const int channels = g_.group_channels(), most = std::min(8, kernels_.lanes);
-    const bool power_of_2 = (channels & (channels - 1)) == 0;
-    const bool square = g_.group > 1 && g_.num_output == g_.channels && power_of_2 && channels <= most;
-    return square && g_.num_output / g_.position_group % channels == 0 ? channels : 0;
-  }
-
-  Segment MakeSegment(const ActiveSegment& whole, int first, int outputs, int turns) const {
-    Segment segment;
-    static_cast<ActiveSegment&>(segment) = whole;
-    segment.output += first;
-    segment.outputs = outputs;
-    segment.turns = turns;
-    const int vectors = CeilDivide(g_.group_channels(), kernels_.lanes);
-    const int block = EvenShare(vectors, std::max(1, kTerms / (synapses_ * kernels_.lanes))) * kernels_.lanes;
-    segment.block = turns ? kernels_.lanes : std::min(block, g_.group_channels());
-    segment.blocks = turns ? 1 : CeilDivide(g_.group_channels(), segment.block);
-    segment.column_size = PixelSize(synapses_ * segment.block);
-    segment.output_size = PixelSize(turns ? turns * kernels_.lanes : outputs);
-    return segment;
-  }
-
-  /// Elements from pixel to pixel where each has `count`: whole vectors, and room for what kernels touch beyond.
-  int PixelSize(int count) const { return RoundUp(count, kernels_.lanes) + std::max(kernels_.lanes, kernels_.rows); }
-
-  ActiveTile WholeBatch() const {
-    const ActiveTile whole = {0, num_, {{0, g_.out_height}, {0, g_.out_width}}};
-    return whole;
-  }
-
-  const ActiveTap<Dtype>* Taps(const Segment& segment) const {
-    return &workspace_->taps[segment.position_group * synapses_];
-  }
-
-  /// Chooses how `whole` is cut into tiles: of at most `most` pixels, and of what caches hold. Where positions are so far
-  /// apart that the frame of a small tile is too large, each synapse gets a frame of its own.
-  Cut CutPixels(const Segment& segment, const ActiveTile& whole, int most) const {
-    const int fitting = kTileBytes / sizeof(Dtype) / (segment.column_size + segment.output_size);
-    most = std::min(most, std::max(kernels_.rows, fitting / kernels_.rows * kernels_.rows));
-    if (segment.turns && g_.out_size() >= kFewestPixels) { most = std::min(most, g_.out_size()); }  // see WorksByLines
-    Cut cut = {whole, synapses_};
-    for (int pixels = most;; pixels /= 2) {
-      cut.tile = ActiveTileSize(whole, pixels, Window(segment, cut.frame_synapses), kernels_.lanes);
-      if (pixels == 1 || FrameBytes(segment, cut) <= kFrameBytes) { return cut; }
-      if (cut.frame_synapses > 1 && pixels < 2 * kFewestPixels) {
-        cut.frame_synapses = 1;
-        pixels = 2 * most;
-      }
-    }
-  }
-
-  /// What the synapses of a frame read: all, or one.
-  ActiveFootprint Window(const Segment& segment, int synapses) const {
-    const ActiveTap<Dtype>* taps = Taps(segment);
-    int left = taps->x, right = taps->x, above = taps->y, below = taps->y;
-    for (int k = 1; k < synapses; ++k) {
-      left = std::min(left, taps[k].x);
-      right = std::max(right, taps[k].x);
-      above = std::min(above, taps[k].y);
-      below = std::max(below, taps[k].y);
-    }
-    const ActiveFootprint window = {g_.stride_h, below - above + 2, g_.stride_w, right - left + 2};
-    return window;
-  }
-
-  size_t FrameBytes(const Segment& segment, const Cut& cut) const {
-    const ActiveFootprint window = Window(segment, cut.frame_synapses);
-    const double row = window.Pixels(1, cut.tile.at.columns.count) / window.span_h;
-    const double rows = std::min<double>(g_.height, window.Pixels(cut.tile.at.rows.count, 1) / window.span_w);
-    return row * (1 + cut.tile.images * rows) * RoundUp(segment.block, kernels_.lanes) * sizeof(Dtype);
-  }
-
-  int Channel(const Segment& segment, int block) const {
-    return segment.group * g_.group_channels() + block * segment.block;
-  }
-  int Channels(const Segment& segment, int block) const {
-    return segment.turns ? segment.outputs : std::min(segment.block, g_.group_channels() - block * segment.block);
-  }
-
-  ActiveFrame<Dtype> Frame(const Segment& segment, const ActiveTile& tile, int synapse, int synapses, int block) const {
-    ActiveFrame<Dtype> frame(g_, Taps(segment), tile, synapse, synapses, Channel(segment, block),
-                             Channels(segment, block), kernels_.lanes);
-    if (segment.turns) { frame.step = kernels_.lanes; }
-    return frame;
-  }
+  typedef typename ActiveCpuPlan<Dtype>::Segment Segment;
+  typedef typename ActiveCpuPlan<Dtype>::Round Round;
+  typedef typename ActiveCpuPlan<Dtype>::Block Block;
+  typedef typename ActiveCpuPlan<Dtype>::Piece Piece;
+  typedef typename ActiveCpuPlan<Dtype>::Part Part;
+  typedef typename ActiveCpuWorkspace<Dtype>::PerThread Thread;
 
   size_t BottomAt(int image, int channel) const {
     return (static_cast<size_t>(image) * g_.channels + channel) * g_.image_size();
   }
 
-  /// Weights of one output, and where those of output d of the segment for the c-th channel of a block start.
-  size_t WeightSize() const { return static_cast<size_t>(g_.group_channels()) * synapses_; }
+  /// Where the weights of output d of a segment for the c-th channel of a block start.
   size_t WeightAt(const Segment& segment, int d, int block, int c) const {
-    return (segment.output + d) * WeightSize() + static_cast<size_t>(block * segment.block + c) * synapses_;
+    return (segment.output + d) * plan_.WeightSize() + static_cast<size_t>(block * segment.block + c) * synapses_;
   }
-
-  /// Columns of a packed matrix that has `columns`: whole strips.
-  int PackedColumns(int columns) const { return RoundUp(columns, ActiveStrip(columns, kernels_.lanes)); }
 
   /// Room for the packed weights of a round.
   Dtype* PackedWeights(const Round& round) const {
-    return Buffer(&workspace_->weight, round.back().weight + PackedSize(round.back()));
+    return Buffer(&workspace_->weight, round.back().weight + plan_.PackedSize(round.back()));
   }
-
-  size_t PackedSize(const Segment& segment) const {
-    return segment.turns ? TurnedSize(segment)
-                         : std::max(ForwardWeightAt(segment, segment.blocks), BackwardWeightAt(segment, segment.blocks));
-  }
-
-  /// Elements of the weights of groups side by side: K x turns vectors.
-  size_t TurnedSize(const Segment& segment) const { return synapses_ * segment.turns * kernels_.lanes; }
 
   const Dtype* PackedWeights(const Segment& segment) const { return Buffer(&workspace_->weight, 0) + segment.weight; }
-
-  /// A block of channels of a segment.
-  struct Block {
-    const Segment* segment;
-    int block;
-  };
-
-  static std::vector<Block> Blocks(const Round& round) {
-    std::vector<Block> blocks;
-    for (const Segment& segment : round) {
-      for (int i = 0; i < segment.blocks; ++i) {
-        const Block block = {&segment, i};
-        blocks.push_back(block);
-      }
-    }
-    return blocks;
-  }
 
   /// For each block of a segment and each strip of its outputs: rows of the block x outputs of the strip.
   void PackForward(const Round& round) const {
     Dtype* packed = PackedWeights(round);
-    const std::vector<Block> blocks = Blocks(round);
+    const std::vector<Block> blocks = plan_.Blocks(round);
 #pragma omp parallel for if (blocks.size() > 1)
     for (int i = 0; i < blocks.size(); ++i) {
       const Segment& segment = *blocks[i].segment;
@@ -330,23 +125,24 @@ class ActiveCpuPass {
       const int block = blocks[i].block, strip = ActiveStrip(segment.outputs, kernels_.lanes);
       for (int first = 0; first < segment.outputs; first += strip) {
         PackStrip(segment, block, first, std::min(strip, segment.outputs - first),
-                  packed + segment.weight + ForwardWeightAt(segment, block) +
-                      static_cast<size_t>(first) * Channels(segment, block) * synapses_);
+                  packed + segment.weight + plan_.ForwardWeightAt(segment, block) +
+                      static_cast<size_t>(first) * plan_.Channels(segment, block) * synapses_);
       }
     }
   }
 
   /// rows of a block x outputs: row k * channels + c has what lies in the blob at c * K + k.
   void PackStrip(const Segment& segment, int block, int first, int outputs, Dtype* packed) const {
-    const int channels = Channels(segment, block);
+    const int channels = plan_.Channels(segment, block);
     const size_t strip = ActiveStrip(segment.outputs, kernels_.lanes);
-    const ActivePlanes<Dtype> planes = {outputs, channels * synapses_, WeightSize(), synapses_, channels * strip, strip};
+    const ActivePlanes<Dtype> planes = {outputs, channels * synapses_, plan_.WeightSize(), synapses_, channels * strip,
+                                        strip};
     kernels_.load_planes(planes, parameters_.weight + WeightAt(segment, first, block, 0), packed);
   }
 
   /// K x turns vectors; zero in lanes without a channel.
   void PackTurned(const Segment& segment, Dtype* packed) const {
-    std::fill_n(packed, TurnedSize(segment), Dtype(0));
+    std::fill_n(packed, plan_.TurnedSize(segment), Dtype(0));
     ForEachTurned(segment, [&](size_t at, size_t in_blob) { packed[at] = parameters_.weight[in_blob]; });
   }
 
@@ -357,21 +153,16 @@ class ActiveCpuPass {
     for (int lane = 0; lane < segment.outputs; ++lane) {
       const int c = lane % turns;
       for (int j = 0; j < turns; ++j) {
-        const size_t of_channel = (segment.output + lane - c + (c + j) % turns) * WeightSize() + c * synapses_;
+        const size_t of_channel = (segment.output + lane - c + (c + j) % turns) * plan_.WeightSize() + c * synapses_;
         for (int k = 0; k < synapses_; ++k) { body((k * turns + j) * kernels_.lanes + lane, of_channel + k); }
       }
     }
   }
 
-  size_t ForwardWeightAt(const Segment& segment, int block) const {
-    const int rows = std::min(block * segment.block, g_.group_channels()) * synapses_;
-    return static_cast<size_t>(rows) * PackedColumns(segment.outputs);
-  }
-
   /// For each block of a segment and each strip of its rows: outputs x rows of the strip.
   void PackBackward(const Round& round) const {
     Dtype* packed = PackedWeights(round);
-    const std::vector<Block> blocks = Blocks(round);
+    const std::vector<Block> blocks = plan_.Blocks(round);
 #pragma omp parallel for if (blocks.size() > 1)
     for (int i = 0; i < blocks.size(); ++i) {
       const Segment& segment = *blocks[i].segment;
@@ -379,27 +170,21 @@ class ActiveCpuPass {
         PackTurned(segment, packed + segment.weight);
         continue;
       }
-      const int block = blocks[i].block, channels = Channels(segment, block), rows = channels * synapses_;
+      const int block = blocks[i].block, channels = plan_.Channels(segment, block), rows = channels * synapses_;
       const int strip = ActiveStrip(rows, kernels_.lanes);
-      std::vector<Dtype> row(PackedColumns(rows), Dtype(0));
+      std::vector<Dtype> row(RoundUp(rows, strip), Dtype(0));
       for (int d = 0; d < segment.outputs; ++d) {
         const Dtype* from = parameters_.weight + WeightAt(segment, d, block, 0);
         for (int c = 0; c < channels; ++c) {
           for (int k = 0; k < synapses_; ++k) { row[k * channels + c] = from[c * synapses_ + k]; }
         }
-        Dtype* to = packed + segment.weight + BackwardWeightAt(segment, block) + d * strip;
+        Dtype* to = packed + segment.weight + plan_.BackwardWeightAt(segment, block) + d * strip;
         for (int first = 0; first < rows; first += strip, to += static_cast<size_t>(segment.outputs) * strip) {
           std::copy_n(&row[first], strip, to);
         }
       }
     }
   }
-
-  size_t BackwardWeightAt(const Segment& segment, int block) const {
-    return static_cast<size_t>(block) * segment.outputs * PackedColumns(segment.block * synapses_);
-  }
-
-  typedef typename ActiveCpuWorkspace<Dtype>::PerThread Thread;
 
   /// Columns and outputs of a tile, with rows to spare for the last block of a product.
   Dtype* Columns(const Segment& segment, const ActiveTile& tile, Thread* thread) const {
@@ -429,29 +214,12 @@ class ActiveCpuPass {
     }
   }
 
-  std::vector<Piece> Pieces(const Round& round) const {
-    const int most = num_ * g_.out_size();
-    const size_t per_thread = CeilDivide(most, MaxThreads()) * round.size();
-    std::vector<Piece> pieces;
-    Cut cut;
-    for (const Segment& segment : round) {
-      if (&segment == &round[0] || !segment.IsCutLike((&segment)[-1])) {
-        cut = CutPixels(segment, WholeBatch(), std::min<size_t>(most, RoundUp(per_thread, kernels_.rows)));
-      }
-      for (const ActiveTile& tile : ActiveTiles(WholeBatch(), cut.tile)) {
-        const Piece piece = {&segment, cut.frame_synapses, tile};
-        pieces.push_back(piece);
-      }
-    }
-    return pieces;
-  }
-
   void ForwardPiece(const Piece& piece, Dtype* top) {
     const Segment& segment = *piece.segment;
     Thread* thread = &workspace_->threads[ThisThread()];
     Dtype* columns = Columns(segment, piece.tile, thread);
     Dtype* outputs = Outputs(segment, piece.tile, thread);
-    const bool by_lines = WorksByLines(segment, piece.tile, piece.frame_synapses);
+    const bool by_lines = plan_.WorksByLines(segment, piece.tile, piece.frame_synapses);
     if (by_lines) { ForwardLines(piece, thread, columns, outputs); }
     for (int block = 0; !by_lines && block < segment.blocks; ++block) {
       SampleBlock(segment, piece.tile, piece.frame_synapses, block, thread, columns);
@@ -461,11 +229,6 @@ class ActiveCpuPass {
     ForEachOutputPiece(segment, piece.tile, [&](const ActivePlanes<Dtype>& planes, size_t in_outputs, size_t in_top) {
       kernels_.store_planes(planes, outputs + in_outputs, bias, top + in_top);
     });
-  }
-
-  /// Whether some lines of a tile after each other go through all that is done with their columns.
-  bool WorksByLines(const Segment& segment, const ActiveTile& tile, int frame_synapses) const {
-    return segment.turns && tile.images == 1 && frame_synapses == synapses_;
   }
 
   /// Calls body(frame, element of the outputs) for some lines of a frame's tile after each other.
@@ -485,7 +248,7 @@ class ActiveCpuPass {
 
   void ForwardLines(const Piece& piece, Thread* thread, Dtype* columns, Dtype* outputs) const {
     const Segment& segment = *piece.segment;
-    const ActiveFrame<Dtype> whole = Frame(segment, piece.tile, 0, synapses_, 0);
+    const ActiveFrame<Dtype> whole = plan_.Frame(segment, piece.tile, 0, synapses_, 0);
     const Dtype* data = LoadFrame(whole, thread);
     ForEachLines(segment, whole, [&](const ActiveFrame<Dtype>& frame, size_t in_outputs) {
       kernels_.sample(frame, data, segment.column_size, columns);
@@ -505,29 +268,25 @@ class ActiveCpuPass {
       kernels_.turn_back(segment.turns, tile.size(), row, outputs);
       return;
     }
-    const int terms = synapses_ * Channels(segment, block);
+    const int terms = synapses_ * plan_.Channels(segment, block);
     const size_t strip = ActiveStrip(segment.outputs, kernels_.lanes);
     const ActiveProduct<Dtype> product = {
         tile.size(), segment.outputs, terms, columns, static_cast<size_t>(segment.column_size), 1,
-        weight + ForwardWeightAt(segment, block), terms * strip, strip, outputs, row, block > 0};
+        weight + plan_.ForwardWeightAt(segment, block), terms * strip, strip, outputs, row, block > 0};
     kernels_.multiply(product);
   }
 
   void SampleBlock(const Segment& segment, const ActiveTile& tile, int frame_synapses, int block, Thread* thread,
                    Dtype* columns) const {
     for (int k = 0; k < synapses_; k += frame_synapses) {
-      const ActiveFrame<Dtype> frame = Frame(segment, tile, k, frame_synapses, block);
+      const ActiveFrame<Dtype> frame = plan_.Frame(segment, tile, k, frame_synapses, block);
       kernels_.sample(frame, LoadFrame(frame, thread), segment.column_size, columns);
     }
   }
 
-  ActiveRectangle WholeImage() const {
-    const ActiveRectangle whole = {{0, g_.height}, {0, g_.width}};
-    return whole;
-  }
-
   /// Calls body(planes, element of the frame, pixel of the rectangle) for each piece of one of the tile's images that
-  /// stands in a frame and in a rectangle, whose rows lie `pitch` elements and whose planes `plane_size` elements apart.
+  /// stands in a frame and in a rectangle, whose rows lie `pitch` elements and whose planes `plane_size` elements
+  /// apart.
   template <typename Body>
   void ForEachPiece(const ActiveFrame<Dtype>& f, int image, const ActiveRectangle& rectangle, int pitch,
                     size_t plane_size, const Body& body) const {
@@ -554,7 +313,7 @@ class ActiveCpuPass {
     }
     for (int i = 0; i < frame.tile.images; ++i) {
       const Dtype* bottom = bottom_ + BottomAt(frame.tile.image + i, frame.channel);
-      ForEachPiece(frame, i, WholeImage(), g_.width, g_.image_size(),
+      ForEachPiece(frame, i, plan_.WholeImage(), g_.width, g_.image_size(),
                    [&](const ActivePlanes<Dtype>& planes, size_t in_frame, size_t pixel) {
                      kernels_.load_planes(planes, bottom + pixel, data + in_frame);
                    });
@@ -562,121 +321,11 @@ class ActiveCpuPass {
     return data;
   }
 
-  /// Cuts the backward pass of a round; see kParts, kWeightBytes and kSumBytes.
-  std::vector<Part> Parts(const Round& round, const ActiveGradients<Dtype>& wanted) const {
-    size_t sums = 0;
-    for (const Segment& segment : round) { sums += wanted.weight ? SumBytes(segment) : 0; }
-    const int count = CeilDivide(kParts, round.size());
-    std::vector<Part> parts, of_segment;
-    Cut cut;
-    for (const Segment& segment : round) {
-      const int slices = std::min<size_t>(SliceCount(segment, count), std::max<size_t>(1, kWeightBytes / (sums + 1)));
-      if (&segment == &round[0] || !segment.IsCutLike((&segment)[-1])) {
-        of_segment = Slices(segment, slices, kOverhangBytes / round.size());
-        cut = CutPixels(segment, of_segment[0].pixels, of_segment[0].pixels.size());
-      }
-      const int ranges = std::max<int>(CeilDivide(count, of_segment.size()), CeilDivide(SumBytes(segment), kSumBytes));
-      const int blocks = CeilDivide(segment.blocks, ranges);
-      for (Part part : of_segment) {
-        part.segment = &segment;
-        part.cut = cut;
-        for (part.block = 0; part.block < segment.blocks; part.block += blocks) {
-          part.blocks = std::min(blocks, segment.blocks - part.block);
-          parts.push_back(part);
-        }
-      }
-    }
-    GiveBuffers(wanted, &parts);
-    return parts;
-  }
-
-  /// How many slices of pixels are for `parts` parts: each has sums of all weights, and where there are fewer, blocks of
-  /// channels are parts, too, which read the top's gradient once each. The number with the least of both.
-  int SliceCount(const Segment& segment, int parts) const {
-    if (segment.blocks == 1) { return parts; }
-    const double outputs = static_cast<double>(num_) * g_.out_size() * segment.outputs * sizeof(Dtype);
-    return std::max(1, std::min<int>(parts, std::lround(std::sqrt(parts * outputs / SumBytes(segment)))));
-  }
-
-  /// Elements of the sums of a block's weights, and bytes of those of all blocks.
-  size_t SumSize(const Segment& segment) const {
-    if (segment.turns) { return TurnedSize(segment); }
-    return static_cast<size_t>(RoundUp(synapses_ * segment.block, kernels_.rows)) * segment.output_size;
-  }
-  size_t SumBytes(const Segment& segment) const { return SumSize(segment) * segment.blocks * sizeof(Dtype); }
-
-  /// `slices` parts of some images each; or, where there are fewer images, of bands of an image, as many as their overhangs
-  /// leave.
-  std::vector<Part> Slices(const Segment& segment, int slices, size_t overhang_bytes) const {
-    std::vector<Part> parts;
-    for (int count = std::min(slices / num_, g_.out_size() / kBandPixels); count > 1; count /= 2) {
-      const std::vector<Part> bands = Bands(segment, count);
-      size_t overhangs = 0;
-      for (const Part& band : bands) { overhangs += static_cast<size_t>(band.overhang.size()) * g_.group_channels(); }
-      if (overhangs * num_ * sizeof(Dtype) > overhang_bytes) { continue; }
-      for (int image = 0; image < num_; ++image) {
-        for (Part band : bands) {
-          band.pixels.image = image;
-          parts.push_back(band);
-        }
-      }
-      return parts;
-    }
-    Part part = Part();
-    part.pixels = WholeBatch();
-    part.own = WholeImage();
-    part.pixels.images = CeilDivide(num_, slices);
-    for (; part.pixels.image < num_; part.pixels.image += part.pixels.images) {
-      parts.push_back(part);
-      parts.back().pixels.images = std::min(part.pixels.images, num_ - part.pixels.image);
-    }
-    return parts;
-  }
-
-  /// Cuts an image across its longer side. A band owns the input's pixels from the first that it or any later one reaches
-  /// to where the next one's begin; what it reaches there overhangs.
-  std::vector<Part> Bands(const Segment& segment, int count) const {
-    const bool down = g_.out_height >= g_.out_width;
-    const int length = down ? g_.out_height : g_.out_width, size = RoundUp(CeilDivide(length, count), down ? 1 : kernels_.lanes);
-    std::vector<Part> bands(CeilDivide(length, size));
-    int end = down ? g_.height : g_.width;
-    for (int i = bands.size() - 1; i >= 0; --i) {
-      const ActiveInterval outputs = {i * size, std::min(size, length - i * size)}, reach = Reach(segment, outputs, down);
-      const int first = i == 0 ? 0 : reach.count == 0 ? end : std::min(end, reach.first);
-      const ActiveInterval own = {first, end - first}, overhang = {end, std::max(0, reach.end() - end)};
-      Part& band = bands[i];
-      band.pixels = WholeBatch();
-      band.pixels.images = 1;
-      band.own = band.overhang = WholeImage();
-      (down ? band.pixels.at.rows : band.pixels.at.columns) = outputs;
-      (down ? band.own.rows : band.own.columns) = own;
-      (down ? band.overhang.rows : band.overhang.columns) = overhang;
-      end = first;
-    }
-    return bands;
-  }
-
-  /// The pixels of one axis of the input that any synapse reads for some output pixels.
-  ActiveInterval Reach(const Segment& segment, const ActiveInterval& outputs, bool down) const {
-    const ActiveInterval image = {0, down ? g_.height : g_.width};
-    ActiveInterval all = {0, 0};
-    for (int k = 0; k < synapses_; ++k) {
-      const ActiveTap<Dtype>& tap = Taps(segment)[k];
-      const ActiveInterval reach = image & (down ? ActiveReach(outputs, g_.base_h, g_.stride_h, tap.y, tap.y)
-                                                 : ActiveReach(outputs, g_.base_w, g_.stride_w, tap.x, tap.x));
-      if (reach.count == 0) { continue; }
-      const int first = all.count == 0 ? reach.first : std::min(all.first, reach.first);
-      const ActiveInterval both = {first, std::max(all.end(), reach.end()) - first};
-      all = both;
-    }
-    return all;
-  }
-
   void GiveBuffers(const ActiveGradients<Dtype>& wanted, std::vector<Part>* parts) const {
     size_t weights = 0, overhangs = 0;
     for (const Part& part : *parts) {
-      weights += SumSize(*part.segment) * part.blocks;
-      overhangs += OverhangSize(part);
+      weights += plan_.SumSize(*part.segment) * part.blocks;
+      overhangs += plan_.OverhangSize(part);
     }
     Dtype* weight_sums = wanted.weight ? Buffer(&workspace_->weight_sums, weights) : NULL;
     Dtype* overhang = wanted.bottom ? Buffer(&workspace_->overhangs, overhangs) : NULL;
@@ -687,26 +336,22 @@ class ActiveCpuPass {
       part.x_sums = position_sums;
       part.y_sums = position_sums + synapses_;
       position_sums += 2 * synapses_;
-      if (weight_sums) { weight_sums += SumSize(*part.segment) * part.blocks; }
-      if (overhang) { overhang += OverhangSize(part); }
+      if (weight_sums) { weight_sums += plan_.SumSize(*part.segment) * part.blocks; }
+      if (overhang) { overhang += plan_.OverhangSize(part); }
     }
-  }
-
-  size_t OverhangSize(const Part& part) const {
-    return static_cast<size_t>(part.overhang.size()) * part.blocks * part.segment->block;
   }
 
   void BackwardPart(const Part& part, const Dtype* top_diff, const ActiveGradients<Dtype>& wanted) {
     const Segment& segment = *part.segment;
     Thread* thread = &workspace_->threads[ThisThread()];
-    if (wanted.weight) { std::fill_n(part.weight_sums, SumSize(segment) * part.blocks, Dtype(0)); }
-    if (wanted.bottom) { std::fill_n(part.overhang_diff, OverhangSize(part), Dtype(0)); }
+    if (wanted.weight) { std::fill_n(part.weight_sums, plan_.SumSize(segment) * part.blocks, Dtype(0)); }
+    if (wanted.bottom) { std::fill_n(part.overhang_diff, plan_.OverhangSize(part), Dtype(0)); }
     std::fill_n(part.x_sums, 2 * synapses_, 0.);
     for (const ActiveTile& tile : ActiveTiles(part.pixels, part.cut.tile)) {
       Dtype* columns = Columns(segment, tile, thread);
       const Dtype* outputs = LoadOutputs(segment, tile, top_diff, thread);
       if (wanted.bottom) { ZeroBottom(tile, part, wanted.bottom); }
-      if (WorksByLines(segment, tile, part.cut.frame_synapses)) {
+      if (plan_.WorksByLines(segment, tile, part.cut.frame_synapses)) {
         BackwardLines(tile, part, wanted, outputs, columns, thread);
         continue;
       }
@@ -726,7 +371,7 @@ class ActiveCpuPass {
   void BackwardLines(const ActiveTile& tile, const Part& part, const ActiveGradients<Dtype>& wanted,
                      const Dtype* outputs, Dtype* columns, Thread* thread) const {
     const Segment& segment = *part.segment;
-    const ActiveFrame<Dtype> whole = Frame(segment, tile, 0, synapses_, 0);
+    const ActiveFrame<Dtype> whole = plan_.Frame(segment, tile, 0, synapses_, 0);
     const Dtype* data = wanted.weight || wanted.x ? LoadFrame(whole, thread) : NULL;
     Dtype* frame_diff = wanted.bottom ? Buffer(&thread->frame_diff, whole.size()) : NULL;
     if (frame_diff) { std::fill_n(frame_diff, whole.size(), Dtype(0)); }
@@ -750,28 +395,23 @@ class ActiveCpuPass {
     return spread;
   }
 
-  /// The first tile of an image, in the first segment of a group, finds there what the blob held before.
+  /// The first tile of an image, in the first segment of its channels.
   void ZeroBottom(const ActiveTile& tile, const Part& part, Dtype* bottom_diff) const {
     const Segment& segment = *part.segment;
     const bool first = tile.at.rows.first == part.pixels.at.rows.first &&
                        tile.at.columns.first == part.pixels.at.columns.first;
-    if (!first || segment.output % (g_.num_output / g_.group)) { return; }
+    if (!first || !plan_.IsFirst(segment)) { return; }
+    if (plan_.Overwrites(plan_.Frame(segment, tile, 0, part.cut.frame_synapses, part.block), segment)) { return; }
     const bool whole_rows = part.own.columns.count == g_.width;
     const ActiveInterval rows = part.own.rows, columns = part.own.columns;
     for (int image = tile.image; image < tile.image + tile.images; ++image) {
-      for (int c = Channel(segment, part.block); c < EndChannel(part); ++c) {
+      for (int c = plan_.Channel(segment, part.block); c < plan_.EndChannel(part); ++c) {
         for (int row = rows.first; row < rows.end(); row += whole_rows ? rows.count : 1) {
           std::fill_n(bottom_diff + BottomAt(image, c) + static_cast<size_t>(row) * g_.width + columns.first,
                       whole_rows ? part.own.size() : columns.count, Dtype(0));
         }
       }
     }
-  }
-
-  /// The first channel after those of a part.
-  int EndChannel(const Part& part) const {
-    const int last = part.block + part.blocks - 1;
-    return Channel(*part.segment, last) + Channels(*part.segment, last);
   }
 
   const Dtype* LoadOutputs(const Segment& segment, const ActiveTile& tile, const Dtype* top_diff, Thread* thread) const {
@@ -797,9 +437,9 @@ class ActiveCpuPass {
     const int pixels = tile.size(), piece = EvenShare(pixels, kStripBytes / sizeof(Dtype) / strip);
     for (int first = 0; first < pixels; first += piece) {
       const ActiveProduct<Dtype> product = {
-          synapses_ * Channels(segment, block), segment.outputs, std::min(piece, pixels - first),
+          synapses_ * plan_.Channels(segment, block), segment.outputs, std::min(piece, pixels - first),
           columns + static_cast<size_t>(first) * segment.column_size, 1, static_cast<size_t>(segment.column_size),
-          outputs + first * row, strip, row, part.weight_sums + SumSize(segment) * (block - part.block), row, true};
+          outputs + first * row, strip, row, part.weight_sums + plan_.SumSize(segment) * (block - part.block), row, true};
       kernels_.multiply(product);
     }
   }
@@ -814,10 +454,10 @@ class ActiveCpuPass {
       kernels_.multiply_lanes(product);
       return;
     }
-    const int rows = synapses_ * Channels(segment, block), strip = ActiveStrip(rows, kernels_.lanes);
+    const int rows = synapses_ * plan_.Channels(segment, block), strip = ActiveStrip(rows, kernels_.lanes);
     const ActiveProduct<Dtype> product = {
         tile.size(), rows, segment.outputs, outputs, output_size, 1,
-        PackedWeights(segment) + BackwardWeightAt(segment, block), static_cast<size_t>(segment.outputs) * strip,
+        PackedWeights(segment) + plan_.BackwardWeightAt(segment, block), static_cast<size_t>(segment.outputs) * strip,
         static_cast<size_t>(strip), columns, column_size, false};
     kernels_.multiply(product);
   }
@@ -827,7 +467,7 @@ class ActiveCpuPass {
                    const Dtype* column_diff, Thread* thread) const {
     const int frame_synapses = part.cut.frame_synapses;
     for (int k = 0; k < synapses_; k += frame_synapses) {
-      const ActiveFrame<Dtype> frame = Frame(*part.segment, tile, k, frame_synapses, block);
+      const ActiveFrame<Dtype> frame = plan_.Frame(*part.segment, tile, k, frame_synapses, block);
       const bool loaded = wanted.weight && frame_synapses == synapses_;  // it still holds what was sampled last
       const Dtype* data = loaded || !wanted.x ? Buffer(&thread->frame, 0) : LoadFrame(frame, thread);
       Dtype* frame_diff = wanted.bottom ? Buffer(&thread->frame_diff, frame.size()) : NULL;
@@ -839,18 +479,23 @@ class ActiveCpuPass {
 
   /// Adds the gradient of a frame to the blob's where that is the part's own, else to the overhang.
   void AddFrame(const ActiveFrame<Dtype>& frame, const Part& part, const Dtype* frame_diff, Dtype* bottom_diff) const {
+    const bool overwrites = plan_.Overwrites(frame, *part.segment);
     for (int i = 0; i < frame.tile.images; ++i) {
       const auto add_to = [&](const ActiveRectangle& rectangle, int pitch, size_t plane_size, Dtype* to) {
         ForEachPiece(frame, i, rectangle, pitch, plane_size,
                      [&](const ActivePlanes<Dtype>& planes, size_t in_frame, size_t pixel) {
-                       kernels_.add_planes(planes, frame_diff + in_frame, to + pixel);
+                       if (overwrites) {
+                         kernels_.store_planes(planes, frame_diff + in_frame, NULL, to + pixel);
+                       } else {
+                         kernels_.add_planes(planes, frame_diff + in_frame, to + pixel);
+                       }
                      });
       };
       const size_t first = static_cast<size_t>(part.own.rows.first) * g_.width + part.own.columns.first;
       add_to(part.own, g_.width, g_.image_size(), bottom_diff + BottomAt(frame.tile.image + i, frame.channel) + first);
       const size_t plane_size = part.overhang.size();
       add_to(part.overhang, part.overhang.columns.count, plane_size,
-             part.overhang_diff + plane_size * (frame.channel - Channel(*part.segment, part.block)));
+             part.overhang_diff + plane_size * (frame.channel - plan_.Channel(*part.segment, part.block)));
     }
   }
 
@@ -862,8 +507,8 @@ class ActiveCpuPass {
 #pragma omp parallel for
     for (int c = 0; c < g_.channels; ++c) {
       for (const Part& part : parts) {
-        const int first = Channel(*part.segment, part.block);
-        if (c < first || c >= EndChannel(part)) { continue; }
+        const int first = plan_.Channel(*part.segment, part.block);
+        if (c < first || c >= plan_.EndChannel(part)) { continue; }
         const ActiveRectangle at = part.overhang;
         const Dtype* from = part.overhang_diff + static_cast<size_t>(at.size()) * (c - first);
         Dtype* plane = bottom_diff + BottomAt(part.pixels.image, c) + at.columns.first;
@@ -877,7 +522,7 @@ class ActiveCpuPass {
 
   /// Adds the parts' sums, part after part, to the gradient of the weights.
   void AddWeights(const Round& round, const std::vector<Part>& parts, Dtype* weight_diff) const {
-    const std::vector<Block> blocks = Blocks(round);
+    const std::vector<Block> blocks = plan_.Blocks(round);
     const int kTogether = 4 * kernels_.lanes;  // outputs
     const int most = std::max_element(round.begin(), round.end(), FewerOutputs)->outputs;
 #pragma omp parallel for collapse(2) schedule(dynamic) if (blocks.size() > 1 || most > kTogether)
@@ -895,7 +540,7 @@ class ActiveCpuPass {
   /// The same for some outputs of a block; the sums come together in those of the first part.
   void AddWeights(const std::vector<Part>& parts, const Block& block, int first, int outputs, Dtype* weight_diff) const {
     const Segment& segment = *block.segment;
-    const int channels = Channels(segment, block.block);
+    const int channels = plan_.Channels(segment, block.block);
     const size_t row_size = segment.output_size;
     if (segment.turns) {
       for (const Part& part : parts) {
@@ -907,7 +552,7 @@ class ActiveCpuPass {
     Dtype* sums = NULL;
     for (const Part& part : parts) {
       if (part.segment != &segment || block.block < part.block || block.block >= part.block + part.blocks) { continue; }
-      Dtype* more = part.weight_sums + SumSize(segment) * (block.block - part.block) + first;
+      Dtype* more = part.weight_sums + plan_.SumSize(segment) * (block.block - part.block) + first;
       if (!sums) {
         sums = more;
         continue;
@@ -916,7 +561,7 @@ class ActiveCpuPass {
         for (int d = 0; d < outputs; ++d) { sums[row + d] += more[row + d]; }
       }
     }
-    const ActivePlanes<Dtype> planes = {outputs, channels * synapses_, WeightSize(), synapses_, channels * row_size,
+    const ActivePlanes<Dtype> planes = {outputs, channels * synapses_, plan_.WeightSize(), synapses_, channels * row_size,
                                         row_size};  // as they lie in the blob: row k * channels + c at c * K + k
     kernels_.add_planes(planes, sums, weight_diff + WeightAt(segment, first, block.block, 0));
   }
@@ -943,6 +588,7 @@ class ActiveCpuPass {
   const Dtype* bottom_;
   ActiveCpuWorkspace<Dtype>* workspace_;
   const ActiveCpuKernels<Dtype>& kernels_;
+  const ActiveCpuPlan<Dtype> plan_;
 };
 
 template <typename Dtype>
@@ -971,7 +617,7 @@ std::shared_ptr<ActiveCpuWorkspace<Dtype> > ActiveCpuWorkspace<Dtype>::OfThisThr
 
 template <typename Dtype>
 size_t ActiveCpuWorkspace<Dtype>::bytes() const {
-  size_t total = taps.size() * sizeof(ActiveTap<Dtype>) + position_sums.size() * sizeof(double) +
+  size_t total = position_sums.size() * sizeof(double) +
                  (weight.size() + weight_sums.size() + overhangs.size()) * sizeof(Dtype);
   for (const PerThread& thread : threads) {
     total += sizeof(Dtype) *

@@ -11,7 +11,7 @@ namespace {
 
 /// to = (from - mean) / deviation, and the same to `copy` where kCopy says so.
 template <bool kCopy, typename Dtype>
-FAST_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const Dtype* from, Dtype* to, Dtype* copy) {
+ACTIVE_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const Dtype* from, Dtype* to, Dtype* copy) {
   const Dtype factor = 1 / deviation;
 #pragma omp simd
   for (int i = 0; i < inner; ++i) {
@@ -34,12 +34,12 @@ struct Planes {
 
   int parts() const { return (channels + together - 1) / together; }
   size_t elements() const { return static_cast<size_t>(num) * channels * inner; }
-  FAST_INLINE int First(int part) const { return part * together; }
-  FAST_INLINE int Count(int part) const { return std::min(together, channels - First(part)); }
+  ACTIVE_INLINE int First(int part) const { return part * together; }
+  ACTIVE_INLINE int Count(int part) const { return std::min(together, channels - First(part)); }
 
   /// Calls body(channel of the part, element where its plane starts) for all planes of a part.
   template <typename Body>
-  FAST_INLINE void ForEach(int part, const Body& body) const {
+  ACTIVE_INLINE void ForEach(int part, const Body& body) const {
     for (int n = 0; n < num; ++n) {
       const size_t at = (static_cast<size_t>(n) * channels + First(part)) * inner;
       for (int c = 0; c < Count(part); ++c) { body(c, at + static_cast<size_t>(c) * inner); }
@@ -109,7 +109,7 @@ void NormalizeByStored(const FastBatchNorm<Dtype>& l, const Planes& planes, cons
 
 /// What a plane adds to the sums of its channel: of the top's gradient, and of that times the top.
 template <typename Dtype>
-FAST_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, double* sum, double* product) {
+ACTIVE_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, double* sum, double* product) {
   for (int first = 0; first < inner; first += kFastBlock) {
     const int last = first + std::min(kFastBlock, inner - first);
     Dtype some = 0, products = 0;
@@ -125,7 +125,7 @@ FAST_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, 
 
 /// to = (diff - mean - product * normalized) * factor
 template <typename Dtype>
-FAST_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor, const Dtype* diff,
+ACTIVE_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor, const Dtype* diff,
                              const Dtype* normalized, Dtype* to) {
 #pragma omp simd
   for (int i = 0; i < inner; ++i) { to[i] = (diff[i] - mean - product * normalized[i]) * factor; }
@@ -133,7 +133,7 @@ FAST_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor,
 
 /// to = diff * factor
 template <typename Dtype>
-FAST_INLINE void MultiplyPlane(int inner, Dtype factor, const Dtype* diff, Dtype* to) {
+ACTIVE_INLINE void MultiplyPlane(int inner, Dtype factor, const Dtype* diff, Dtype* to) {
 #pragma omp simd
   for (int i = 0; i < inner; ++i) { to[i] = diff[i] * factor; }
 }

@@ -17,13 +17,13 @@ struct Memory {
   Dtype* to;
   Dtype* kept;         // NULL: a copy is not wanted
 
-  FAST_INLINE Dtype ScaleOf(int d) const { return scale ? scale[d] : Dtype(1); }
-  FAST_INLINE Dtype BiasOf(int d) const { return bias ? bias[d] : Dtype(0); }
+  ACTIVE_INLINE Dtype ScaleOf(int d) const { return scale ? scale[d] : Dtype(1); }
+  ACTIVE_INLINE Dtype BiasOf(int d) const { return bias ? bias[d] : Dtype(0); }
 };
 
 /// The plane of one channel, from element `at` on. kKeep: a copy is wanted.
 template <bool kKeep, typename Dtype>
-FAST_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const Memory<Dtype>& memory) {
+ACTIVE_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const Memory<Dtype>& memory) {
   const Dtype* from = memory.from + at;
   Dtype* to = memory.to + at;
   Dtype* kept = kKeep ? memory.kept + at : NULL;
@@ -37,7 +37,7 @@ FAST_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const
 
 /// Elements of all channels, side by side, from element `at` on.
 template <bool kKeep, typename Dtype>
-FAST_INLINE void ScaleRow(int first, int last, size_t at, const Memory<Dtype>& memory) {
+ACTIVE_INLINE void ScaleRow(int first, int last, size_t at, const Memory<Dtype>& memory) {
   const Dtype* from = memory.from + at;
   Dtype* to = memory.to + at;
   Dtype* kept = kKeep ? memory.kept + at : NULL;
@@ -75,7 +75,7 @@ struct Sums {
 /// Adds a plane's part to its channel's sums, and writes the gradient of what was scaled, each where kSum, kDiff say so;
 /// block by block, so that the sum of a long plane stays exact.
 template <bool kDiff, bool kData, typename Dtype>
-FAST_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
+ACTIVE_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
                                Sums* sums) {
   for (int first = 0; first < inner; first += kFastBlock) {
     const int last = first + std::min(kFastBlock, inner - first);
@@ -102,7 +102,7 @@ struct BackwardMemory {
   Dtype* bias_diff;      // NULL: not wanted
   bool add_scale, add_bias;
 
-  FAST_INLINE void Store(int d, const Sums& sums) const {
+  ACTIVE_INLINE void Store(int d, const Sums& sums) const {
     if (scale_diff) { scale_diff[d] = (add_scale ? scale_diff[d] : Dtype(0)) + static_cast<Dtype>(sums.scale); }
     if (bias_diff) { bias_diff[d] = (add_bias ? bias_diff[d] : Dtype(0)) + static_cast<Dtype>(sums.bias); }
   }

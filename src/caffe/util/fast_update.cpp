@@ -10,7 +10,7 @@ namespace {
 /// The momentum's part of an update, over a block: history = rate * diff + momentum * history, and what kNesterov then
 /// makes of the histories before and after.
 template <bool kNesterov, typename Dtype>
-FAST_INLINE void Update(int first, int last, Dtype rate, Dtype momentum, Dtype* diff, Dtype* history) {
+ACTIVE_INLINE void Update(int first, int last, Dtype rate, Dtype momentum, Dtype* diff, Dtype* history) {
 #pragma omp simd
   for (int i = first; i < last; ++i) {
     const Dtype before = history[i], after = rate * diff[i] + momentum * before;
