@@ -108,6 +108,7 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
     original.CopyFrom(net)
     # All of them before the first is replaced: a layer for training and one for testing may have one name, and weights.
     before = [_stored_blobs(stored, layer, weights) if stored else None for layer in chosen]
+    _check_axes(net, chosen)
     was = [layer.type for layer in chosen]
     with whole_folder(output) as folder:
         for layer, blobs in zip(chosen, before):
@@ -202,13 +203,18 @@ def _choose(net, stored, model, patterns, kernels):
         if not any(geometry.kernel(layer) == kernel for layer in planar):
             raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
     chosen = [layer for layer in (planar if kernels else candidates) if _matches(layer, patterns, kernels)]
-    for layer in chosen:
-        if axes.get(layer.name, 4) != 4:
-            raise UserError(f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution takes "
-                            "images, of four: leave it out with --layers")
     if not chosen:
         raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
     return chosen
+
+
+def _check_axes(net, chosen):
+    """Raises UserError for a layer that was chosen by its name and, as nothing else has told, reads no images."""
+    axes = dimensions.counted(net)
+    for layer in chosen:
+        if axes.get(layer.name, 4) != 4:
+            raise UserError(f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution "
+                            "takes images, of four: leave it out with --layers")
 
 
 def _matches(layer, patterns, kernels):
