@@ -35,7 +35,7 @@ trap - EXIT
 # The last row of metrics.csv is the finished network's; its fifth column is the test error.
 error() { tail -1 "$runs/$1/metrics.csv" | tr -d '\r' | awk -F, '{ printf "%5.2f %%", 100 * $5 }'; }
 echo
-echo "Test error on the handwritten digits"
+echo "Test error on 297 handwritten digits, too few to tell the two networks apart"
 echo "  ordinary convolutions  $(error baseline)"
 echo "  active convolutions    $(error acu)"
 echo "Learned positions: $PWD/$runs/positions.png"
