@@ -166,8 +166,8 @@ def _compare(original, net, chosen, model, weights, folder):
         for one in (live, twin):
             probing.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
-        verify.check(layers, "layer")
         verify.check(outputs, "output")
+        verify.check(layers, "layer")
         return layers, outputs, size, unread, _RUNS
 
 
