@@ -20,6 +20,10 @@ def _shared(part):
     return path
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than some seconds; ./scripts/test.sh --quick leaves it out")
+
+
 def skip_in_a_gpu_build():
     """For tests of what a build for the CPU alone refuses."""
     from active_convolution.pycaffe import locate

@@ -8,7 +8,7 @@ from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 
 from conftest import ROOT, skip_in_a_gpu_build
-from training_runs import run_script
+from training_runs import run_script, train_script
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def edit(name, old, new):
 
 
 @pytest.mark.parametrize("spoil, expected", [
-    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt is no valid prototxt of a solver: .*base_rate"),
-    (edit("train_val.prototxt", "}", ""), "train_val.prototxt is no valid prototxt of a network: "),
-    (edit("deploy.prototxt", "}", ""), "deploy.prototxt is no valid prototxt of a network: "),
-    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt is no valid"),
+    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt has the field base_rate in line "),
+    (edit("train_val.prototxt", "}", ""), "train_val.prototxt has the field .* in line "),
+    (edit("deploy.prototxt", "}", ""), "deploy.prototxt has the field .* in line "),
+    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt has the field "),
     (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give its solver.prototxt max_iter"),
     (edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
      "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it")])
@@ -101,3 +101,33 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     assert re.fullmatch(r"error: Caffe ended the training: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
                         rf"\(the log: {run}/train.log\)\n", stderr), stderr
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
+
+
+# ---- A start that failed, and two at once
+
+def test_a_start_that_failed_blocks_nothing(model, digits_data, tmp_path):
+    """Neither the command that is mended nor the same with --resume, and nothing of the failed one is left."""
+    run, command = tmp_path / "run", (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
+    edit("train_val.prototxt", "kernel_size: 3", "kernel_size: 3 group: 3")(model)
+    assert run_script(*command, "--max-iter", 2)[0] == 1
+    assert run_script(*command, "--max-iter", 3)[0] == 1, "still wrong"
+    edit("train_val.prototxt", "kernel_size: 3 group: 3", "kernel_size: 3")(model)
+    (model / "acu/deploy.prototxt").unlink()
+    status, stdout, stderr = run_script(*command, "--max-iter", 2, "--resume")
+    assert status == 0, stderr
+    assert "after 2 iterations" in stdout and "group" not in (run / "train_val.prototxt").read_text()
+    assert not (run / "deploy.prototxt").exists()
+    assert run_script(*command, "--max-iter", 2)[2] == (
+        f"error: {run} holds a run already: go on with --resume, or name another --output\n")
+
+
+def test_of_two_starts_at_once_one_trains_and_the_other_changes_nothing(model, digits_data, tmp_path):
+    run = tmp_path / "run"
+    command = model, "--variant", "acu", "--data", digits_data, "--output", run
+    both = [train_script(*command, "--max-iter", 200, "--seed", seed) for seed in (1, 2)]
+    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in both]
+    assert sorted(status for _, status in ended) == [0, 1]
+    winner = [status for _, status in ended].index(0)
+    assert re.search("another process is training into|holds a run already", ended[1 - winner][0])
+    assert f"random_seed: {winner + 1}\n" in (run / "solver.prototxt").read_text()
+    assert "Traceback" not in ended[1 - winner][0]

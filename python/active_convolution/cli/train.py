@@ -37,8 +37,9 @@ def parser(prog):
                         help="a folder such as models/cifar10/plain, or one that holds solver.prototxt itself")
     parser.add_argument("--variant", choices=VARIANTS, help="which of the folder's networks")
     parser.add_argument("--solver", type=options.path, metavar="FILE",
-                        help="instead of MODEL_DIR: a solver as caffe train takes it, with net, train_net and test_net, or "
-                             "net_param, and several test networks or stages; beside it, deploy.prototxt is taken along")
+                        help="without MODEL_DIR: a solver as caffe train takes it, with net, train_net and test_net, or "
+                             "net_param, and several test networks or stages; deploy.prototxt beside it is taken along. "
+                             "With MODEL_DIR: how to train that network, instead of its own solver.prototxt")
     parser.add_argument("--data", type=options.path, metavar="DIR",
                         help="a data set, as acu data makes it (default: the sources that the network names)")
     options.output(parser, "the run's folder", "RUN")
@@ -67,9 +68,7 @@ def parser(prog):
 
 
 def _check(arguments):
-    if arguments.model is not None and arguments.solver is not None:
-        return "MODEL_DIR and --solver exclude each other: leave one out"
-    if arguments.solver is not None and arguments.variant is not None:
+    if arguments.model is None and arguments.variant is not None and not arguments.resume:
         return "--variant is for a MODEL_DIR, not for --solver: leave it out"
     if arguments.model is None and arguments.solver is None:
         if not arguments.resume:

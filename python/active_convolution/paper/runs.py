@@ -52,7 +52,7 @@ class Run:
         return (self.metrics().last("iteration") or 0) if self.started() else 0
 
     def started(self):
-        return self.folder.solver.exists()
+        return self.folder.begun()
 
     def finished(self):
         """Whether the network was trained to the end and tested there."""

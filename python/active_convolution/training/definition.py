@@ -23,18 +23,18 @@ class Definition:
     weights: str = None
 
 
-def of_model(model, variant=None):
-    """The Definition in the folder ``model/variant``, or ``model`` itself: solver.prototxt, beside it train_val.prototxt
-    (else the networks that the solver names) and deploy.prototxt."""
+def of_model(model, variant=None, solver=None):
+    """The Definition in the folder ``model/variant``, or ``model`` itself: solver.prototxt (or the file ``solver``), beside
+    it train_val.prototxt (else the networks that the solver names) and deploy.prototxt."""
     folder = Path(model) / (variant or "")
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give a folder such as models/digits/plain and one of its variants "
                         f"({', '.join(VARIANTS)})")
-    if variant is None and not (folder / "solver.prototxt").is_file():
+    if variant is None and not (solver or (folder / "solver.prototxt").is_file()):
         inside = sorted(path.parent.name for path in folder.glob("*/solver.prototxt"))
         remedy = f"give --variant, one of {', '.join(inside)}" if inside else "give a folder that holds one, or --solver"
         raise BadValue(f"{folder} holds no solver.prototxt: {remedy}")
-    solver, own = messages.read_solver(folder / "solver.prototxt"), folder / "train_val.prototxt"
+    solver, own = messages.read_solver(solver or folder / "solver.prototxt"), folder / "train_val.prototxt"
     if own.exists() or not any(map(solver.HasField, _TRAINS)):
         for name in (*_TRAINS, "test_net", "test_net_param"):
             solver.ClearField(name)

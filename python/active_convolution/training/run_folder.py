@@ -10,7 +10,7 @@ from ..positions import RUN_FILE
 from ..pycaffe import messages
 from ..pycaffe.process import lock_log
 from . import changes as changing
-from . import data_sources, definition, schedule
+from . import data_sources, definition, deploying, schedule
 
 # Where a solver also has its weights from (see weights.py); and HDF5, which the other tools do not write.
 _REPLACED = ("weights", "snapshot_format")
@@ -38,12 +38,12 @@ class RunFolder:
 
 
 def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=None, changes=changing.Changes()):
-    """The Definition of a run: that of ``model/variant`` or of the prototxt ``solver``, with ``changes`` made, the
+    """The Definition of a run: that of ``model/variant``, of the prototxt ``solver``, or of that network with that solver, with ``changes`` made, the
     databases in the folder ``data`` (None: those that it names itself), everything written below ``run``, and shortened
     to ``max_iter`` iterations where that is given."""
     _check_range("--max-iter", max_iter, 1, 2 ** 31 - 1)
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
-    found = definition.of_solver(solver) if solver else definition.of_model(model, variant)
+    found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     changes.apply(found)
     _check_length(found)
     if data is None:
@@ -53,6 +53,8 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
         data_sources.point(found, manifest, data)
         if manifest["classes"]:
             changing.check_classes(found, manifest["classes"], data)
+        if found.deploy is None:
+            found.deploy = deploying.of(found, manifest["test" if found.solver.test_iter else "train"]["shape"])
     if max_iter is not None:
         schedule.shorten(found.solver, found.net, max_iter)
     if seed is not None:

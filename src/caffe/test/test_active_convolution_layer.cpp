@@ -484,6 +484,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
 /// What another thread does with a layer of its own.
 template <typename Dtype>
 void RunElsewhere(int num, size_t* bytes) {
+  SetThreads(1);  // of this thread's own, as in the test
   LayerParameter param = Parse("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   Blob<Dtype> bottom(num, 8, 9, 9), top;
   vector<Blob<Dtype>*> bottoms(1, &bottom), tops(1, &top);
@@ -496,6 +497,8 @@ void RunElsewhere(int num, size_t* bytes) {
 TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   if (Caffe::mode() != Caffe::CPU) { return; }
   typedef typename TypeParam::Dtype Dtype;
+  const int threads = MaxThreads();
+  SetThreads(1);  // with more, one may get no work and need no buffers
   this->FillBottom(2, 8, 9, 9);
   auto first = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   auto second = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
@@ -517,6 +520,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   auto third = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   third->Forward(this->bottom_vec_, this->top_vec_);
   EXPECT_EQ(bytes, third->workspace_bytes());  // nobody held it any more
+  SetThreads(threads);
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfWideImages) {
