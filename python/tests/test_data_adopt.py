@@ -132,10 +132,12 @@ def test_caffe_reads_what_the_manifest_says(made, tmp_path, backend, layer):
     names = (part["path"], part["root_folder"]) if backend == "IMAGES" else (part["path"],)
     (tmp_path / "net.prototxt").write_text('layer { name: "data" top: "data" top: "label" ' + layer % names + " }")
     net = locate.caffe().Net(str(tmp_path / "net.prototxt"), locate.caffe().TEST)
-    blobs = net.forward()
+    net.forward()
+    seen = [net.blobs[name].data.copy() for name in ("data", "label")]
+    del net  # it holds a LevelDB's lock
     (found, labels), = batches(part, 9)
-    np.testing.assert_array_equal(blobs["data"], found)
-    np.testing.assert_array_equal(blobs["label"], labels)
+    np.testing.assert_array_equal(seen[0], found)
+    np.testing.assert_array_equal(seen[1], labels)
 
 
 def test_names_of_classes(made, tmp_path):
