@@ -27,7 +27,9 @@ class Bar:
 # (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to PyTorch's conv2d
 CPU = {("table1", 64, "forward"): (0.40, 1.00), ("table1", 64, "both"): (0.45, 1.05),
        ("alexnet", 32, "both"): (0.60, 1.15), ("residual", 32, "both"): (0.60, 1.15),
-       ("table1", 1, "forward"): (1.0, None)}
+       ("table1", 1, "forward"): (1.0, 1.0), ("table1", 1, "both"): (None, 1.0),
+       **{(name, batch, passes): (1.0, 1.5) for name in ("depthwise", "grouped") for batch in (1, 32)
+          for passes in ("forward", "both")}}
 GPU = {("table1", batch, passes): (None, most)
        for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
 
@@ -72,11 +74,15 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
 
 
 def of_iteration(benchmark, batch=64):
-    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline."""
-    times = iteration.times(benchmark, batch)
+    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and
+    PyTorch's iteration of that."""
+    times = iteration.times(benchmark, batch=batch)
     active, convolution = (times[name].median for name in (contestants.ACTIVE, contestants.CONVOLUTION))
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"
     yield Bar(f"{title}: relative to {contestants.CONVOLUTION}'s {convolution:.3g} ms", active / convolution, 1)
+    for name in iteration.PYTORCH:
+        if name in times:
+            yield Bar(f"{title}: relative to {name}'s {times[name].median:.3g} ms", active / times[name].median, 1)
     if benchmark.gpu:
         yield Bar(f"{title}: ms", active, 5)
 

@@ -75,6 +75,11 @@ def _residual():
                  for stage, width in enumerate((64, 128, 256, 512), start=1))
 
 
+def _grouped():
+    return tuple(Layer(f"conv{stage}", width, 224 >> stage, width, group=32)
+                 for stage, width in enumerate((128, 256, 512, 1024), start=2))
+
+
 SETS = {each.name: each for each in (
     Set("table1", "the six 3×3 layers of the paper's Table 1", (64, 1), (
         Layer("conv1/1", 16, 32, 48), Layer("conv1/2", 48, 32, 48),
@@ -83,6 +88,10 @@ SETS = {each.name: each for each in (
     Set("alexnet", "AlexNet's conv3 to conv5", (32,), (
         Layer("conv3", 256, 13, 384), Layer("conv4", 384, 13, 384, group=2), Layer("conv5", 384, 13, 256, group=2))),
     Set("residual", "the 3×3 layers of the 26-layer residual network", (32,), _residual()),
+    Set("depthwise", "3×3 layers of one channel per group", (1, 32), (
+        Layer("512", 512, 14, 512, group=512), Layer("512/2", 512, 14, 512, stride=2, group=512),
+        Layer("1024", 1024, 7, 1024, group=1024), Layer("1024, 14×14", 1024, 14, 1024, group=1024))),
+    Set("grouped", "the 3×3 layers of ResNeXt-50, in 32 groups", (1, 32), _grouped()),
     Set("tiny", "two small layers, to try the benchmark", (2,), (
         Layer("small", 8, 9, 12), Layer("grouped", 8, 12, 16, stride=2, group=2))),
 )}

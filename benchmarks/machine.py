@@ -1,8 +1,11 @@
 """What the machine, or its GPU, can do: its best matrix-product rate, and its copy bandwidth."""
 import concurrent.futures
 import os
+import subprocess
 
 import numpy as np
+
+from active_convolution.pycaffe import locate
 
 from . import pytorch, timing
 
@@ -14,14 +17,23 @@ REPEATS = {False: 60, True: 10}
 
 
 def limits(threads, gpu, synchronize):
-    """A dict: gflops, of the best library for products; gflops_by, its name; gigabytes_per_second, read and written."""
+    """A dict: gflops, of the best library for products; gflops_by, its name; gflops_peak, of multiply-adds alone (None on a
+    GPU); gigabytes_per_second, read and written."""
     products = _products(gpu)
     times = timing.interleaved(products, REPEATS[gpu], synchronize, least=0)
     best = min(times, key=lambda name: times[name].least)
     copied = timing.interleaved({"copy": _copy(threads, gpu)}, REPEATS[gpu], synchronize, least=0)["copy"]
     return {"gflops": 2e-6 * SIZE[gpu] ** 3 / times[best].least, "gflops_by": best,
+            "gflops_peak": None if gpu else _peak(threads),
             "gigabytes_per_second": 2e-6 * COPIED[gpu] / copied.least, "cpus": os.cpu_count(), "load": os.getloadavg()[0],
             "processor": pytorch.gpu_name() if gpu else _cpu()}
+
+
+def _peak(threads):
+    """What no product can exceed; a BLAS's best one is no limit."""
+    done = subprocess.run([locate.BUILD / "out/tools/measure_peak", str(threads)], stdout=subprocess.PIPE, text=True,
+                          check=True)
+    return float(done.stdout)
 
 
 def _products(gpu):

@@ -9,9 +9,9 @@
 # --own-tree also compiles the fork from a Caffe tree below the project's root, as a user's own: twice the compiling.
 # CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster. Without
 # it the image has the Dockerfile's, and the fork of the tree 9.0 alone.
-# With docker where its daemon answers, else as root with buildah, which needs no daemon. ../shared, where it is there, is mounted for the tests that need
-# it. Everything lies in one temporary folder below TMPDIR, and is removed at the end. The GPU's image is built and
-# started; the tests in it run where docker can give it a GPU.
+# With docker where its daemon answers, else as root with buildah, which needs no daemon. ../shared, where it is there,
+# is mounted for the tests that need it. Everything lies in one temporary folder below TMPDIR, and is removed at the end.
+# The GPU's image is built and started; the tests in it run where docker can give it a GPU.
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."

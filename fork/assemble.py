@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from edits import EDITS, FAMILIES, FAST_LAYERS, TOOLCHAIN, AnchorError, edited  # noqa: E402
+from edits import EDITS, FAMILIES, FAST_LAYERS, TOOLCHAIN, AnchorError, edited, groups_without_anchor  # noqa: E402
 
 STAMP = ".assembled"
 LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
@@ -59,10 +59,18 @@ def planned_files(caffe, project, fast_layers=True):
     plan = {path: (caffe / path, None) for path in files_below(caffe)}
     edits = sum((list(family.edits) for family in families), []) + EDITS if project else TOOLCHAIN
     edits = [edit for edit in edits if fast_layers or edit not in FAST_LAYERS]
+    by_file = {name: [edit for edit in edits if edit.file == name] for name in sorted({edit.file for edit in edits})}
+    texts = {name: (caffe / name).read_text(encoding="utf-8") if Path(name) in plan else None for name in by_file}
+    broken = set().union(*(groups_without_anchor(texts[name], of_this_file) for name, of_this_file in by_file.items()))
     without = []
-    for name in sorted({edit.file for edit in edits}):
-        if Path(name) in plan:
-            text, left = edited((caffe / name).read_text(encoding="utf-8"), [edit for edit in edits if edit.file == name])
+    for name, of_this_file in by_file.items():
+        if Path(name) not in plan:
+            for edit in of_this_file:
+                if edit.required:
+                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
+                                    "whole one")
+        else:
+            text, left = edited(texts[name], of_this_file, broken)
             plan[Path(name)] = (caffe / name, text.encode("utf-8"))
             without += left
     for family in families:

@@ -2,8 +2,8 @@
 
 An anchor is a regular expression that must match exactly once. Where ``done`` already matches, the tree has the change
 (a fork that was assembled before, or a newer Caffe) and is left as it is. ``required=False`` is for what only some trees
-need: a tree without the anchor needs no mending, and the report of an assembly names it. Edits of one file that only make
-sense ``together`` are made all or none.
+need: a tree without the anchor needs no mending, and the report of an assembly names it. Edits that only make sense
+``together`` are made all or none, in whichever files they are.
 """
 import re
 from dataclasses import dataclass
@@ -94,6 +94,90 @@ SHARING = '''
 '''
 
 
+CONTINUE_TRANSFORMER = '''
+  /**
+   * @brief Brings the random numbers to where they stand after so many
+   *        images, each of which takes one for the mirror and two for the crop.
+   */
+  void ContinueAt(uint64_t images);
+'''
+
+CONTINUE_TRANSFORMER_CPP = '''
+template <typename Dtype>
+void DataTransformer<Dtype>::ContinueAt(uint64_t images) {
+  if (rng_) {
+    rng_.reset(new Caffe::RNG(rng_seed_));
+    const bool crops = phase_ == TRAIN && param_.crop_size();
+    static_cast<caffe::rng_t*>(rng_->generator())->discard(
+        images * (param_.mirror() + 2 * crops));
+  }
+}
+
+'''
+
+CONTINUE_BASE = '''
+  /**
+   * @brief Lets the layer give next what it gives after so many forward
+   *        passes since it was made: the training goes on from a snapshot.
+   *        A layer without this begins anew.
+   */
+  virtual void ContinueAt(uint64_t passes) {}
+'''
+
+CONTINUE_DATA_CPP = '''
+template <typename Dtype>
+void DataLayer<Dtype>::ContinueAt(uint64_t passes) {
+  this->StopInternalThread();
+  Batch<Dtype>* batch = NULL;
+  if (this->prefetch_current_) {
+    this->prefetch_free_.push(this->prefetch_current_);
+  }
+  while (this->prefetch_full_.try_pop(&batch)) {
+    this->prefetch_free_.push(batch);
+  }
+  this->prefetch_current_ = NULL;
+
+  // Of all ranks' images, each rank keeps its own.
+  const int ranks = this->phase_ == TEST ? 1 : Caffe::solver_count();
+  const uint64_t images = passes * this->layer_param_.data_param().batch_size();
+  this->data_transformer_->ContinueAt(images);
+  offset_ = images * ranks;
+  cursor_->SeekToFirst();
+  uint64_t walked = 0;
+  for (uint64_t left = offset_; left > 0; --left) {
+    cursor_->Next();
+    ++walked;
+    if (!cursor_->valid()) {
+      cursor_->SeekToFirst();
+      left = (left - 1) % walked + 1;  // whole rounds lead nowhere
+    }
+  }
+  this->StartInternalThread();
+}
+
+'''
+
+CONTINUE_SOLVER = '''
+  for (int i = 0; i < net_->layers().size(); ++i) {
+    BaseDataLayer<Dtype>* data =
+        dynamic_cast<BaseDataLayer<Dtype>*>(net_->layers()[i].get());
+    if (data) {
+      data->ContinueAt(uint64_t(iter_) * param_.iter_size());
+    }
+  }
+'''
+
+CONTINUE_PYCAFFE = '''
+void Layer_ContinueAt(Layer<Dtype>* layer, uint64_t passes) {
+  BaseDataLayer<Dtype>* data = dynamic_cast<BaseDataLayer<Dtype>*>(layer);
+  if (data) {
+    data->ContinueAt(passes);
+  }
+}
+
+'''
+
+
 class AnchorError(Exception):
     """An anchor is missing or ambiguous: this Caffe differs from every one that the fork knows."""
 
@@ -131,10 +215,17 @@ class Edit:
         return re.sub(self.anchor, self.new, text, flags=re.MULTILINE)
 
 
-def edited(text, edits):
-    """Returns (``text`` after all of ``edits``, those of one file; [the optional ones that found no anchor])."""
+def groups_without_anchor(text, edits):
+    """The ``together`` of those of ``edits``, of one file, that find no anchor in ``text`` (None: there is no such file)."""
+    return {edit.together for edit in edits
+            if text is None or not edit.is_done(text) and not edit.has_anchor(text)} - {""}
+
+
+def edited(text, edits, broken=()):
+    """Returns (``text`` after all of ``edits``, those of one file; [the optional ones that found no anchor]). Those are
+    left out, too, that are ``together`` with one of these or in one of the ``broken`` groups."""
     without = [edit for edit in edits if not edit.is_done(text) and not edit.has_anchor(text)]
-    broken = {edit.together for edit in without} - {""}
+    broken = {edit.together for edit in without} - {""} | set(broken)
     left = [edit for edit in edits if edit in without or edit.together in broken]
     for edit in edits:
         if edit not in left:
@@ -249,6 +340,43 @@ CPU_MODE = [
          done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False, together="CPU_MODE"),
 ]
 
+# A training that goes on from a snapshot sees the images that come next, cropped and mirrored as without the stop.
+CONTINUE = [
+    Edit(f"data that goes on from a snapshot: {what}", file, anchor=anchor, new=_literal(new) if literal else new, done=done,
+         required=False, together="CONTINUE")
+    for what, file, anchor, new, done, literal in (
+        ("the random numbers", "include/caffe/data_transformer.hpp",
+         r"(?<=^  void InitRand\(\);$)\n", "\n" + CONTINUE_TRANSFORMER, r"void ContinueAt\(", True),
+        ("their seed", "include/caffe/data_transformer.hpp",
+         r"^  shared_ptr<Caffe::RNG> rng_;\n", r"\g<0>  unsigned int rng_seed_;  // of rng_\n", r"rng_seed_;", False),
+        ("the seed is kept", "src/caffe/data_transformer.cpp",
+         r"^( *const unsigned int rng_seed = caffe_rng_rand\(\);\n)( *)(?=rng_\.reset)", r"\1\2rng_seed_ = rng_seed;\n\2",
+         r"rng_seed_ = rng_seed;", False),
+        ("how the random numbers go on", "src/caffe/data_transformer.cpp",
+         r"^(?=template ?<typename Dtype>\nint DataTransformer<Dtype>::Rand\(int n\))", CONTINUE_TRANSFORMER_CPP.lstrip("\n"),
+         r"::ContinueAt\(", True),
+        ("what a layer can be told", "include/caffe/layers/base_data_layer.hpp",
+         r"(?<=^  virtual void DataLayerSetUp\(const vector<Blob<Dtype>\*>& bottom,\n      const vector<Blob<Dtype>\*>& top\) \{\}$)\n",
+         "\n" + CONTINUE_BASE, r"virtual void ContinueAt\(", True),
+        ("the layer Data", "include/caffe/layers/data_layer.hpp",
+         r"^(  virtual void DataLayerSetUp\(.*\n.*;\n)(?=(?:.*\n)*?  shared_ptr<db::Cursor> cursor_;\n)",
+         r"\1  virtual void ContinueAt(uint64_t passes);\n", r"virtual void ContinueAt\(", False),
+        ("how the layer Data does", "src/caffe/layers/data_layer.cpp",
+         r"^(?=INSTANTIATE_CLASS\(DataLayer\);)", CONTINUE_DATA_CPP.lstrip("\n"), r"::ContinueAt\(", True),
+        ("what a solver must know", "src/caffe/solver.cpp",
+         r'^#include "caffe/solver.hpp"\n', r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>', r"base_data_layer", False),
+        ("every restored solver says so", "src/caffe/solver.cpp",
+         r"(?<=^    RestoreSolverStateFromBinaryProto\(state_filename\);\n  \}$)\n", CONTINUE_SOLVER, r"->ContinueAt\(", True),
+        ("what pycaffe must know", "python/caffe/_caffe.cpp",
+         r'^#include "caffe/layers/memory_data_layer.hpp"\n', r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>',
+         r"base_data_layer", False),
+        ("how pycaffe does", "python/caffe/_caffe.cpp",
+         r"^(?=BOOST_PYTHON_MODULE\(_caffe\) \{)", CONTINUE_PYCAFFE.lstrip("\n"), r"Layer_ContinueAt\(", True),
+        ("a layer's continue_at in pycaffe", "python/caffe/_caffe.cpp",
+         r'^( *)(?=\.def\("reshape", &Layer<Dtype>::Reshape\))', r'\1.def("continue_at", &Layer_ContinueAt)\n\1',
+         r'"continue_at"', False))
+]
+
 # LMDB wants a lock file to write even to read; data of another owner has none. Caffe has the way out, and leaves it out.
 READ_ONLY_DATA = [
     Edit("LMDB that one may only read", "src/caffe/util/db_lmdb.cpp",
@@ -260,7 +388,7 @@ READ_ONLY_DATA = [
 # Left out by assemble.py --no-fast-layers.
 FAST_LAYERS = fast_layers.edits(Edit)
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + READ_ONLY_DATA + FAST_LAYERS
+EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + CONTINUE + READ_ONLY_DATA + FAST_LAYERS
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ POOLING = """FastPooling{
 CONVOLUTION = """FastConvolution{
       this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_, this->kernel_shape_, this->stride_,
       this->pad_}"""
+UPDATE = """FastSgdUpdate(
+      rate * Dtype(this->net_->params_lr()[param_id]), Dtype(this->param_.momentum()), {nesterov},
+      this->net_->learnable_params()[param_id], this->history_[param_id].get())"""
 SLOPE = "Dtype(this->layer_param_.relu_param().negative_slope())"
 IS_SUM = "op_ == EltwiseParameter_EltwiseOp_SUM"
 
@@ -60,7 +63,16 @@ CALLS = [
     ("layers/conv_layer.cpp", "ConvolutionLayer", "Backward_cpu",
      f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
      "bottom)"),
+    ("solvers/sgd_solver.cpp", "SGDSolver", "ComputeUpdateValue", UPDATE.format(nesterov="false")),
+    ("solvers/nesterov_solver.cpp", "NesterovSolver", "ComputeUpdateValue", UPDATE.format(nesterov="true")),
+    ("net.cpp", "Net", "ClearParamDiffs", "FastClearDiffs(learnable_params_)"),
 ]
+
+
+# What a file must mention: older layers of the same name keep less than the calls hand over.
+MARKS = {"layers/batch_norm_layer.cpp": "x_norm_", "layers/conv_layer.cpp": "kernel_shape_",
+         "layers/scale_layer.cpp": "bias_param_id_", "layers/softmax_layer.cpp": "softmax_axis_",
+         "solvers/sgd_solver.cpp": "params_lr", "solvers/nesterov_solver.cpp": "params_lr"}
 
 
 def edits(make):
@@ -72,6 +84,7 @@ def edits(make):
             made.append(make(f"{name}, header", file, anchor=r"\A((?:#include [^\n]*\n|\n)*#include [^\n]*\n)",
                              new=rf'\1#include "{HEADER}"\n', done=HEADER, required=False))
             included.add(file)
-        made.append(make(name, file, anchor=rf"^(void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)",
+        anchor = rf"\A(?=[\s\S]*{MARKS.get(source, '')})([\s\S]*?^void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)"
+        made.append(make(name, file, anchor=anchor,
                          new=rf"\1  if ({call}) {{ return; }}\n", done=call.split("(")[0] + r"\(", required=False))
     return made

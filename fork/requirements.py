@@ -23,8 +23,8 @@ SYSTEM = "/usr/bin/python3"
 
 # What a build starts and cannot look for with CMake: the program, Debian's package, Fedora's.
 PROGRAMS = [("cmake", "cmake", "cmake"), ("make", "make", "make"), ("c++", "g++", "gcc-c++")]
-# What Python imports: the module, Debian's package, Fedora's, PyPI's. Compiling needs the first; without the rest the build
-# is whole, but pycaffe or our package will not start.
+# What Python imports: the module, Debian's package, Fedora's, PyPI's. Compiling needs the first; without the rest the
+# build is whole, but pycaffe or our package will not start.
 MODULES = [
     ("numpy", "python3-numpy", "python3-numpy", "numpy"),
     ("google.protobuf", "python3-protobuf", "python3-protobuf", "protobuf"),
@@ -46,9 +46,9 @@ def there(module):
         return importlib.util.find_spec(module) is not None
     except ImportError:
         return False
-names = ("LIBDIR", "LDLIBRARY", "MULTIARCH")
 print(json.dumps({"kind": platform.python_implementation(), "version": sys.version_info[:2],
-                  "executable": sys.executable, "prefix": sys.base_prefix, "include": sysconfig.get_path("include"), **{name: sysconfig.get_config_var(name) for name in names},
+                  "executable": sys.executable, "prefix": sys.base_prefix, "include": sysconfig.get_path("include"),
+                  "LIBDIR": sysconfig.get_config_var("LIBDIR"), "MULTIARCH": sysconfig.get_config_var("MULTIARCH"),
                   "without": [module for module in %r if not there(module)]}))
 """
 
@@ -84,18 +84,19 @@ def python_options(python, found):
     version = "{}.{}".format(*found["version"])
     header = Path(found["include"]) / "Python.h"
     if not header.is_file():
-        raise RequirementError(f"--python {python}: {header} is missing; install the headers of Python {version} (Debian: "
-                               f"libpython{version}-dev, Fedora: python3-devel)")
+        raise RequirementError(f"--python {python}: {header} is missing; install the headers of Python {version} "
+                               f"(Debian: libpython{version}-dev, Fedora: python3-devel)")
     folders = [Path(found["LIBDIR"] or "/"), Path(found["prefix"]) / "lib"]
     if found["MULTIARCH"]:
         folders.append(folders[0] / found["MULTIARCH"])
     library = next((folder / f"libpython{version}.so" for folder in folders
                     if (folder / f"libpython{version}.so").exists()), None)
     if library is None:
-        raise RequirementError(f"--python {python}: there is no libpython{version}.so beside it, which Caffe's Python layers "
-                               "need; take a Python that was built with --enable-shared")
+        raise RequirementError(f"--python {python}: there is no libpython{version}.so beside it, which Caffe's Python "
+                               "layers need; take a Python that was built with --enable-shared")
     prefix = boost_python(found)[1]
-    options = [f"-DPYTHON={found['executable']}", f"-DPYTHON_INCLUDE_DIR={found['include']}", f"-DPYTHON_LIBRARY={library}"]
+    options = [f"-DPYTHON={found['executable']}", f"-DPYTHON_INCLUDE_DIR={found['include']}",
+               f"-DPYTHON_LIBRARY={library}"]
     return options + ([f"-DCMAKE_PREFIX_PATH={prefix}"] if prefix else [])
 
 
@@ -121,8 +122,8 @@ def refuse_other_boost(python, found):
     if prefix is None and found["version"] != system:
         version, other = "{}.{}".format(*found["version"]), "{}.{}".format(*system) if system else "none"
         raise RequirementError(
-            f"--python {python}: pycaffe is built with Boost.Python, which is there for the system's Python ({other}), not "
-            f"for {version}: take a virtual environment of {SYSTEM}, or install lib{name}.so in {found['prefix']} (conda "
+            f"--python {python}: pycaffe is built with Boost.Python, which is there for the system's Python ({other}), "
+            f"not for {version}: take a virtual environment of {SYSTEM}, or install lib{name}.so in {found['prefix']} (conda "
             "install -c conda-forge libboost-python-devel)")
 
 

@@ -33,7 +33,8 @@ def main():
     for line in pytorch.missing():
         print(line)
     limits = machine.limits(benchmark.threads, benchmark.gpu, benchmark.synchronize)
-    print(f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: best product "
+    peak = "" if benchmark.gpu else f"multiply-adds {limits['gflops_peak']:.0f} GFLOP/s, "
+    print(f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: {peak}best product "
           f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s")
     rows = []
     for each in sets:

@@ -35,7 +35,8 @@ while [ $# -gt 0 ]; do
     --gpu) build=build-gpu; options+=(-DCPU_ONLY=OFF -DUSE_NCCL=OFF) ;;
     --nccl) gpu_options+=(-DUSE_NCCL=ON) ;;
     --arch)
-      [[ ${2-} =~ ^[0-9]{2,3}(\ [0-9]{2,3})*$ ]] || refuse "--arch needs compute capabilities without dots, such as \"80 90\""
+      [[ ${2-} =~ ^[0-9]{2,3}(\ [0-9]{2,3})*$ ]] ||
+        refuse "--arch needs compute capabilities without dots, such as \"80 90\""
       gpu_options+=("-DCUDA_ARCH_BIN=$2")
       shift ;;
     --plain) targets+=(plain) ;;

@@ -49,7 +49,9 @@ step() {  # step NAME LOG COMMAND...: the command's output goes to the log, and 
   echo "$1: ok, $((SECONDS - started)) s"
 }
 
-in_system() { chroot "$system" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
+in_system() {
+  chroot "$system" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
+}
 as_newcomer() { in_system su newcomer -s /bin/bash -c "cd $home/active-convolution && $1"; }
 
 # What a newcomer brings: a user who may use sudo, the programs the README asks for, and the files of this tree.

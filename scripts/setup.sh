@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the project needs from Debian's packages; does nothing where all of it is there.
 #
-#   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test]
+#   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test | --compilers]
 #
 #   --build  only what compiling needs; then ./scripts/build.sh --no-setup
 #   --run    only what a finished build runs with, and each PACKAGE
-#   --test   the same, and what its tests need (default: all of it)
+#   --test   the same, and what its tests need (default: all of these)
+#   --compilers  compilers beside the system's own, for ./scripts/check_compilers.sh
+#
+# The tests run exported networks in onnxruntime, which Debian does not have: it comes from PyPI, into a virtual environment
+# that only the tests look into, build/test-env or $ACTIVE_CONVOLUTION_TEST_ENV. Without PyPI those tests are skipped.
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 . "$(dirname "$0")/progress.sh"
@@ -22,13 +26,18 @@ build=(
 run=(
   "libopenblas0-openmp|libopenblas0"
   python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-six
-  python3-skimage python3-sklearn python3-tqdm
+  python3-onnx python3-skimage python3-sklearn python3-tqdm
   openmpi-bin python3-mpi4py
 )
-# To execute the notebook; to test, the report's page in a browser, too. (Ubuntu has no browser but a snap's.)
+# To execute the notebook; to test, the report's page in a browser and exported networks in PyTorch, too. (Ubuntu has no
+# browser but a snap's.)
 test=(
   jupyter-nbconvert python3-ipykernel python3-nbformat
-  python3-pytest "chromium-headless-shell?" python3-websocket
+  python3-pytest "chromium-headless-shell?" "python3-torch?" python3-venv python3-websocket
+)
+# To see that an older GCC and a Clang take our sources.
+compilers=(
+  "g++-11|g++-13" "clang-14|clang-19"
 )
 
 fail() { echo "error: $*" >&2; exit 1; }
@@ -38,7 +47,8 @@ case ${1-} in
   --build) packages=("${build[@]}") ;;
   --run) packages=("${run[@]}" "${@:2}") ;;
   --test) packages=("${run[@]}" "${test[@]}") ;;
-  *) echo "error: usage: $0 [--build | --run [PACKAGE ...] | --test]" >&2; exit 2 ;;
+  --compilers) packages=("${compilers[@]}") ;;
+  *) echo "error: usage: $0 [--build | --run [PACKAGE ...] | --test | --compilers]" >&2; exit 2 ;;
 esac
 [[ ${1-} = --run || $# -le 1 ]] || { echo "error: $1 takes no argument: see $0 --help" >&2; exit 2; }
 command -v dpkg-query > /dev/null && command -v apt-get > /dev/null ||
@@ -65,8 +75,18 @@ missing() {
   done | sort -u
 }
 
+environment=${ACTIVE_CONVOLUTION_TEST_ENV:-$(cd "$(dirname "$0")/.." && pwd)/build/test-env}
+finish() {
+  [[ ${1-} = @(|--test) ]] && ! compgen -G "$environment/lib/python3*/site-packages/onnxruntime" > /dev/null || exit 0
+  echo "Installing from PyPI into $environment: onnxruntime"
+  /usr/bin/python3 -m venv --system-site-packages "$environment" &&
+    "$environment/bin/pip" install -q --no-deps --retries 1 --timeout 20 --disable-pip-version-check onnxruntime ||
+    echo "onnxruntime could not be installed: the tests that need it will be skipped" >&2
+  exit 0
+}
+
 wanted=$(missing)
-[ -n "$wanted" ] || exit 0
+[ -n "$wanted" ] || finish "${1-}"
 as_root=()
 if [ "$(id -u)" != 0 ]; then
   command -v sudo > /dev/null || fail "these packages are missing; as root: apt-get install" $wanted
@@ -75,15 +95,19 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Status-Fd=1 --no-install-recommends "$@"; }
+apt() {  # apt-get, which waits for another one to end
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Status-Fd=1 -o DPkg::Lock::Timeout=300 \
+    --no-install-recommends "$@"
+}
 ended_badly() { tail -n 40 "$log"; fail "$*: the end of apt's output stands above"; }
 
 with_progress "Reading the lists of packages" "$log" apt update || ended_badly "apt-get update failed"
 wanted=$(missing)
-[ -n "$wanted" ] || exit 0
+[ -n "$wanted" ] || finish "${1-}"
 size=$(apt-get -q -y --no-install-recommends --print-uris install $wanted 2> /dev/null |
        awk "/^'/ { sum += \$3; count++ } END { printf \"%d packages, %d MB to fetch\", count, sum / 1e6 }")
 echo "Installing from Debian ($size):" $wanted
 with_progress "Installing packages" "$log" apt install $wanted || ended_badly "apt-get install failed"
 wanted=$(missing)
 [ -z "$wanted" ] || fail "apt-get did not install" $wanted
+finish "${1-}"

@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# = 0 ] || { echo "error: usage: $0 (no arguments)" >&2; exit 1; }
 
-echo "This sets up and builds what is missing (the first time: see below), then runs the C++ tests, 2 to 4 minutes on two idle"
-echo "cores, and the Python tests, 8 to 15 minutes; its last line counts them."
+echo "This sets up and builds what is missing (the first time: see below), then runs the C++ tests, 2 to 4 minutes on"
+echo "two idle cores, and the Python tests, 8 to 15 minutes; its last line counts them."
 ./scripts/build.sh --plain
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # a waiting thread takes no core from a working one
 

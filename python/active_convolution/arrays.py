@@ -1,5 +1,7 @@
-"""Arrays from .npz files that anybody may have made: only what is declared, and no more memory than that takes."""
+"""Arrays in .npz files: written whole or not at all, and read from what anybody may have made, only what is declared, and no
+more memory than that takes."""
 import io
+import lzma
 import math
 import tokenize
 import zipfile
@@ -9,13 +11,13 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from .errors import UserError
-from .files import DAMAGE, open_regular
+from .files import DAMAGE, open_regular, whole_file
 
 MOST = 2 ** 33  # bytes of one array: 60,000 float images of 3×100×100
 _HEADER = 2 ** 16  # bytes
 # What zipfile and NumPy raise for damage beside what all readers do: tokenize where a header is no Python, MemoryError where
 # it asks for the impossible.
-_DAMAGE = (*DAMAGE, zlib.error, tokenize.TokenError, SyntaxError, NotImplementedError, MemoryError, OverflowError,
+_DAMAGE = (*DAMAGE, zlib.error, lzma.LZMAError, tokenize.TokenError, SyntaxError, NotImplementedError, MemoryError, OverflowError,
            RecursionError, RuntimeError)
 
 
@@ -33,8 +35,16 @@ class Array(NamedTuple):
 
     def __str__(self):
         shape = "any shape" if self.shape is None else f"shape ({', '.join('N' if n is None else str(n) for n in self.shape)})"
-        names = {"f": "floating", "i": "whole", "u": "whole", "u1": "uint8"}
-        return f"{names.get(self.kinds) or names[self.kinds[0]]} numbers of {shape}"
+        names = {"f": "floating numbers", "i": "whole numbers", "u": "whole numbers", "u1": "uint8 numbers", "U": "text"}
+        return f"{names.get(self.kinds) or names[self.kinds[0]]} of {shape}"
+
+
+def write_npz(path, **arrays):
+    """Writes the file ``path``, whole or not at all. Raises UserError where that fails."""
+    packed = io.BytesIO()  # a full disk should stop a plain write: zipfile, stopped, prints more than the error
+    np.savez(packed, **arrays)
+    with whole_file(path, "wb") as file:
+        file.write(packed.getbuffer())
 
 
 def read_npz(path, declared, remedy, most=MOST):

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this", and what is said of those that the surroundings raise."""
 
 
 class UserError(Exception):
@@ -7,3 +7,24 @@ class UserError(Exception):
 
 class BadValue(UserError):
     """An option has a value that it cannot have, whatever the files say."""
+
+
+def explained(error):
+    """The line to say of an exception that is no fault of the program: the user's, or one that the machine raises in the
+    middle of anything. None for any other."""
+    if isinstance(error, UserError):
+        line = str(error)
+    elif isinstance(error, MemoryError):
+        line = "there is not enough memory for this: close other programs, or give smaller input"
+    elif isinstance(error, UnicodeEncodeError):
+        line = f"the name {error.object!r} is no text in UTF-8, as Caffe's files need it: rename it, or set LC_ALL=C.UTF-8"
+    elif isinstance(error, OSError) and error.errno is not None:
+        names = " and ".join(_shown(name) for name in (error.filename, error.filename2) if name is not None)
+        line = f"cannot use {names}: {error.strerror}" if names else error.strerror
+    else:
+        return None
+    return " ".join(line.splitlines())
+
+
+def _shown(name):
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)

@@ -1,8 +1,10 @@
-"""Files that appear whole: written beside their place, then renamed into it. And what is said of those that cannot be
-read."""
+"""Files that appear whole: written beside their place, then renamed into it. And those that are read, with a bound on what
+they may take, and what is said where that fails."""
 import contextlib
 import csv
+import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,7 +18,9 @@ from .errors import UserError
 
 # What json, csv, NumPy and protocol buffers raise for content that is not theirs, and what comes of other content than
 # expected. ValueError is the parent of UnicodeDecodeError and of JSONDecodeError.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, csv.Error)
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, EOFError, zipfile.BadZipFile,
+          csv.Error)
+TEXT_BYTES = 2 ** 26    # the most of a text, such as JSON or a prototxt
 
 
 @contextlib.contextmanager
@@ -25,8 +29,11 @@ def whole_file(path, mode="w", **options):
 
     After an exception nothing is left and an older ``path`` is untouched. Where ``path`` is a link, that is true of
     what it leads to, and the link stays. A device or a pipe, such as /dev/stdout, is written itself.
-    ``options`` go to ``open``. Raises UserError where the folder cannot be written.
+    ``options`` go to ``open``; text is UTF-8, whatever the locale, in which a file's name keeps the bytes that it has.
+    Raises UserError where the folder cannot be written.
     """
+    if "b" not in mode:
+        options = {"encoding": "utf-8", "errors": "surrogateescape", **options}
     with _written(path):
         special = Path(path).exists() and not Path(path).is_file()
         opened = open(path, mode, **options) if special else _replacing(Path(os.path.realpath(path)), mode, options)
@@ -53,7 +60,7 @@ def _replacing(path, mode, options):
 def whole_folder(path):
     """Yields a temporary neighbour of the folder ``path``; on success it becomes ``path``, which must not exist yet.
 
-    After an exception (an interrupt too) nothing is left.
+    After an exception (an interrupt too) nothing is left; errors name ``path``, which the user knows.
     """
     path = Path(path)
     check_new(path)
@@ -62,7 +69,8 @@ def whole_folder(path):
         _remove_left_over(path)
         temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     try:
-        yield temporary
+        with _known_as(path, temporary):
+            yield temporary
         with _written(path):
             temporary.chmod(0o777 & ~_umask())
             temporary.rename(path)
@@ -121,19 +129,54 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
 
 
 def open_regular(path):
-    """The file ``path``, opened to read bytes. Raises UserError for anything but a regular file: a pipe may never end, or
-    never begin."""
+    """The file ``path``, opened to read bytes. Raises UserError for anything but a regular file, OSError for a folder: a pipe
+    may never end, or never begin."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a pipe's writer
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         raise UserError(f"{os.fsdecode(path)} is no regular file: give the path of one")
     return open(descriptor, "rb")
+
+
+def content(path, most=TEXT_BYTES):
+    """The bytes of the regular file ``path``; ValueError where they are more than ``most``."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{size} bytes, and at most {most} make sense")
+        return file.read(most)
+
+
+def json_object(path):
+    """The dictionary in a JSON file; ValueError where there is something else."""
+    found = json.loads(content(path))
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def check_new(path):
     """Raises UserError where the folder ``path``, an --output, exists already; a link that leads nowhere does, too."""
     if os.path.lexists(path):
         raise UserError(f"{path} exists already: remove it or name another --output")
+
+
+@contextlib.contextmanager
+def _known_as(path, temporary):
+    """Errors that tell of ``temporary`` tell of ``path``."""
+    try:
+        yield
+    except UserError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(path))) from error
+    except OSError as error:
+        if not os.fsdecode(error.filename or "").startswith(str(temporary)):
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

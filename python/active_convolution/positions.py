@@ -6,21 +6,23 @@ A position is a pair (x, y) in pixels, relative to the base pixel: x = horizonta
 In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
 """
 import dataclasses
-import io
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 
+from .arrays import Array, read_npz, write_npz
 from .errors import UserError
-from .files import reading, whole_file
+from .files import reading
 from .geometry import grid, ring
 from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
+_MOST_BYTES = 2 ** 30  # of one array in it
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -87,11 +89,7 @@ def from_caffemodel(path):
 
 def _from_message(layer, path):
     shapes = [messages.shape(blob) for blob in layer.blobs]
-    counts = [len(blob.data) or len(blob.double_data) for blob in layer.blobs]
     kernel = _kernel(shapes, f"layer {layer.name} of {path}")
-    if [counts[2], counts[3]] != [np.prod(shapes[2])] * 2:
-        raise UserError(f"layer {layer.name} of {path} has fewer or more positions than its shape says: "
-                        "the file is damaged, name another snapshot")
     xy = _pair(*(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]), shapes[2][0])
     return LayerPositions(layer.name, layer.type, kernel, xy, _start(layer, kernel, xy.shape))
 
@@ -119,8 +117,9 @@ def _start(layer, kernel, shape):
     elif layer.active_convolution_param.position:
         start = np.array([(p.x, p.y) for p in layer.active_convolution_param.position], np.float32)
     else:
-        start = grid(kernel, list(layer.convolution_param.dilation) or 1)
-    if start is None or start.size not in (shape[1] * 2, np.prod(shape)):
+        dilation = list(layer.convolution_param.dilation) or [1]
+        start = grid(kernel, dilation) if len(dilation) <= 2 else None
+    if start is None or start.size not in (shape[1] * 2, math.prod(shape)) or not np.isfinite(start).all():
         return None
     return np.broadcast_to(start.reshape(-1, *shape[1:]), shape)
 
@@ -167,7 +166,7 @@ def _stride(layer):
 
 
 def _first_number(name):
-    number = re.search(r"\d+", name)
+    number = re.search(r"\d{1,9}", name)
     return int(number[0]) if number else 0
 
 
@@ -262,28 +261,44 @@ class History(_Shown):
                  "layers": [{"name": layer.name, "type": layer.type, "kernel": layer.kernel}
                             for layer in self._layers]}
         arrays = {name: self.positions(name) for name in self.names}
-        content = io.BytesIO()  # a full disk should stop a plain write: zipfile, stopped, prints more than the error
-        np.savez(content, iterations=self.iterations, about=json.dumps(about), **arrays)
-        with whole_file(path, "wb") as file:
-            file.write(content.getbuffer())
+        write_npz(path, iterations=self.iterations, about=json.dumps(about), **arrays)
 
     @classmethod
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
-        with reading(path, "is damaged or no record of positions", "remove it, or name another run"):
-            with open(path, "rb") as file, np.load(file) as arrays:
-                return cls._from_arrays(arrays)
-
-    @classmethod
-    def _from_arrays(cls, arrays):
-        about = json.loads(arrays["about"].item())
-        history = cls(about["warmup_iter"])
-        over_time = [arrays[layer["name"]] for layer in about["layers"]]
-        history._layers = [LayerPositions(layer["name"], layer["type"], tuple(layer["kernel"]), np.zeros(xy.shape[1:]))
-                           for layer, xy in zip(about["layers"], over_time)]
-        history._records = {int(iteration): record
-                            for iteration, *record in zip(arrays["iterations"], *over_time, strict=True)}
+        damaged, remedy = "is damaged or no record of positions", "remove it, or name another run"
+        head = read_npz(path, {"about": Array("U", ()), "iterations": Array("i", (None,))}, remedy, _MOST_BYTES)
+        with reading(path, damaged, remedy, reason=True):
+            warmup_iter, layers = _described(head["about"].item())
+            if (np.diff(head["iterations"], prepend=-1) <= 0).any():
+                raise ValueError("its iterations do not ascend")
+        count = len(head["iterations"])
+        declared = {layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False) for layer in layers}
+        arrays = read_npz(path, declared, remedy, _MOST_BYTES)
+        over_time = [arrays[layer.name].astype(np.float32, copy=False) for layer in layers]
+        history = cls(warmup_iter)
+        history._layers = [dataclasses.replace(layer, xy=np.zeros(xy.shape[1:])) for layer, xy in zip(layers, over_time)]
+        history._records = {int(iteration): record for iteration, *record in zip(head["iterations"], *over_time)}
         return history
+
+
+def _described(about):
+    """warmup_iter and the layers (LayerPositions without positions) of a History's ``about``. Raises one of DAMAGE."""
+    about = json.loads(about)
+    layers = [LayerPositions(layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None)
+              for layer in about["layers"]]
+    for layer in layers:
+        if not isinstance(layer.name, str) or layer.type not in TYPES or len(layer.kernel) != 2:
+            raise ValueError(f"{layer.name!r} is no active convolution")
+    if len({layer.name for layer in layers}) < len(layers):
+        raise ValueError("two layers have one name")
+    return _whole(about["warmup_iter"], 0), layers
+
+
+def _whole(value, least):
+    if type(value) is not int or not least <= value < 2 ** 32:
+        raise ValueError(f"{value!r} is no whole number from {least}")
+    return value
 
 
 def _identity(layer):

@@ -1,6 +1,7 @@
 """Foreign engines for the tests: they are in the running Python, or in the virtual environment that setup.sh makes."""
 import importlib
 import os
+import site
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def engine(name):
     """The module ``name``; skips the test where it is nowhere, and fails in CI."""
     packages = next(ENVIRONMENT.glob("lib/python3*/site-packages"), None)
     if packages and str(packages) not in sys.path:
-        sys.path.append(str(packages))     # behind Debian's, so that nothing else is another one than in use
+        site.addsitedir(str(packages))      # behind Debian's, so that nothing else is another one than in use
     try:
         return importlib.import_module(name)
     except ImportError:

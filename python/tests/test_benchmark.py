@@ -145,7 +145,7 @@ def test_limit_is_the_slower_of_products_and_copies():
 
 
 def test_an_iteration_computes_everything_and_changes_nothing():
-    step = iteration.Iteration("acu", batch=2)
+    step = iteration.Iteration(iteration.MODEL, "acu", batch=2, gpu=False)
     net = step.solver.net
     parameters = {name: [blob.data.copy() for blob in blobs] for name, blobs in net.params.items()
                   if not name.startswith("bn")}  # the statistics of BatchNorm are no parameters
@@ -164,7 +164,7 @@ def test_an_iteration_computes_everything_and_changes_nothing():
 
 
 def test_iterations_are_compared_with_the_baseline_s():
-    bar, = bars.of_iteration(contestants.Benchmark(threads=1, repeats=1), batch=2)
+    bar, *_ = bars.of_iteration(contestants.Benchmark(threads=1, repeats=1), batch=2)
     assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 

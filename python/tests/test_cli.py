@@ -9,6 +9,7 @@ import pytest
 
 from active_convolution import __version__, cli
 from active_convolution.cli import options, version
+from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
@@ -20,6 +21,7 @@ DOORS = {"create_lmdb": "data", "train": "train", "evaluate": "evaluate", "conve
 # A command line that each parser takes.
 GOOD = {
     "data": "digits --output out",
+    "models": "new mine --like cifar10/plain",
     "train": "models/digits/plain --variant acu --data data --output run",
     "evaluate": "--model a.prototxt --weights a.caffemodel --data data",
     "convert": "--model a.prototxt --output out",
@@ -126,17 +128,26 @@ USE_NCCL=1
 BLAS=Open
 USE_OPENMP=ON
 CMAKE_BUILD_TYPE=Release
+PYTHON_EXECUTABLE=/usr/bin/python3
 """
 
 
-def test_how_a_build_was_made(tmp_path):
+def test_how_a_build_was_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "BUILD", tmp_path)
     path = tmp_path / "built.txt"
-    assert "not known" in version.built(path)
+    assert "not known" in version.built()
     path.write_text(BUILT)
-    assert version.built(path) == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
+    assert version.built() == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
                                    "OpenMP on, Release")
     path.write_text(BUILT.replace("/home/you/a=b, caffe", "").replace("CPU_ONLY=OFF", "CPU_ONLY=TRUE"))
-    assert version.built(path) == "built from the source package of Debian for the CPU, BLAS Open, OpenMP on, Release"
+    assert version.built() == "built from BVLC's Caffe 99bd997 for the CPU, BLAS Open, OpenMP on, Release"
+
+
+def test_the_python_that_pycaffe_was_built_for_is_named(tmp_path):
+    """Where it cannot be imported."""
+    (tmp_path / "built.txt").write_text("PYTHON_EXECUTABLE=/home/you/venv/bin/python\n")
+    done = acu("--version", env={"ACTIVE_CONVOLUTION_BUILD": str(tmp_path), "PATH": ""})
+    assert done.stdout.endswith("and run with /home/you/venv/bin/python\n")
 
 
 def test_cmake_writes_what_is_read():
@@ -176,6 +187,13 @@ def test_good_ones_are_taken(subcommand):
      "table 2 has nothing on mnist: its --datasets are cifar10, cifar100"),
     ("check", "--cases 0", "--cases 0 is out of range: give 1 or more"),
     ("generate", "elsewhere", "unrecognized arguments: elsewhere"),
+    ("models", "new mine --like cifar10/plain --classes 1", "argument --classes: 1 is out of range: give one from 2 to "),
+    ("train", "--output run", "there is nothing to train: give MODEL_DIR, or --solver FILE"),
+    ("train", "--solver b --variant acu --output run", "--variant is for a MODEL_DIR, not for --solver: leave it out"),
+    ("train", "--resume --max-iter 3 --output run", "goes on with what the run was started with: leave --max-iter out"),
+    ("train", "--resume --freeze a --output run", "goes on with what the run was started with: leave --freeze out"),
+    ("train", "a --lr 0 --output run", "--lr: 0 is out of range: give a number above 0"),
+    ("train", "a --lr fast --output run", "--lr: fast is no number"),
 ])
 def test_bad_values_are_one_line(subcommand, arguments, message, capsys):
     assert message in refused(subcommand, arguments.split(), capsys)

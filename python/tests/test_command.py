@@ -1,5 +1,7 @@
 """How the command lines end: signals, closed pipes, and terminals that cannot show everything."""
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,3 +73,78 @@ def test_another_broken_pipe_is_an_error():
 def test_a_closed_stdout_is_none():
     assert ended("import os; os.close(1)\nimport sys; sys.stdout = None\n"
                  + program("print('a')") + "command.run(main)") == (0, "", "")
+
+
+# ---- The surroundings
+
+def test_a_folder_that_one_may_not_enter_is_one_line(tmp_path):
+    body = f"import errno\nraise PermissionError(errno.EACCES, os.strerror(errno.EACCES), {str(tmp_path / 'deep/file')!r})"
+    assert ended(program(body) + "command.run(main)") == (
+        1, "", f"error: cannot use {tmp_path}/deep/file: Permission denied\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may enter any folder, without setpriv")
+@pytest.mark.parametrize("arguments", [
+    "train {0}/model --variant acu --data {0}/data --output {0}/run", "data digits --output {0}/data",
+    "evaluate --model {0}/a.prototxt --weights {0}/b.caffemodel --data {0}/data", "plot {0}/run --output {0}/picture.png",
+    "export --model {0}/a.prototxt --weights {0}/b.caffemodel --output {0}/out", "report {0}/run --output {0}/page.html",
+    "convert --model {0}/a.prototxt --output {0}/out", "reproduce --table 1 --data {0}/data --output {0}/out"])
+def test_every_command_says_so_of_a_folder_of_somebody_else(tmp_path, arguments):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    for each in (tmp_path, *list(tmp_path.parents)[:2]):
+        each.chmod(0o755)
+    prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    if os.geteuid() != 0:
+        (tmp_path / "theirs").chmod(0)
+    done = subprocess.run([*prefix, sys.executable, "-m", "active_convolution", *arguments.format(tmp_path / "theirs/x").split()],
+                          capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": str(ROOT / "python"), "HOME": "/nonexistent"})
+    assert done.returncode in (1, 2) and re.fullmatch("error: .*\n", done.stderr), done.stderr
+    assert "theirs" in done.stderr
+
+
+@pytest.mark.parametrize("error, said", [
+    ("MemoryError()", "there is not enough memory for this"),
+    ("OSError(28, 'No space left on device')", "No space left on device"),
+    ("OSError(28, 'No space left on device', b'a', None, 'b')", "cannot use a and b: No space left on device"),
+    ("UserError('one\\ntwo')", "one two")])
+def test_what_the_machine_raises_is_one_line(error, said):
+    status, stdout, stderr = ended(program(f"from active_convolution.errors import UserError\nraise {error}") + "command.run(main)")
+    assert (status, stdout) == (1, "") and re.fullmatch(f"error: {said}.*\n", stderr)
+
+
+def test_a_name_that_is_not_utf_8_is_one_line():
+    status, _, stderr = ended(program("'a\\udcff'.encode()") + "command.run(main)")
+    assert status == 1 and re.fullmatch(r"error: the name 'a\\udcff' is no text in UTF-8.*\n", stderr)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("body", ["print('a')", "print('a' * 1_000_000)", "print('a')\nsys.exit(0)"])
+def test_a_full_device_for_stdout_is_one_line(body, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program(body) + "command.run(main)"], stdout=full, stderr=subprocess.PIPE,
+                              text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "python"), "PYTHONUNBUFFERED": unbuffered})
+    assert done.returncode == 1 and re.fullmatch("error: .*No space left on device\n", done.stderr)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_what_is_closed_is_no_file_s_number(tmp_path, closed):
+    redirections = " ".join(f"{number}>&-" for number in closed)
+    body = ("file = open(sys.argv[1], 'w')\nprint('out')\nprint('err', file=sys.stderr)\nos.write(2, b'library')\n"
+            "import subprocess\nsubprocess.run(['sh', '-c', 'echo child; echo child >&2'])\nprint(file.fileno(), file=file)")
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" "$2" {redirections}', sys.executable,
+                           program(body) + "command.run(main)", str(tmp_path / "file")], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    assert done.returncode == 0 and int((tmp_path / "file").read_text()) > 2
+    assert (1 in closed or done.stdout.split() == ["out", "child"]) and "Traceback" not in done.stderr
+
+
+def test_libraries_warn_nobody_unless_python_was_told_to(tmp_path):
+    code = program("import logging, warnings\nwarnings.warn('w')\nlogging.getLogger('lib').warning('l')") + "command.run(main)"
+    assert ended(code) == (0, "", "")
+    assert "UserWarning: w" in ended(code, PYTHONWARNINGS="default")[2]
+
+
+def test_c_libraries_are_unheard_for_a_while():
+    body = "with command.libraries_unheard():\n    os.write(2, b'libpng')\nos.write(2, b'after')"
+    assert ended(program(body) + "command.run(main)") == (0, "", "after")

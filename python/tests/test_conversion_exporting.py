@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from active_convolution import geometry, positions
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, splat
+from active_convolution.conversion import exporting, forms, splat
 from active_convolution.data import database
 from active_convolution.errors import UserError
 from active_convolution.networks import models
@@ -352,7 +352,7 @@ def broken(tmp_path, old, new):
     (dict(model=("pad: 1", "pad: 1 stride: 2 stride: 2 stride: 2")), "stride is given 4 times; allowed: once"),
     (dict(weights="missing.caffemodel"), "cannot read missing.caffemodel"),
     (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
-    (dict(max_kernel=0), "--max-kernel 0: give 1 or more"),
+    (dict(limits=forms.Limits(kernel=0)), "--max-kernel 0: give 1 or more"),
     (dict(output=ROOT / "docs"), "exists already"),
     (dict(output=ROOT / "README.md/out"), "cannot write"),
 ])
@@ -411,7 +411,7 @@ def test_lost_synapses_are_named(blob, value, message, tmp_path, monkeypatch):
     net.params["conv2/1"][blob].data.reshape(-1)[3] = value
     net.save("weights.caffemodel")
     with pytest.raises(UserError, match=re.escape(message)):
-        exporting.export(model, "weights.caffemodel", "out", max_kernel=9)
+        exporting.export(model, "weights.caffemodel", "out", limits=forms.Limits(kernel=9))
     assert not (tmp_path / "out").exists()
 
 
@@ -420,4 +420,4 @@ def test_the_position_set_of_a_lost_synapse_is_named():
                               "active_convolution_param { position_group: 2 }", locate.caffe_pb2().LayerParameter())
     x = np.reshape([0, 7.5], (2, 1, 1, 1))
     with pytest.raises(UserError, match=re.escape("layer two: synapse 0 of position set 1, at (7.5, 0), needs a kernel of 17")):
-        exporting.to_convolution(layer, [np.ones((2, 1, 1, 1)), np.zeros(2), x, 0 * x], max_kernel=15)
+        exporting.to_convolution(layer, [np.ones((2, 1, 1, 1)), np.zeros(2), x, 0 * x], forms.Limits("dense", kernel=15))

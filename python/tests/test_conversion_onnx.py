@@ -310,7 +310,7 @@ def test_depthwise():
     (layer('type: "LSTM" recurrent_param { num_output: 2 }', bottom="image c"), "l (LSTM)"),
 ])
 def test_refused(text, message, tmp_path):
-    sequence = INPUT.format("dim: 4 dim: 2").replace('"image"', '"c"') if "LSTM" in text else ""
+    sequence = INPUT.format("dim: 2 dim: 6").replace('"image"', '"c"') if "LSTM" in text else ""
     with pytest.raises(UserError, match=re.escape(message)) as error:
         exported(IMAGE + sequence + text, tmp_path)
     assert "\n" not in str(error.value)

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from active_convolution.errors import UserError
-from active_convolution.files import open_regular, whole_file, whole_folder
+from active_convolution.files import content, json_object, open_regular, reading, whole_file, whole_folder
 
 
 def write(path, text="new"):
@@ -72,6 +72,47 @@ def test_what_comes_in_a_folders_way_meanwhile_stays(tmp_path):
     with pytest.raises(UserError, match="cannot write .*out: Not a directory"), whole_folder(tmp_path / "out"):
         (tmp_path / "out").write_text("another's")
     assert (tmp_path / "out").read_text() == "another's" and names(tmp_path) == ["out"]
+
+
+# ---- Errors tell of what the user knows, and names keep their bytes
+
+def test_errors_in_a_new_folder_name_that_folder(tmp_path):
+    with pytest.raises(UserError) as raised, whole_folder(tmp_path / "out") as folder:
+        raise UserError(f"cannot write {folder / 'a'}: No space left on device")
+    assert str(raised.value) == f"cannot write {tmp_path}/out/a: No space left on device"
+    with pytest.raises(UserError) as raised, whole_folder(tmp_path / "out") as folder:
+        (folder / "missing/a").write_text("")
+    assert str(raised.value) == f"cannot write {tmp_path}/out: No such file or directory"
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out"):
+        (tmp_path / "missing/a").write_text("")
+    assert names(tmp_path) == []
+
+
+def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_a_text(tmp_path):
+    write(tmp_path / os.fsdecode(b"\xff.txt"), os.fsdecode(b"h\xc3\xa9 \xff"))
+    assert (tmp_path / os.fsdecode(b"\xff.txt")).read_bytes() == b"h\xc3\xa9 \xff"
+
+
+# ---- Reading with a bound
+
+def test_only_regular_files_of_a_sensible_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UserError, match="is no regular file"):
+            content(path)
+    with pytest.raises(IsADirectoryError):
+        content(tmp_path)
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(2 ** 40)
+    with pytest.raises(ValueError, match="1099511627776 bytes, and at most 67108864 make sense"):
+        content(tmp_path / "large")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "1", "nul", '{"a": ', "\xff", "[" * 100_000])
+def test_json_that_is_no_object_is_damage(tmp_path, text):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match="a.json is damaged: remove it"), reading(tmp_path / "a.json", "is damaged", "remove it"):
+        json_object(tmp_path / "a.json")
 
 
 def killed(kind, path):

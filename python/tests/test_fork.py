@@ -13,8 +13,8 @@ from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
-from assemble import STAMP, ForkError, assemble, files_below  # noqa: E402
-from edits import EDITS, FAMILIES, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
+from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
+from edits import EDITS, FAMILIES, FAST_LAYERS, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
 pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
@@ -27,7 +27,7 @@ def caffe(tmp_path):
     """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made of."""
     origin = (BUILD / "fork" / STAMP).read_text().strip()
     tree = tmp_path / "caffe"
-    for name in EDITED + ["CMakeLists.txt", "src/caffe/solver.cpp"]:
+    for name in {*EDITED, *LANDMARKS}:
         if os.path.exists(f"{origin}/{name}"):  # BVLC's tree has no file of SSD's
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(f"{origin}/{name}", tree / name)
@@ -56,9 +56,31 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
     update = solver[solver.index("::ApplyUpdate() {"):]
     assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
-    step = "src/caffe/solver.cpp"
-    assert (tmp_path / "fork" / step).read_bytes() == (caffe / step).read_bytes()
+    assert (caffe / "src/caffe/solver.cpp").read_text() == (tmp_path / "fork/src/caffe/solver.cpp").read_text()
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
+
+
+def test_fast_layers_can_be_left_out(caffe, project, tmp_path):
+    fast = project / "src/caffe/util/fast_ours.cpp"
+    fast.parent.mkdir(parents=True)
+    fast.write_text("// ours\n")
+    assemble(caffe, project, tmp_path / "with")
+    assemble(caffe, project, tmp_path / "without", fast_layers=False)
+    assert (tmp_path / "with" / fast.relative_to(project)).exists()
+    assert not (tmp_path / "without" / fast.relative_to(project)).exists()
+    for edit in FAST_LAYERS:
+        assert re.search(edit.done, (tmp_path / "with" / edit.file).read_text()), edit.name
+        assert not re.search(edit.done, (tmp_path / "without" / edit.file).read_text()), edit.name
+
+
+def test_an_older_layer_keeps_its_loop(caffe, project, tmp_path):
+    """Such as Convolution before it knew kernels of any number of axes: it has the function, but not what the call needs."""
+    layer = caffe / "src/caffe/layers/conv_layer.cpp"
+    layer.write_text(layer.read_text().replace("kernel_shape_", "kernel_"))
+    _, without = assemble(caffe, project, tmp_path / "fork")
+    assert "FastConvolution" not in (tmp_path / "fork/src/caffe/layers/conv_layer.cpp").read_text()
+    assert [edit.name for edit in without if "Convolution" in edit.name] == [
+        "fast CPU layers: ConvolutionLayer::Forward_cpu", "fast CPU layers: ConvolutionLayer::Backward_cpu"]
 
 
 def test_the_users_tree_stays_as_it_is(caffe, project, tmp_path):
@@ -156,7 +178,10 @@ def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
     pristine = net.read_text()[:found.start()] + net.read_text()[found.start():].replace("(", "( ", 1)
     net.write_text(pristine)
     _, without = assemble(caffe, project, tmp_path / "fork")
-    assert (tmp_path / "fork" / edit.file).read_text() == pristine
+    expected = pristine
+    for ours in OURS + FAST_LAYERS:
+        expected = ours.apply(expected) if ours.file == edit.file else expected
+    assert (tmp_path / "fork" / edit.file).read_text() == expected
     assert [one.name for one in without] == [one.name for one in HDF5 if one.together]
 
 
@@ -187,6 +212,13 @@ def test_a_kind_that_cannot_be_forked_is_refused_with_the_reason(family, caffe, 
     done = run_assemble(caffe, project, "--output", tmp_path / "fork")
     assert done.returncode == 1 and family.refused in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "fork").exists()
+
+
+def test_a_tree_without_a_file_that_we_must_edit_is_refused(caffe, project, tmp_path):
+    (caffe / "src/caffe/solvers/sgd_solver.cpp").unlink()
+    with pytest.raises(ForkError, match="has no src/caffe/solvers/sgd_solver.cpp, which 'calls around the clipping.* changes"):
+        assemble(caffe, project, tmp_path / "fork")
     assert not (tmp_path / "fork").exists()
 
 
@@ -273,7 +305,8 @@ def test_the_users_git_settings_change_no_file(fetch, commit, tmp_path):
 
 def test_a_repository_without_the_commit(fetch, commit, tmp_path):
     done = fetch()  # asks for BVLC's own
-    assert_refused(done, tmp_path, "no source from git: git could not fetch the commit 99bd997", "no source from cache: there is")
+    assert_refused(done, tmp_path, "no source from git: git could not fetch the commit 99bd997",
+                   "no source from cache: there is")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -325,7 +358,7 @@ def test_a_mirror_that_does_not_answer(fetch, tmp_path):
 def test_another_systems_mirrors_are_never_asked(fetch, tmp_path):
     """Ubuntu's have no bullseye: Debian's own servers are asked instead."""
     apt_get = f"""[ "$1" = indextargets ] && {{ echo "Ubuntu http://archive.ubuntu.com/ubuntu/"; exit; }}
-    case "$*" in *" update") sed -n 2p {tmp_path}/caffe.*/sources.list; cat {tmp_path}/caffe.*/sources.list >> {tmp_path}/bin/asked ;; esac
+    case "$*" in *" update") cat {tmp_path}/caffe.*/sources.list >> {tmp_path}/bin/asked ;; esac
     exit 1
     """
     assert_refused(fetch(apt_get), tmp_path, "no source from debian")
@@ -388,6 +421,22 @@ def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
     assert (tmp_path / "build/build.log").read_text().count("warning") == 200
 
 
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+@pytest.mark.parametrize("top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")])
+def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
+    """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4 takes; the chosen Python."""
+    (tmp_path / "caffe").mkdir()
+    (tmp_path / "caffe/CMakeLists.txt").write_text(top)
+    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe",
+                    "-DCMAKE_CXX_FLAGS=-g", f"-DPYTHON={sys.executable}", "-DPYTHON_LIBRARY=/a/libpython.so"],
+                   check=True, capture_output=True)
+    told = (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text()
+    assert f"-DCMAKE_CXX_FLAGS=-g {flags}".rstrip() in re.findall(r"-DCMAKE_CXX_FLAGS=[^;']*", told)[0]
+    assert ("-fopenmp" in told) == bool(flags)
+    assert "-DCMAKE_POLICY_VERSION_MINIMUM=3.5" in told
+    assert f"-DPYTHON_EXECUTABLE={sys.executable}" in told and "-DPYTHON_LIBRARY=/a/libpython.so" in told
+
+
 # ---- What a build lacks, and the Python that it is for
 
 REQUIREMENTS = ROOT / "fork/requirements.py"
@@ -407,8 +456,8 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     done = require(tmp_path, CMAKE_TOOLCHAIN_FILE=str(toolchain))
     assert done.returncode == 1
     message, = done.stderr.splitlines()
-    for word in ("error: missing: google/protobuf/message.h, ", "boost/python.hpp", "cblas.h", "apt-get install libprotobuf-dev libboost",
-                 "dnf install protobuf-devel boost-devel", "libsnappy-dev", "snappy-devel"):
+    for word in ("error: missing: google/protobuf/message.h, ", "boost/python.hpp", "cblas.h",
+                 "apt-get install libprotobuf-dev libboost", "dnf install protobuf-devel boost-devel", "libsnappy-dev", "snappy-devel"):
         assert word in message
 
 

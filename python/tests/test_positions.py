@@ -1,5 +1,7 @@
 """Positions from snapshots and nets, and their history over a run."""
+import io
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -199,6 +201,18 @@ def _fewer_values(net):
     return net.SerializeToString()
 
 
+def _a_vast_shape(net):
+    net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [2 ** 32, 1, 2 ** 16, 2 ** 16]
+    for blob in net.layer[0].blobs[2:]:
+        blob.ClearField("data")
+    return net.SerializeToString()
+
+
+def _a_shape_below_zero(net):
+    net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [1, 1, -3, -3]
+    return net.SerializeToString()
+
+
 @pytest.mark.parametrize("spoil, complaint", [
     (_truncated, "damaged or no binary"),
     (lambda net: b"name: 'net'\nlayer { type: 'ActiveConvolution' }\n", "damaged or no binary"),
@@ -210,7 +224,11 @@ def _fewer_values(net):
     (_other_shape, "conv/1 of .* 1×1×1×9"),
     (_two_channels, "conv/1 of .* 1×9×1×1"),
     (_no_synapse, "conv/1 of .* 1×1×3×0"),
-    (_fewer_values, "conv/1 of .* fewer or more"),
+    (_fewer_values, "conv/1 of .* has other values than the shapes of its blobs say"),
+    (_a_vast_shape, "conv/1 of .* has other values than"),
+    (_a_shape_below_zero, "conv/1 of .* has other values than"),
+    (lambda net: net.SerializeToString() + b"\x0c", "damaged or no binary"),
+    (lambda net: net.SerializeToString() + b"\x00 appended", "damaged or no binary"),
 ])
 def test_bad_snapshot_is_named(pb2, tmp_path, spoil, complaint):
     net = pb2.NetParameter()
@@ -220,6 +238,14 @@ def test_bad_snapshot_is_named(pb2, tmp_path, spoil, complaint):
     with pytest.raises(UserError, match=complaint) as raised:
         positions.from_caffemodel(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_start_that_no_layer_can_have_is_unknown(pb2, write):
+    net = pb2.NetParameter()
+    add_at_grid(net, "conv/1", "ActiveConvolution", (3, 3)).convolution_param.dilation.extend([1, 2, 3])
+    layer = add_at_grid(net, "conv/2", "ActiveConvolution", (1, 2))
+    layer.active_convolution_param.position.extend([pb2.ActiveConvolutionParameter.Position(x=np.inf)] * 2)
+    assert all(layer.start is None for layer in positions.from_caffemodel(write(net)))
 
 
 def test_snapshot_that_cannot_be_read(tmp_path):
@@ -415,13 +441,67 @@ def test_history_refuses_its_own_names(name):
     lambda path: np.savez(path, other=np.zeros(3)),
     lambda path: np.savez(path, iterations=np.arange(2), about='{"warmup_iter": 0}'),
     lambda path: np.savez(path, **{**np.load(path), "iterations": np.arange(5)}),
+    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([20, 0])}),
+    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([0, 20], complex)}),
+    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([-5, 20])}),
+    *(lambda path, kind=kind: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"].astype(kind)})
+      for kind in (complex, bool, str, object, int, "V8")),
+    lambda path: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][..., :1]}),
+    lambda path: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][:, :, :-1]}),
+    *(lambda path, about=about: np.savez(path, **{**np.load(path), "about": about}) for about in (
+        "", "[]", "{", "[" * 100_000, '{"warmup_iter": 1.5, "layers": []}', '{"warmup_iter": true, "layers": []}',
+        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "Pooling", "kernel": [3, 3]}]}',
+        '{"warmup_iter": 0, "layers": [{"name": ["conv1/1"], "type": "ActiveConvolution", "kernel": [3, 3]}]}',
+        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [9]}]}',
+        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}')),
+    lambda path: _repacked(path, compress_type=zipfile.ZIP_LZMA),
+    lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'de\\cr'")),
+    lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 1, 2, 2)", b"(2, 1, 2, 2 ")),
 ])
 def test_damaged_history_is_named(tmp_path, spoil):
     path = tmp_path / "h.npz"
     moving(History(), [0, 20]).save(path)
     spoil(path)
-    with pytest.raises(UserError, match=f"{path} is damaged"):
+    with pytest.raises(UserError, match=f"^{path}(: conv1/1|: iterations)? is .*: remove it, or name another run$"):
         History.load(path)
+
+
+def _repacked(path, **options):
+    """The same archive, but with members of another kind, and damaged there."""
+    arrays = {name: array for name, array in np.load(path).items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            archive.writestr(f"{name}.npy", content.getvalue(), **options)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2:len(content) // 2 + 40] = bytes(40)
+    path.write_bytes(content)
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused_at_once(tmp_path):
+    path = tmp_path / "positions.npz"
+    moving(History(), [0, 20]).save(path)
+    arrays = dict(np.load(path))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                if name == "conv1/1":
+                    np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False,
+                                                                  "shape": (2, 2 ** 28, 2, 2)})
+                    for _ in range(16):
+                        member.write(bytes(2 ** 20))
+                else:
+                    np.save(member, array)
+    with pytest.raises(UserError, match=f"{path}: conv1/1 asks for 8.0 GiB, more than is sensible: remove it"):
+        History.load(path)
+
+
+def test_positions_of_a_training_that_diverged_are_read(tmp_path):
+    history = moving(History(), [0, 20])
+    history._records[20][0][0, 0] = np.nan, np.inf
+    history.save(tmp_path / "h.npz")
+    np.testing.assert_array_equal(History.load(tmp_path / "h.npz").positions("conv1/1")[1, 0, 0], [np.nan, np.inf])
 
 
 def test_folder_that_is_no_run(tmp_path):

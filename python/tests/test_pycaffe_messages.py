@@ -1,4 +1,5 @@
 """Prototxt, as Caffe itself takes it."""
+import numpy as np
 import pytest
 
 from active_convolution.pycaffe import locate, messages
@@ -39,3 +40,20 @@ def test_blobs_hold_what_caffe_stores(tmp_path):
     old = locate.caffe_pb2().BlobProto(num=1, channels=1, height=1, width=3, data=[1, 2, 3])
     assert messages.holds(old, (3,)) and messages.holds(old, (1, 1, 1, 3)) and not messages.holds(old, (3, 1))
     assert [messages.by(shape) for shape in ((), (3, 2))] == ["scalar", "3×2"]
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (0, 4), (1,), (), (40, 5, 5), (300, 100)])
+def test_arrays_become_blobs_and_come_back(shape):
+    """The stored form that is written and read at once is that which protobuf itself would have made."""
+    pb2 = locate.caffe_pb2()
+    array = np.random.default_rng(0).normal(size=shape)
+    stored = pb2.LayerParameter()
+    messages.fill(stored, pb2.LayerParameter(name="layer"), [array])
+    expected = pb2.BlobProto(data=np.float32(array).ravel().tolist())
+    expected.shape.dim.extend(shape)
+    assert stored.name == "layer" and stored.blobs[0] == expected
+    found = messages.values(stored.blobs[0])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.float32(array).ravel())
+    np.testing.assert_array_equal(messages.values(pb2.BlobProto(double_data=array.ravel().tolist())), array.ravel())
+    assert messages.values(pb2.BlobProto(double_data=[0.1])).dtype == np.float64

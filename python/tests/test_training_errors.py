@@ -8,7 +8,7 @@ from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 
 from conftest import ROOT, skip_in_a_gpu_build
-from training_runs import run_script
+from training_runs import run_script, train_script
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def assert_refused(tmp_path, expected, *arguments, **options):
     (dict(model="nowhere"), "no folder nowhere/acu: .*models/digits/plain .*baseline, acu"),
     (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
     (dict(data="nowhere"), "nowhere is no data set.*acu data"),
-    (dict(model=ROOT / "models/cifar10/plain"), "holds digits, and the network is cifar10_plain_acu"),
+    (dict(model=ROOT / "models/cifar10/plain"), "layer data of .* crops images to 32×32, and those in .* are 1×10×10: give the --data that fits it"),
     (dict(max_iter=0), "--max-iter 0 is out of range"),
     (dict(max_iter=-3), "--max-iter -3 is out of range"),
     (dict(max_iter=2 ** 31), "--max-iter 2147483648 is out of range"),
@@ -53,16 +53,13 @@ def edit(name, old, new):
 
 
 @pytest.mark.parametrize("spoil, expected", [
-    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt is no valid prototxt of a solver: .*base_rate"),
-    (edit("train_val.prototxt", "}", ""), "train_val.prototxt is no valid prototxt of a network: "),
-    (edit("deploy.prototxt", "}", ""), "deploy.prototxt is no valid prototxt of a network: "),
-    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt is no valid"),
-    (lambda folder: (folder / "acu/deploy.prototxt").unlink(), "cannot read .*deploy.prototxt"),
-    (edit("solver.prototxt", "max_iter: 240", ""), "cannot be trained and tested: give its solver.prototxt max_iter"),
-    (edit("solver.prototxt", "test_iter: 3", ""), "max_iter and one test_iter"),
-    (edit("train_val.prototxt", 'top: "accuracy"', 'top: "precision"'), "a layer with the top accuracy for testing"),
-    (edit("train_val.prototxt", 'top: "accuracy"\n  include {\n    phase: TEST', 'top: "accuracy"\n  include {\n    phase: TRAIN'),
-     "a layer with the top accuracy for testing")])
+    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt has the field base_rate in line "),
+    (edit("train_val.prototxt", "}", ""), "train_val.prototxt has the field .* in line "),
+    (edit("deploy.prototxt", "}", ""), "deploy.prototxt has the field .* in line "),
+    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt has the field "),
+    (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give its solver.prototxt max_iter"),
+    (edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
+     "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it")])
 def test_bad_models(model, digits_data, tmp_path, spoil, expected):
     spoil(model)
     assert_refused(tmp_path, expected, model, "acu", digits_data, tmp_path / "run")
@@ -104,3 +101,33 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     assert re.fullmatch(r"error: Caffe ended the training: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
                         rf"\(the log: {run}/train.log\)\n", stderr), stderr
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
+
+
+# ---- A start that failed, and two at once
+
+def test_a_start_that_failed_blocks_nothing(model, digits_data, tmp_path):
+    """Neither the command that is mended nor the same with --resume, and nothing of the failed one is left."""
+    run, command = tmp_path / "run", (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
+    edit("train_val.prototxt", "kernel_size: 3", "kernel_size: 3 group: 3")(model)
+    assert run_script(*command, "--max-iter", 2)[0] == 1
+    assert run_script(*command, "--max-iter", 3)[0] == 1, "still wrong"
+    edit("train_val.prototxt", "kernel_size: 3 group: 3", "kernel_size: 3")(model)
+    (model / "acu/deploy.prototxt").unlink()
+    status, stdout, stderr = run_script(*command, "--max-iter", 2, "--resume")
+    assert status == 0, stderr
+    assert "after 2 iterations" in stdout and "group" not in (run / "train_val.prototxt").read_text()
+    assert not (run / "deploy.prototxt").exists()
+    assert run_script(*command, "--max-iter", 2)[2] == (
+        f"error: {run} holds a run already: go on with --resume, or name another --output\n")
+
+
+def test_of_two_starts_at_once_one_trains_and_the_other_changes_nothing(model, digits_data, tmp_path):
+    run = tmp_path / "run"
+    command = model, "--variant", "acu", "--data", digits_data, "--output", run
+    both = [train_script(*command, "--max-iter", 200, "--seed", seed) for seed in (1, 2)]
+    ended = [(process.communicate(timeout=300)[1], process.returncode) for process in both]
+    assert sorted(status for _, status in ended) == [0, 1]
+    winner = [status for _, status in ended].index(0)
+    assert re.search("another process is training into|holds a run already", ended[1 - winner][0])
+    assert f"random_seed: {winner + 1}\n" in (run / "solver.prototxt").read_text()
+    assert "Traceback" not in ended[1 - winner][0]

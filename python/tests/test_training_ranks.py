@@ -167,6 +167,20 @@ def test_two_ranks_go_on_together(odd_data, tmp_path):
         forget_after(tmp_path / "run2", 14)
 
 
+def test_two_ranks_go_on_as_if_they_had_not_stopped(tiny, odd_data, tmp_path):
+    """With random crops, and beyond the end of the data, whose number of images is odd."""
+    for resume in (False, True):
+        finish(mpirun(*command(tiny, odd_data, tmp_path / "run", *["--resume"] * resume)))
+        if not resume:
+            shutil.copytree(tmp_path / "run", tmp_path / "whole")
+            forget_after(tmp_path / "run", 14)
+    for (name, values), (_, wanted) in zip(blobs(tmp_path / "run"), blobs(tmp_path / "whole"), strict=True):
+        assert (values == wanted).all(), name
+    rows, wanted = ([{**row, "seconds": 0} for row in Metrics.load(tmp_path / name / "metrics.csv").rows]
+                    for name in ("run", "whole"))
+    assert rows == wanted
+
+
 def wait_for(pattern, folder, process):
     """Until a file in ``folder`` matches; the process must still be running then."""
     while not list(folder.glob(pattern)):

@@ -38,7 +38,8 @@ STAGED = [
 
 @pytest.mark.parametrize("changes", STAGED)
 def test_each_phase_reads_its_own_data(changes, model, digits_data, tmp_path):
-    solver, net = run_folder.resolve(RunFolder(tmp_path / "run"), model(**changes), "acu", digits_data)
+    found = run_folder.resolve(RunFolder(tmp_path / "run"), model(**changes), "acu", digits_data)
+    solver, net = found.solver, found.net
     sources = [layer.data_param.source for layer in net.layer if layer.HasField("data_param")]
     assert sources == [f"{digits_data}/{split}_lmdb" for split in ("train", "test")]
     for phase, split in ((locate.caffe().TRAIN, "train"), (locate.caffe().TEST, "test")):
@@ -57,12 +58,12 @@ def test_caffe_agrees(changes, model, digits_data, tmp_path):
 
 def test_a_layer_that_neither_phase_has_is_left_alone(model, digits_data, tmp_path):
     extra = 'layer { name: "x" type: "Data" top: "x" data_param { source: "elsewhere" } include { stage: "never" } }'
-    _, net = run_folder.resolve(RunFolder(tmp_path / "run"), model(net=extra), "acu", digits_data)
+    net = run_folder.resolve(RunFolder(tmp_path / "run"), model(net=extra), "acu", digits_data).net
     assert [layer.data_param.source for layer in net.layer if layer.name == "x"] == ["elsewhere"]
 
 
 def test_data_for_both_phases_is_refused(model, digits_data, tmp_path):
-    with pytest.raises(UserError, match="layer data of .*/tiny/acu/train_val.prototxt reads data for training and for "
+    with pytest.raises(UserError, match="layer data of .*/tiny/acu reads data for training and for "
                                         "testing, and these are two databases: give two layers, one for each phase"):
         run_folder.resolve(RunFolder(tmp_path / "run"), model(train=""), "acu", digits_data)
 

@@ -14,9 +14,9 @@ from training_runs import write_model
 def make_solver(folder, model, data):
     """A pycaffe solver on a new run folder."""
     run = RunFolder(folder)
-    messages = run_folder.resolve(run, model, "acu", data)
-    run_folder.start(run, *messages, model, "acu")
-    return locate.caffe().get_solver(str(run.solver)), messages[0].snapshot_prefix
+    found = run_folder.resolve(run, model, "acu", data)
+    with run_folder.started(run, found):
+        return locate.caffe().get_solver(str(run.solver)), found.solver.snapshot_prefix
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 #ifndef CAFFE_ACTIVE_CONVOLUTION_LAYER_HPP_
 #define CAFFE_ACTIVE_CONVOLUTION_LAYER_HPP_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -87,8 +88,11 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual inline int MinTopBlobs() const { return 1; }
   virtual inline bool EqualNumBottomTopBlobs() const { return true; }
 
-  /// Bytes of buffers beside the blobs: on the CPU independent of the batch, on the GPU limited whatever the batch.
-  size_t workspace_bytes() const { return cpu_workspace_.bytes() + gpu_workspace_.bytes(); }
+  /// Bytes of buffers beside the blobs: on the CPU those of all layers that the same thread has run, independent of the
+  /// batch; on the GPU those of all layers together, limited whatever the batch.
+  size_t workspace_bytes() const {
+    return (cpu_workspace_ ? cpu_workspace_->bytes() : 0) + (gpu_workspace_ ? gpu_workspace_->bytes() : 0);
+  }
 
  protected:
   enum { kWeight, kBias, kX, kY, kBlobs };
@@ -117,11 +121,13 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
 
   void ReadGeometry(const Blob<Dtype>& bottom);
   void CheckGeometry() const;
+  void CheckSize() const;
   void SetUpBlobs();
   void CheckBlobs() const;
   void FillBlobs();
   void SetUpParamSpecs();
   void SetUpUpdates();
+  void CheckTop(const vector<int>& shape) const;
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;
   ActiveParameters<Dtype> Parameters(Data data) const;
@@ -136,8 +142,8 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   Blob<int> fixed_;                       // position_group x K: 1 for a synapse that never moves, else 0
   Blob<Dtype> directions_[2];             // of x and y, position_group x K each: set aside from the clipping
 
-  ActiveCpuWorkspace<Dtype> cpu_workspace_;
-  ActiveGpuWorkspace<Dtype> gpu_workspace_;
+  std::shared_ptr<ActiveCpuWorkspace<Dtype> > cpu_workspace_;  // of the thread that ran the layer last
+  shared_ptr<ActiveGpuWorkspace<Dtype> > gpu_workspace_;       // that of the last call
 };
 
 }  // namespace caffe

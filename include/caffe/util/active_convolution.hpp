@@ -1,7 +1,11 @@
 #ifndef CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_
 #define CAFFE_UTIL_ACTIVE_CONVOLUTION_HPP_
 
+#include <map>
+#include <memory>
 #include <vector>
+
+#include <boost/weak_ptr.hpp>
 
 #include "caffe/blob.hpp"
 #include "caffe/util/active_cpu_kernels.hpp"
@@ -45,19 +49,22 @@ struct ActiveCpuWorkspace {
     std::vector<Dtype> frame, frame_diff, columns, outputs;
   };
   const ActiveCpuKernels<Dtype>* kernels;  // the fastest
-  std::vector<ActiveTap<Dtype> > taps;       // position_group x K
-  std::vector<Dtype> weight;                 // of one segment, packed for its products
+  std::vector<Dtype> weight;                 // packed for products
   std::vector<Dtype> weight_sums;            // parts of its gradient
+  std::vector<Dtype> overhangs;              // parts of the input's gradient
   std::vector<double> position_sums;
   std::vector<PerThread> threads;
 
   ActiveCpuWorkspace() : kernels(&AllActiveCpuKernels<Dtype>()[0]) {}
 
+  /// The calling thread's, for all layers, which run one after the other. It lives as long as anybody holds it.
+  static std::shared_ptr<ActiveCpuWorkspace> OfThisThread();
+
   /// Bytes held at present.
   size_t bytes() const;
 };
 
-/// Buffers of the GPU, kept between calls.
+/// Buffers of the GPU. Nothing in them is needed after a call.
 template <typename Dtype>
 struct ActiveGpuWorkspace {
   Blob<Dtype> columns, packed;
@@ -69,6 +76,19 @@ struct ActiveGpuWorkspace {
   /// Bytes held at present.
   size_t bytes() const { return (columns.count() + packed.count()) * sizeof(Dtype) + sums.count() * sizeof(double); }
 };
+
+/// The buffers of all layers that this thread runs on one device, one after the other. (Caffe drives each GPU from a
+/// thread of its own.) They are freed with the last layer that holds them.
+template <typename Dtype>
+shared_ptr<ActiveGpuWorkspace<Dtype> > SharedActiveGpuWorkspace(int device) {
+  static thread_local std::map<int, boost::weak_ptr<ActiveGpuWorkspace<Dtype> > > workspaces;
+  shared_ptr<ActiveGpuWorkspace<Dtype> > workspace = workspaces[device].lock();
+  if (!workspace) {
+    workspace.reset(new ActiveGpuWorkspace<Dtype>());
+    workspaces[device] = workspace;
+  }
+  return workspace;
+}
 
 /// top (num x num_output x out_height x out_width) = the active convolution of bottom (num x channels x height x width).
 template <typename Dtype>

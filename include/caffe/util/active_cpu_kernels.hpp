@@ -4,55 +4,58 @@
 #include <cstddef>
 #include <vector>
 
+#include "caffe/util/active_cpu_tiles.hpp"
 #include "caffe/util/active_geometry.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 /**
- * The CPU's kernels. They work on a block, some channels of one group, over a chunk of the output pixels, and hold
+ * The CPU's kernels. They work on a block, some channels of one group, over a tile of the output pixels, and hold
  * channels (or outputs) side by side in vectors, one pixel after the other:
  *
- *   frame     images x rows x columns x channels: what a chunk reads of the input, with zeros around the image, so that
+ *   frame     images x rows x columns x channels: what a tile reads of the input, with zeros around the image, so that
  *             no sample asks where the border is, and what a sample reads are whole vectors for any position and stride
  *   columns   pixels x (K x channels): the interpolated input, row k * channels + c of each pixel
- *   outputs   pixels x outputs: the chunk's part of the top
+ *   outputs   pixels x outputs: the tile's part of the top
  *
  * All three products of an active convolution multiply such matrices as they are, without packing them:
  *
  *   top           outputs = columns  * weight      summed over K x channels
  *   weight diff   weight  = columns' * outputs     summed over pixels
  *   column diff   columns = outputs  * weight'     summed over outputs
+ *
+ * Groups of q channels and q outputs each, where a vector holds several, are one block side by side. Each lane has
+ * products of its own: with the weight of channel c to output (c + j) % q of its group for each turn j < q, and with the
+ * outputs turned as much,
+ *
+ *   outputs   pixels x q vectors: lane c of the j-th belongs to output (c + j) % q of its group
+ *   weight    K x q vectors
  */
 namespace caffe {
 
 /// Columns of a product that are computed at once, in at most three vectors, of `lanes` elements each, a row.
 inline int ActiveStrip(int columns, int lanes) { return EvenShare(CeilDivide(columns, lanes), 3) * lanes; }
 
-/// Where the frame of one block and chunk stands in the input, and how it lies in memory.
+/// Where the frame of one block and tile stands in the input, and how it lies in memory.
 template <typename Dtype>
 struct ActiveFrame {
   const ActiveGeometry* geometry;
   const ActiveTap<Dtype>* taps;  // of the segment's set, K; see ActiveFrameTaps
-  ActiveChunk chunk;
+  ActiveTile tile;
   int synapse, synapses;         // the first one to work on, how many
   int channel, channels;         // of the input: the first one, how many
   int lanes;                     // channels, rounded up to whole vectors
   int row, rows;                 // of the input: the first one, how many; never outside the image
   int column, columns;           // the same, but reaching as far outside as any sample does
+  int step;                      // elements of a pixel's columns from synapse to synapse: as many as channels
 
   /// Of `channels` channels from the `channel`-th on, as synapses [synapse, synapse + synapses) see them.
-  ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveChunk& chunk, int synapse,
+  ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveTile& tile, int synapse,
               int synapses, int channel, int channels, int vector_lanes);
 
-  /// Output rows [first_m(), last_m()] stand in the chunk, wholly or in part; and so do columns.
-  int first_m() const { return chunk.begin / geometry->out_width; }
-  int last_m() const { return (chunk.end - 1) / geometry->out_width; }
-  int first_n() const { return first_m() == last_m() ? chunk.begin % geometry->out_width : 0; }
-  int last_n() const { return first_m() == last_m() ? (chunk.end - 1) % geometry->out_width : geometry->out_width - 1; }
-
   /// The frame starts with one row for all rows outside the image: zeros, or gradients that nobody wants.
-  size_t size() const { return row_size() * (1 + static_cast<size_t>(chunk.images) * rows); }
+  size_t size() const { return row_size() * (1 + static_cast<size_t>(tile.images) * rows); }
   size_t row_size() const { return static_cast<size_t>(columns) * lanes; }
-  /// Element where row y of the input starts, in the chunk's `image`-th image.
+  /// Element where row y of the input starts, in the tile's `image`-th image.
   size_t RowAt(int image, int y) const {
     const bool inside = y >= row && y < row + rows;
     return inside ? row_size() * (1 + static_cast<size_t>(image) * rows + y - row) : 0;
@@ -86,6 +89,19 @@ struct ActiveProduct {
   bool add;
 };
 
+/// The same of matrices of vectors, lane by lane: c[i][j] = sum over t of a[i][t] * b[t][j], or adds that.
+template <typename Dtype>
+struct ActiveLaneProduct {
+  int rows, columns, depth;
+  const Dtype* a;
+  size_t a_row, a_step;         // elements from row to row, and from one term of the sum to the next
+  const Dtype* b;
+  size_t b_step, b_column;      // elements from term to term, and from column to column
+  Dtype* c;
+  size_t c_row, c_column;
+  bool add;
+};
+
 /// The gradient of a block's columns, and where it goes; NULL where it is not wanted.
 template <typename Dtype>
 struct ActiveSpread {
@@ -109,6 +125,12 @@ struct ActiveCpuKernels {
 
   /// c = a * b; rows and columns are rounded up to whole blocks.
   void (*multiply)(const ActiveProduct<Dtype>& product);
+  /// c = a * b, lane by lane; nothing is rounded up.
+  void (*multiply_lanes)(const ActiveLaneProduct<Dtype>& product);
+  /// Writes behind each of `pixels` vectors what it becomes by turns of 1 ... unit - 1 in each run of `unit` lanes.
+  void (*turn)(int unit, int pixels, size_t pixel_size, Dtype* vectors);
+  /// The way back: adds to each vector those behind it, turned back.
+  void (*turn_back)(int unit, int pixels, size_t pixel_size, Dtype* vectors);
   /// vectors = planes; lanes beyond the last plane are zero.
   void (*load_planes)(const ActivePlanes<Dtype>& shape, const Dtype* planes, Dtype* vectors);
   /// planes = vectors + offset (one per plane; or NULL).

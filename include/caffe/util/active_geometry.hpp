@@ -77,6 +77,49 @@ inline std::vector<ActiveChunk> ActiveChunks(const ActiveGeometry& g, int num, i
   return chunks;
 }
 
+/// Pixels [first, end) of one axis of the input.
+struct ActiveSpan {
+  int first, end;
+
+  ACTIVE_HOST_DEVICE int size() const { return end - first; }
+};
+
+/// What output pixels [first, last] read of an axis of `size` pixels, the base of pixel 0 at `base`, through a tap.
+inline ActiveSpan ActiveReach(int base, int stride, int first, int last, int tap, int size) {
+  const ActiveSpan span = {std::max(0, base + first * stride + tap), std::min(size, base + last * stride + tap + 2)};
+  return span;
+}
+
+/// A rectangle of the input.
+struct ActiveWindow {
+  ActiveSpan rows, columns;
+
+  ACTIVE_HOST_DEVICE int pixels() const { return rows.size() * columns.size(); }
+};
+
+/// The smallest window with all pixels that a chunk's whole output rows read, or its part of one row, through the taps
+/// of its set (K); empty where there are none.
+template <typename Dtype>
+ActiveWindow ActiveWindowOf(const ActiveGeometry& g, const ActiveChunk& chunk,
+                            const std::vector<ActiveTap<Dtype> >& taps) {
+  const int first_m = chunk.begin / g.out_width, last_m = (chunk.end - 1) / g.out_width;
+  const bool one_row = first_m == last_m;
+  const int first_n = one_row ? chunk.begin % g.out_width : 0;
+  const int last_n = one_row ? (chunk.end - 1) % g.out_width : g.out_width - 1;
+  ActiveWindow window = {{g.height, 0}, {g.width, 0}};
+  for (const ActiveTap<Dtype>& tap : taps) {
+    const ActiveSpan rows = ActiveReach(g.base_h, g.stride_h, first_m, last_m, tap.y, g.height);
+    const ActiveSpan columns = ActiveReach(g.base_w, g.stride_w, first_n, last_n, tap.x, g.width);
+    if (rows.size() <= 0 || columns.size() <= 0) { continue; }
+    window.rows.first = std::min(window.rows.first, rows.first);
+    window.rows.end = std::max(window.rows.end, rows.end);
+    window.columns.first = std::min(window.columns.first, columns.first);
+    window.columns.end = std::max(window.columns.end, columns.end);
+  }
+  if (window.rows.size() < 0) { window.rows.end = window.rows.first; }
+  return window;
+}
+
 }  // namespace caffe
 
 #endif  // CAFFE_UTIL_ACTIVE_GEOMETRY_HPP_

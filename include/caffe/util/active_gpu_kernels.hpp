@@ -148,22 +148,25 @@ struct ActiveUnpackKernel {
 
 /**
  * Adds the gradient of the columns to that of the bottom: each pixel looks for the output pixels that read it, instead
- * of these adding to it, whose order would show. An image too large for one chunk is looked through once per chunk. An
- * index: one pixel, of a block.
+ * of these adding to it, whose order would show. Only pixels of the window are looked at. An index: one pixel, of a
+ * block.
  */
 template <typename Dtype>
 struct ActiveGatherKernel {
   ActiveTask<Dtype> task;
+  ActiveWindow window;  // holds all pixels that the chunk reads
   const Dtype* column_diff;
   Dtype* bottom_diff;
 
-  int count() const { return task.chunk.images * task.blocks * task.geometry.image_size(); }
+  int count() const { return task.chunk.images * task.blocks * window.pixels(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const ActiveGeometry& g = task.geometry;
-    const int rest = index / g.image_size(), pixel = index - rest * g.image_size();
+    const int rest = index / window.pixels(), pixel = index - rest * window.pixels();
     const int image = rest / task.blocks, block = rest - image * task.blocks;
-    const int row = pixel / g.width, x = pixel - row * g.width;
+    const int row_in_window = pixel / window.columns.size();
+    const int row = window.rows.first + row_in_window;
+    const int x = window.columns.first + pixel - row_in_window * window.columns.size();
     Dtype sums[kActiveChannels] = {};
     for (int k = 0; k < g.synapses(); ++k) {
       const ActiveTap<Dtype> tap = task.Tap(k);
@@ -177,7 +180,7 @@ struct ActiveGatherKernel {
       Add(w.w11, m1, n1, image, block, k, sums);
     }
     const int first = task.FirstChannel(block), channels = task.FirstChannel(block + 1) - first;
-    Dtype* diff = bottom_diff + task.ImageAt(image) + first * g.image_size() + pixel;
+    Dtype* diff = bottom_diff + task.ImageAt(image) + first * g.image_size() + row * g.width + x;
     for (int c = 0; c < kActiveChannels; ++c) {
       if (c < channels) { diff[c * g.image_size()] += sums[c]; }
     }
@@ -205,7 +208,8 @@ struct ActiveGatherKernel {
 
 /**
  * Adds to x_sums and y_sums (K x blocks x lanes) parts of the gradient of the positions (eq. 12 and 13): a lane takes
- * every lanes-th column. In double but for the few channels of a block. An index: one part.
+ * every lanes-th column. Lanes come in whole warps, so that a warp sees one synapse. In double but for the few channels
+ * of a block. An index: one part.
  */
 template <typename Dtype>
 struct ActiveSlopeKernel {

@@ -17,6 +17,7 @@ namespace caffe {
  *
  *   Data(blob)             where the blob's data is on the device, to be written
  *   Zero(count, data)
+ *   Fetch(count, data, to)  copies from the device to the host
  *   Launch(kernel)         kernel(i) for every i in [0, kernel.count())
  *   Gemm(trans_a, trans_b, m, n, k, a, b, beta, c)      c (m x n) = op(a) (m x k) * op(b) (k x n) + beta * c
  *
@@ -49,8 +50,10 @@ class ActiveGpuPass {
     if (!gradients.weight && !gradients.x && !gradients.bottom) { return; }
     if (gradients.bottom) { Device::Zero(static_cast<size_t>(num_) * g_.channels * g_.image_size(), gradients.bottom); }
     for (const ActiveSegment& segment : ActiveSegments(g_)) {
-      const SlopeSums sums = gradients.x ? StartSlopes() : SlopeSums();
-      for (const ActiveChunk& chunk : Chunks(segment)) {
+      const std::vector<ActiveChunk> chunks = Chunks(segment);
+      if (gradients.bottom) { FindTaps(segment, chunks); }
+      const SlopeSums sums = gradients.x ? StartSlopes(chunks) : SlopeSums();
+      for (const ActiveChunk& chunk : chunks) {
         BackwardChunk(TaskOf(segment, chunk), top_diff, gradients, sums);
       }
       if (gradients.x) { FinishSlopes(segment, sums, gradients); }
@@ -106,23 +109,43 @@ class ActiveGpuPass {
     if (!gradients.bottom && !gradients.x) { return; }
     Device::Gemm(CblasTrans, CblasNoTrans, rows_, columns, outputs, parameters_.weight + WeightAt(task.segment),
                  packed_, Dtype(0), columns_);
-    if (gradients.bottom) { Device::Launch(ActiveGatherKernel<Dtype>{task, columns_, gradients.bottom}); }
+    if (gradients.bottom) {
+      Device::Launch(ActiveGatherKernel<Dtype>{task, WindowOf(task.chunk), columns_, gradients.bottom});
+    }
     if (gradients.x) {
       Device::Launch(ActiveSlopeKernel<Dtype>{task, bottom_, columns_, sums.x, sums.y, sums.lanes});
     }
   }
 
-  /// Threads for each of `sums` sums over the output pixels: enough altogether to fill a large GPU, but at most one per
-  /// pixel, and at least as many as the last kernel of a reduction adds up.
-  int Lanes(int sums) const {
-    const int kThreads = 1 << 16;
-    return std::max(kActiveFold, std::min(num_ * g_.out_size(), kThreads / sums));
+  bool WholeImages(const ActiveChunk& chunk) const { return chunk.pixels() == g_.out_size(); }
+
+  /// Waits for the device, to know what parts of images read; whole images need no such knowledge.
+  void FindTaps(const ActiveSegment& segment, const std::vector<ActiveChunk>& chunks) {
+    taps_.clear();
+    if (chunks.empty() || WholeImages(chunks[0])) { return; }
+    const int synapses = g_.synapses(), set = segment.position_group * synapses;
+    std::vector<Dtype> x(synapses), y(synapses);
+    Device::Fetch(synapses, parameters_.x + set, x.data());
+    Device::Fetch(synapses, parameters_.y + set, y.data());
+    for (int k = 0; k < synapses; ++k) { taps_.push_back(MakeActiveTap(x[k], y[k])); }
   }
 
-  SlopeSums StartSlopes() {
+  ActiveWindow WindowOf(const ActiveChunk& chunk) const {
+    const ActiveWindow image = {{0, g_.height}, {0, g_.width}};
+    return WholeImages(chunk) ? image : ActiveWindowOf(g_, chunk, taps_);
+  }
+
+  /// Threads for each of `sums` sums of so many terms: whole warps, enough altogether to fill a large GPU, but at most
+  /// one thread per term, or one warp.
+  static int Lanes(int sums, int terms) {
+    const int kThreads = 1 << 16;
+    return std::max(1, CeilDivide(std::min(terms, kThreads / sums), kActiveFold)) * kActiveFold;
+  }
+
+  SlopeSums StartSlopes(const std::vector<ActiveChunk>& chunks) {
     const int synapses = g_.synapses(), blocks = CeilDivide(g_.group_channels(), kActiveChannels);
     SlopeSums sums;
-    sums.lanes = Lanes(synapses * blocks);
+    sums.lanes = Lanes(synapses * blocks, chunks.empty() ? 0 : chunks[0].columns());
     sums.terms = blocks * sums.lanes;
     sums.x = Reserve(&workspace_->sums, 2 * synapses * sums.terms);
     sums.y = sums.x + synapses * sums.terms;
@@ -138,7 +161,7 @@ class ActiveGpuPass {
   }
 
   void BackwardBias(const Dtype* top_diff, Dtype* bias_diff) {
-    const int lanes = Lanes(g_.num_output);
+    const int lanes = Lanes(g_.num_output, num_ * g_.out_size());
     double* sums = Reserve(&workspace_->sums, g_.num_output * lanes);
     Device::Launch(ActiveBiasKernel<Dtype>{g_, num_, top_diff, sums, lanes});
     Device::Launch(ActiveFoldKernel{sums, g_.num_output, lanes});
@@ -153,6 +176,7 @@ class ActiveGpuPass {
   ActiveGpuWorkspace<Dtype>* workspace_;
   Dtype* columns_;  // rows x columns of a chunk
   Dtype* packed_;   // outputs of a segment x columns of a chunk
+  std::vector<ActiveTap<Dtype> > taps_;  // K of a segment's set; none where chunks are whole images
 };
 
 }  // namespace caffe

@@ -15,6 +15,23 @@
 
 namespace caffe {
 
+// What compiles a function for an instruction set, and whether this machine has that. By features: not all compilers
+// know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define ACTIVE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2")))
+#define ACTIVE_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))
+
+inline bool ActiveHasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2");
+}
+
+inline bool ActiveHasAvx512() {
+  return ActiveHasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
 /// The numbers of a vector's lanes, as a parameter pack: ActiveLanes<4>::Type is ActiveIndices<0, 1, 2, 3>.
 template <int... l>
 struct ActiveIndices {};
@@ -38,6 +55,10 @@ struct ActiveVector {
   /// Transposes kLanes vectors of kLanes elements: rows[i][j] and rows[j][i] change places.
   static ACTIVE_INLINE void Transpose(Type* rows) { Transpose(rows, Step<1>()); }
 
+  /// Turns each run of kUnit elements by kBy: element i of a run becomes its element (i + kBy) % kUnit.
+  template <int kUnit, int kBy>
+  static ACTIVE_INLINE Type Turn(Type v) { return Turn<kUnit, kBy>(v, typename ActiveLanes<kLanes>::Type()); }
+
  private:
   template <int kStep>
   using Step = std::integral_constant<int, kStep>;
@@ -58,6 +79,11 @@ struct ActiveVector {
     const Type a = *upper, b = *lower;
     *upper = Choose<(l & kStep ? kLanes + l - kStep : l)...>(a, b);
     *lower = Choose<(l & kStep ? kLanes + l : l + kStep)...>(a, b);
+  }
+
+  template <int kUnit, int kBy, int... l>
+  static ACTIVE_INLINE Type Turn(Type v, ActiveIndices<l...>) {
+    return Choose<(l / kUnit * kUnit + (l + kBy) % kUnit)...>(v, v);
   }
 
   /// Elements of a, which count from 0, and of b, which count from kLanes.

@@ -124,6 +124,13 @@ bool FastConvolutionBackward(const FastConvolution& convolution, const FastBlobs
                              const std::vector<bool>& wanted, const std::vector<Blob<Dtype>*>& top,
                              const std::vector<bool>& propagate_down, const std::vector<Blob<Dtype>*>& bottom);
 
+/// ComputeUpdateValue of the solvers SGD and Nesterov, in one pass: the parameter's gradient becomes its update.
+template <typename Dtype>
+bool FastSgdUpdate(Dtype rate, Dtype momentum, bool nesterov, Blob<Dtype>* parameter, Blob<Dtype>* history);
+/// Net's ClearParamDiffs.
+template <typename Dtype>
+bool FastClearDiffs(const std::vector<Blob<Dtype>*>& parameters);
+
 }  // namespace caffe
 
 #endif  // CAFFE_UTIL_FAST_LAYERS_HPP_

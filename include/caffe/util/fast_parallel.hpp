@@ -4,28 +4,29 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "caffe/util/active_vector.hpp"
+
 /**
  * Loops of the fast CPU layers: cut into parts, shared by the threads, and compiled for the machine's vectors.
  *
- * What a part is depends on the blobs' shapes alone, and one thread works on all of it, so that results do not depend on
- * the number of threads. The loops' bodies must be inlined (FAST_LOOP) into a function for each instruction set; a loop
+ * What a part is depends on the blobs' shapes alone, and one thread works on all of it, so that results do not depend
+ * on the number of threads. The loops' bodies must be inlined (FAST_LOOP) into a function for each instruction set; a loop
  * whose iterations are independent, in place, too, says so to the compiler by `omp simd`.
  */
 #define FAST_LOOP __attribute__((always_inline))
-#define FAST_INLINE inline __attribute__((always_inline))
 
 namespace caffe {
 
 /// Elements that a thread works through before it pays to share them with others: about as long as waking those takes.
 const size_t kFastSerial = 1 << 16;
-/// Elements of a part where elements are independent, and of a sum that is kept in vectors before it goes into a double.
+/// Elements of a part where elements are independent, and of a sum that is kept in vectors until it goes into a double.
 const int kFastBlock = 1 << 12;
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef ACTIVE_AVX2
 template <typename Body>
-__attribute__((target("arch=x86-64-v4"))) void FastPartAvx512(const Body& body, int part) { body(part); }
+ACTIVE_AVX512 void FastPartAvx512(const Body& body, int part) { body(part); }
 template <typename Body>
-__attribute__((target("arch=x86-64-v3"))) void FastPartAvx2(const Body& body, int part) { body(part); }
+ACTIVE_AVX2 void FastPartAvx2(const Body& body, int part) { body(part); }
 #endif
 template <typename Body>
 void FastPartPlain(const Body& body, int part) { body(part); }
@@ -35,9 +36,9 @@ struct FastPart {
   typedef void (*Function)(const Body& body, int part);
 
   static Function Choose() {
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("x86-64-v4")) { return FastPartAvx512<Body>; }
-    if (__builtin_cpu_supports("x86-64-v3")) { return FastPartAvx2<Body>; }
+#ifdef ACTIVE_AVX2
+    if (ActiveHasAvx512()) { return FastPartAvx512<Body>; }
+    if (ActiveHasAvx2()) { return FastPartAvx2<Body>; }
 #endif
     return FastPartPlain<Body>;
   }
@@ -67,7 +68,7 @@ void FastBlocks(int count, const Body& body) {
 
 /// The sum of term(i), i < count.
 template <typename Dtype, typename Term>
-FAST_INLINE double FastSum(int count, const Term& term) {
+ACTIVE_INLINE double FastSum(int count, const Term& term) {
   double total = 0;
   for (int first = 0; first < count; first += kFastBlock) {
     const int last = first + std::min(kFastBlock, count - first);

@@ -11,6 +11,7 @@ from .. import command
 
 SUBCOMMANDS = {  # in the order in which one uses them
     "data": "make the databases that the networks train on",
+    "models": "write a network for your own images, to begin with",
     "train": "train a network, in one process or several",
     "evaluate": "print the error of a trained network on test images",
     "convert": "put active convolutions in the place of ordinary ones, or of the authors' AConvFast layers",

@@ -10,12 +10,13 @@ size of image, and runs without the plugin. Fills --output with
   deploy.prototxt, weights.caffemodel   the network (--format caffe), for any Caffe, OpenCV's dnn, whatever reads its files
   model.onnx                            the network (--format onnx), with a free batch axis, and free height and width where
                                         the network takes other sizes
+  network.py, weights.pt                the network (--format torch) as a module that needs torch alone, and its state dict
   report.txt, report.json   each layer's kernel, its cost, and the largest difference between the two on random input"""
 EXAMPLES = """\
   acu export --model models/cifar10/published/deploy.prototxt --weights acu_plain_cifar10_iter_64000.caffemodel \\
       --fold --output runs/exported
   acu export --format onnx --model deploy.prototxt --weights net.caffemodel --output runs/onnx"""
-FORMATS, FORMS = ("caffe", "onnx"), ("auto", "dense", "sparse")     # exporting's and forms' own, which take a while to import
+FORMATS, FORMS = ("caffe", "onnx", "torch"), ("auto", "dense", "sparse")     # exporting's and forms' own, which take a while to import
 MAX_KERNEL, MAX_MULTIPLY_ADDS = 63, 10 ** 12
 
 
@@ -26,6 +27,8 @@ def parser(prog):
     options.output(parser, "a new folder", "DIR")
     parser.add_argument("--format", choices=FORMATS, default="caffe", help="of the network (default: %(default)s)")
     parser.add_argument("--fold", action="store_true", help="let BatchNorm and Scale go into the convolutions")
+    parser.add_argument("--learnable", action="store_true",
+                        help="with --format torch: leave active convolutions what they are, as a class whose positions learn")
     parser.add_argument("--form", choices=FORMS, default="auto",
                         help="one dense kernel for each layer, or the sum of a few small ones, cheaper where synapses stand far "
                              "apart (default: auto, dense unless that is too large, or more than twice as costly)")

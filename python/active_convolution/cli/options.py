@@ -1,5 +1,6 @@
 """What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -53,6 +54,17 @@ def integer(least, most=None):
             raise argparse.ArgumentTypeError(f"{text} is out of range: give {allowed}")
         return number
     return parse
+
+
+def positive(text):
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no number") from None
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: give a number above 0")
+    return number
 
 
 def devices(text):

@@ -66,9 +66,10 @@ def _network(source):
 
 def _summary(layer):
     """One line: the synapse farthest from the base pixel and, where the start is known, the longest way moved."""
-    count = layer.xy.shape[1]
+    from ..plotting.style import plain
+    count, name = layer.xy.shape[1], plain(layer.name)
     if count == 1:
-        return f"{layer.name}: a single synapse, not drawn"
+        return f"{name}: a single synapse, not drawn"
     x, y = layer.farthest()
     moved = "" if layer.start is None else f", moved up to {layer.displacement().max():.2f} pixel"
-    return f"{layer.name}: {count} synapses, the farthest at ({x:.2f}, {y:.2f}){moved}"
+    return f"{name}: {count} synapses, the farthest at ({x:.2f}, {y:.2f}){moved}"

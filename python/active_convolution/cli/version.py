@@ -5,8 +5,6 @@ from .. import __version__
 from ..errors import UserError
 from ..pycaffe import locate
 
-BUILT = "built.txt"  # what cmake/built.txt.in became in the build folder: NAME=value, a line each
-
 
 def text():
     lines = [f"acu {__version__} (active-convolution)"]
@@ -17,15 +15,16 @@ def text():
     pycaffe = Path(caffe.__file__).resolve().parent
     lines.append(f"Caffe {caffe.__version__} with ActiveConvolution, {pycaffe}")
     ours = (locate.BUILD / "fork").resolve() in pycaffe.parents
-    lines.append(built(locate.BUILD / BUILT) if ours else "built elsewhere: how is not known here")
+    lines.append(built() if ours else "built elsewhere: how is not known here")
     return "\n".join(lines)
 
 
-def built(path):
-    if not path.exists():
+def built():
+    known = locate.built()
+    if not known:
         return "how it was built is not known: ./scripts/build.sh writes that down"
-    known = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
-    return ", ".join([f"built from {known['CAFFE_SOURCE_DIR'] or 'the source package of Debian'} {_device(known)}",
+    source = known["CAFFE_SOURCE_DIR"] or "BVLC's Caffe 99bd997"
+    return ", ".join([f"built from {source} {_device(known)}",
                       f"BLAS {known['BLAS']}", f"OpenMP {'on' if _is_on(known['USE_OPENMP']) else 'off'}",
                       f"{known['CMAKE_BUILD_TYPE']}"])
 

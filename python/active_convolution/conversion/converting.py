@@ -1,17 +1,21 @@
-"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into ActiveConvolution."""
+"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into
+ActiveConvolution."""
 import dataclasses
 import fnmatch
-import itertools
 import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from .. import geometry, positions
+from .. import geometry
+from ..columns import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import messages, nets
-from . import aconv_fast, verify
+from ..pycaffe.messages import by
+from ..pycaffe.process import failure
+from . import account, aconv_fast, dimensions, probing, sharing, verify
 
 WEIGHTS = "weights.caffemodel"
 LARGEST = 2 ** 31       # of a number in a prototxt
@@ -39,31 +43,72 @@ class Fields:
 
 
 @dataclasses.dataclass(frozen=True)
+class Converted:
+    """One converted layer: what it was, its kernel (vertical, horizontal) and number of synapses, the sets of
+    positions, what holds its positions still or together with others' (texts), and the largest difference behind it
+    with the largest value there, None where nothing was run."""
+    name: str
+    was: str
+    kernel: tuple
+    position_group: int
+    notes: list
+    difference: float = None
+    largest: float = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Conversion:
-    """The names of the converted layers, and what verify.compare says of the network's outputs, {} where it was not
-    run: without weights, or where the network reads its images itself."""
-    layers: list
+    """What was converted; ``outputs`` is what verify.compare says of the network's outputs, {} where nothing was run;
+    ``size`` the inputs' shapes that it was run with, ``unread`` the layers in which a synapse reads nothing at that
+    size, and ``runs`` a line that says where the result runs, and how that is known."""
+    rows: list
     outputs: dict
+    size: dict
+    unread: list
+    runs: str
+
+    @property
+    def layers(self):
+        """The names of the converted layers."""
+        return [row.name for row in self.rows]
+
+    def text(self):
+        cells = [("layer", "was", "kernel", "positions", "difference")]
+        for row in self.rows:
+            synapses = math.prod(row.kernel) * row.position_group
+            compared = "" if row.difference is None else f"{row.difference:.1e} of {row.largest:.3g}"
+            cells.append((row.name, row.was, by(row.kernel), ", ".join([str(synapses), *row.notes]), compared))
+        lines = [f"{len(self.rows)} layers converted: {', '.join(self.layers)}"]
+        lines += [f"output {name} on random input: largest difference {difference:.1e} (largest value {largest:.3g})"
+                  for name, (difference, largest) in self.outputs.items()]
+        lines += ["  ".join(row).rstrip() for row in aligned(cells)]
+        if self.size:
+            lines.append("differences: random input of " + account.sizes_text(self.size))
+        return "\n".join([*lines, *account.unread_text(self.unread), self.runs]) + "\n"
 
 
-def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), seed=0):
+def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), seed=0, report=None):
     """Writes ``model`` (any network's prototxt) with active convolutions into the new folder ``output``, under its own
     name, and ``weights`` (its .caffemodel, or None) as weights.caffemodel. What the network computes stays the same.
 
     Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in a shell; none: any)
     and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none: any). With neither given it is every
-    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of the
-    noise in AConvFast's starting positions. Returns a Conversion. Raises UserError for files that do not fit, for a layer
-    that cannot be converted, and where the result does not compute the same.
+    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of
+    the noise in AConvFast's starting positions; ``report`` a place for the Conversion as JSON. Returns the Conversion.
+    Raises UserError for files that do not fit, for a layer that cannot be converted, and where the result does not
+    compute the same.
     """
     net = messages.read_net(model)
     stored = messages.read_weights(weights) if weights else None
     chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
     for layer in chosen:
         check(layer, options)
-    _check_sharing(net, chosen, with_weights=bool(stored))
+    sharing.check_orders(net, chosen, with_weights=bool(stored))
+    original = type(net)()
+    original.CopyFrom(net)
     # All of them before the first is replaced: a layer for training and one for testing may have one name, and weights.
     before = [_stored_blobs(stored, layer, weights) if stored else None for layer in chosen]
+    was = [layer.type for layer in chosen]
     with whole_folder(output) as folder:
         for layer, blobs in zip(chosen, before):
             if layer.type == "AConvFast":
@@ -73,18 +118,64 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
                 blobs = to_active(layer, blobs, options)
             if stored:
                 messages.fill(_find(stored, layer.name), layer, blobs)
+        notes = sharing.carry_over(net, [layer for layer, kind in zip(chosen, was) if kind == "Convolution"],
+                                   options.position_lr_mult)
         messages.write(folder / Path(model).name, net)
         if stored:
             messages.write_weights(folder / WEIGHTS, stored)
-        outputs = {} if not stored or verify.own_source(net) else _compare(model, weights, folder)
+        layers, outputs, size, unread, runs = _compare(original, net, chosen, model, weights, folder)
+        rows = [Converted(layer.name, kind, geometry.kernel(layer), layer.active_convolution_param.position_group,
+                          notes.get(layer.name, []), *layers.get(layer.name, ()))
+                for layer, kind in zip(chosen, was)]
+        done = Conversion(rows, outputs, size, unread, runs)
+        if report:
+            account.write_json(report, done)
+    return done
+
+
+# ---- The two networks
+
+_RUNS = "runs in a Caffe with the layer ActiveConvolution (./scripts/build.sh); `acu export` writes it for any other engine"
+
+
+def _compare(original, net, chosen, model, weights, folder):
+    """What a run of both networks says: ({layer: (largest difference, largest value)}, the same of the outputs, the
+    inputs' shapes, the layers where a synapse reads nothing, and where the result runs). Raises UserError where they
+    differ, and where Caffe builds the original and not the twin."""
+    source = verify.own_source(original)
+    if source is not None:
+        return {}, {}, {}, [], f"{_RUNS}; not run here: layer {source.name} reads its images itself"
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / name for name in ("original.prototxt", "twin.prototxt")]
+        for message, path in zip((original, net), paths):
+            runnable = type(message)()
+            runnable.CopyFrom(message)
+            messages.forget_build(runnable)
+            messages.write_to_run(path, runnable)
+        if weights is None:
+            _check_twin(*paths, model)
+            return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
+        live = nets.load_checked(paths[0], weights, called=model)
+        verify.check_names(live, model)
+        twin = nets.load_checked(paths[1], folder / WEIGHTS, called=f"that {model} is converted to")
+        present = set(live._layer_names)
+        synapses = {layer.name: (geometry.axes(layer), *(blob.data for blob in list(twin.params[layer.name])[2:]))
+                    for layer in chosen if layer.name in present}
+        size, unread = probing.comparing_size(paths[1], net, twin, synapses)
+        for one in (live, twin):
+            probing.resize(one, size)
+        layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
+        verify.check(layers, "layer")
         verify.check(outputs, "output")
-    return Conversion([layer.name for layer in chosen], outputs)
+        return layers, outputs, size, unread, _RUNS
 
 
-def _compare(model, weights, folder):
-    original = nets.load_checked(model, weights)
-    verify.check_names(original, model)
-    return verify.compare(original, nets.load(folder / Path(model).name, folder / WEIGHTS), {})[1]
+def _check_twin(original, twin, model):
+    """Raises UserError where Caffe builds the original and not the twin."""
+    build = "caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)"
+    reason = failure(build, twin)
+    if reason and not failure(build, original):
+        raise UserError(f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers")
 
 
 # ---- Which layers
@@ -92,12 +183,16 @@ def _compare(model, weights, folder):
 def _choose(net, stored, model, patterns, kernels):
     """The layers to convert, in order. One that does not run over two axes is chosen by its name alone, and refused."""
     candidates = [layer for layer in net.layer if layer.type in ("Convolution", "AConvFast")]
-    planar = [layer for layer in candidates if layer.type == "AConvFast" or _is_planar(layer, stored)]
+    axes = dimensions.counted(net)
+    planar = [layer for layer in candidates if layer.type == "AConvFast" or _is_planar(layer, stored, axes)]
     if not patterns and not kernels:
         chosen = ([layer for layer in planar if layer.type == "AConvFast"] or
                   [layer for layer in planar if math.prod(geometry.kernel(layer)) > 1])
         if not chosen:
-            raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer: nothing to convert")
+            others = [f"{layer.name} reads a blob of {axes[layer.name]} axes" for layer in candidates
+                      if axes.get(layer.name, 4) != 4]
+            raise UserError(f"{model} has no convolution larger than 1×1 and no AConvFast layer"
+                            f"{f' that reads images ({others[0]})' if others else ''}: nothing to convert")
         return chosen
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in candidates):
@@ -107,6 +202,10 @@ def _choose(net, stored, model, patterns, kernels):
         if not any(geometry.kernel(layer) == kernel for layer in planar):
             raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
     chosen = [layer for layer in (planar if kernels else candidates) if _matches(layer, patterns, kernels)]
+    for layer in chosen:
+        if axes.get(layer.name, 4) != 4:
+            raise UserError(f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution takes "
+                            "images, of four: leave it out with --layers")
     if not chosen:
         raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
     return chosen
@@ -117,37 +216,12 @@ def _matches(layer, patterns, kernels):
             (not kernels or geometry.kernel(layer) in kernels))
 
 
-def _is_planar(layer, stored):
-    """Whether a Convolution runs over two axes, as its prototxt or the .caffemodel, where there is one, tells."""
+def _is_planar(layer, stored, axes):
+    """Whether a Convolution runs over two axes, as its prototxt, the blob that it reads (``axes``: dimensions.counted),
+    or the .caffemodel, where there is one, tells."""
     found = _find(stored, layer.name) if stored else None
     of_weights = messages.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
-    return geometry.is_planar(layer) and len(of_weights) == 4
-
-
-# ---- Layers that share weights
-
-def _check_sharing(net, chosen, with_weights):
-    """Raises UserError where AConvFast's synapses would get another order in one of two layers that share them."""
-    orders = [_new_order(layer, with_weights) if layer.type == "AConvFast" and layer in chosen else None
-              for layer in net.layer]
-    for (layer, order), (other, others) in itertools.permutations(zip(net.layer, orders), 2):
-        if order not in (None, others) and _share(layer, other):
-            raise UserError(f"layers {layer.name} and {other.name} share weights, and conversion brings the synapses of "
-                            f"{layer.name} into another order: convert both, where they start alike, or neither (--layers)")
-
-
-def _new_order(layer, with_weights):
-    """The synapses of an AConvFast layer as its conversion orders them, None where they keep their own order."""
-    order = aconv_fast.grid_order(layer, with_weights)
-    return None if order is None or (np.diff(order) == 1).all() else order.tolist()
-
-
-def _share(layer, other):
-    """Whether the weights or positions of an AConvFast layer are another one's, too, by the name of the parameter, or of
-    the layer where training and testing have one each. Its bias, parameter 1, has no order."""
-    names = {param.name for index, param in enumerate(layer.param) if index != 1 and param.name}
-    return (not names.isdisjoint(param.name for param in other.param) or
-            layer.name == other.name and other.type in positions.TYPES)
+    return geometry.is_planar(layer) and len(of_weights) == 4 and axes.get(layer.name, 4) == 4
 
 
 # ---- One layer
@@ -175,6 +249,7 @@ def to_active(layer, blobs, options=Fields()):
     check(layer, options)
     if param.engine == param.CUDNN:
         param.ClearField("engine")
+    del layer.param[1 + param.bias_term:]       # what more there is had no meaning, and would be the positions'
     layer.type = "ActiveConvolution"
     options.apply(layer)
     if blobs is None:
@@ -193,9 +268,10 @@ def _find(stored, name):
 
 
 def _stored_blobs(stored, layer, weights):
-    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
+    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt
+    announces."""
     found = _find(stored, layer.name)
-    blobs = [np.array(blob.data or blob.double_data) for blob in found.blobs] if found is not None else []
+    blobs = [messages.values(blob) for blob in found.blobs] if found is not None else []
     shapes = [messages.shape(blob) for blob in found.blobs] if blobs else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
     bias = param.num_output if param.bias_term else 1

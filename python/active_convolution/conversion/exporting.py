@@ -1,4 +1,5 @@
 """Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
+import os
 import math
 import tempfile
 from pathlib import Path
@@ -9,17 +10,18 @@ from .. import geometry, positions
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import locate, messages, nets
-from . import account, engines, folding, forms, onnx_model, probing, verify
+from . import account, engines, folding, forms, probing, verify
 
 MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
-FORMATS = ("caffe", "onnx")
+FORMATS = ("caffe", "onnx", "torch")
 
 
-def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), report=None):
+def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), learnable=False, report=None):
     """Writes the network as ordinary convolutions into the new folder ``output``, with report.txt and report.json.
 
     ``model`` is a deploy prototxt and ``weights`` its .caffemodel. ``format`` is one of FORMATS: "caffe" writes
-    deploy.prototxt and weights.caffemodel, "onnx" model.onnx. ``fold`` lets BatchNorm and Scale go into the convolutions;
+    deploy.prototxt and weights.caffemodel, "onnx" model.onnx, "torch" network.py and weights.pt, in which ``learnable``
+    leaves the ACUs what they are. ``fold`` lets BatchNorm and Scale go into the convolutions;
     ``limits`` (forms.Limits) say what takes an ACU's place, and how large it may be; ``report`` is another place for
     the JSON. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position
     that is not finite or too far away, naming the layer that ``format`` cannot express or that would be too large, and
@@ -28,23 +30,34 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
         if value < 1:
             raise BadValue(f"--{name} {value}: give 1 or more")
+    if learnable and format != "torch":
+        raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
-        size, unread, blobs = _prepared(net, original, weights, Path(scratch) / "original.prototxt")
+        blobs = _checked_blobs(net, original, weights)
+        own = probing.input_shapes(original)
+        size, unread = probing.comparing_size(Path(scratch) / "original.prototxt", net, original, {
+            layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer if layer.type in positions.TYPES})
+        cost_size = own if probing.is_sensible(own) else size
+        probing.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
-        parts = _replace(net, blobs, original, limits if format == "caffe" else _without_size(limits))
+        limits = limits if format == "caffe" else _without_size(limits)
+        parts = {} if learnable else _replace(net, blobs, original, limits)
         exported = _live(net, blobs, Path(scratch) / MODEL)
-        _resize(exported, size)
-        ends = {name: folded.get(name, [name])[-1] for name in parts}
+        for live in (original, exported):
+            probing.resize(live, size)
+        ends = {name: folded.get(name, [name])[-1] for name in active}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
         verify.check(outputs, "output")
+        probing.resize(exported, own)
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
-        rows = [_row(name, parts[name], blobs, exported, active[name], differences[name]) for name in parts]
-        done = account.Report(rows, outputs, folded, size, unread, ran, runs)
+        probing.resize(exported, cost_size)
+        rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
+        done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
         done.write(folder)
         if report:
             account.write_json(report, done)
@@ -54,9 +67,9 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
 # ---- The network
 
 def _for_testing(model, format):
-    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and without
-    what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need replaced, takes its
-    images from elsewhere than its input, or has a layer that ``format`` does not know."""
+    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and
+    without what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need
+    replaced, takes its images from elsewhere than its input, or has a layer that ``format`` does not know."""
     net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
         if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
@@ -67,43 +80,35 @@ def _for_testing(model, format):
                         "give the deploy prototxt")
     if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
         raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
-    if format == "onnx":
-        onnx_model.check_types(net, {*onnx_model.TABLE, *positions.TYPES})
+    if format != "caffe":
+        onnx_model, torch_module = _writers()
+        onnx_model.check_types(net, torch_module.TABLE)
     messages.forget_build(net)
     return net
 
 
 def _original(net, model, weights, path):
-    messages.write(path, net)
+    messages.write_to_run(path, net)
     original = nets.load_checked(path, weights, called=model)
     verify.check_names(original, model)
     return original
 
 
-def _prepared(net, original, weights, path):
-    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing then;
-    all blobs as float64, {layer: list of arrays})."""
+def _checked_blobs(net, original, weights):
+    """All blobs as float64, {layer: list of arrays}, and all of them finite."""
     blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
     for layer in net.layer:
         if layer.type in positions.TYPES:
             forms.check_synapses(layer, *blobs[layer.name][2:])
-    _check_finite(blobs, weights)
-    synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
-                if layer.type in positions.TYPES}
-    size, unread = probing.comparing_size(path, net, original, synapses)
-    _resize(original, size)
-    return size, unread, blobs
-
-
-def _resize(live, size):
-    for name, shape in size.items():
-        live.blobs[name].reshape(*shape)
-    live.reshape()
+    for name, of_layer in blobs.items():
+        if not all(np.isfinite(blob).all() for blob in of_layer):
+            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
+    return blobs
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Parts}.
-    All sizes are known before the first kernel is made."""
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its
+    Summands}. All sizes are known before the first kernel is made."""
     parts = {}
     for layer in net.layer:
         if layer.type in positions.TYPES:
@@ -114,7 +119,9 @@ def _replace(net, blobs, original, limits):
     layers = list(net.layer)
     del net.layer[:]
     for layer in layers:
-        made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name]) if layer.name in parts else [(layer, None)]
+        made = [(layer, None)]
+        if layer.name in parts:
+            made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name])
         for each, arrays in made:
             net.layer.append(each)
             if arrays:
@@ -126,8 +133,8 @@ def _check_together(net, blobs, parts, limits):
     numbers = sum(blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer)
     numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
     if 4 * numbers > limits.size:
-        raise UserError(f"all weights together are {4 * numbers / 2 ** 30:.1f} GiB, more than the {limits.size / 2 ** 30:.0f} "
-                        "GiB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
+        raise UserError(f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
+                        "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
 
 
 def to_convolution(layer, blobs, limits=forms.Limits("dense")):
@@ -143,12 +150,6 @@ def to_convolution(layer, blobs, limits=forms.Limits("dense")):
 
 # ---- The result
 
-def _check_finite(blobs, weights):
-    for name, of_layer in blobs.items():
-        if not all(np.isfinite(blob).all() for blob in of_layer):
-            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
-
-
 def _without_size(limits):
     """ONNX keeps weights of any size in a file beside the model."""
     return forms.Limits(limits.form, limits.kernel, limits.multiply_adds, math.inf)
@@ -156,8 +157,8 @@ def _without_size(limits):
 
 def _live(net, blobs, path):
     """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
-    messages.write(path, net)
-    live = locate.caffe().Net(str(path), locate.caffe().TEST)
+    messages.write_to_run(path, net)
+    live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
             blob.data[...] = values.reshape(blob.data.shape)
@@ -166,9 +167,12 @@ def _live(net, blobs, path):
 
 def _write(folder, format, net, blobs, path, exported):
     """Writes the network; returns the paths of its files. ``path`` is the prototxt of the pycaffe Net ``exported``."""
-    if format == "onnx":
-        sizes = probing.sizes(path, exported)
-        onnx_model.write(folder / ONNX, onnx_model.build(net, blobs, sizes))
+    if format != "caffe":
+        onnx_model, torch_module = _writers()
+        graph = onnx_model.build(net, blobs, probing.sizes(path, exported), torch_module.TABLE)
+        if format == "torch":
+            return torch_module.write(folder, graph)
+        onnx_model.write(folder / ONNX, graph)
         return [folder / ONNX]
     messages.write(folder / MODEL, net)
     stored = locate.caffe_pb2().NetParameter(name=net.name)
@@ -179,6 +183,16 @@ def _write(folder, format, net, blobs, path, exported):
     return [folder / MODEL, folder / WEIGHTS]
 
 
+def _writers():
+    """The modules that write other formats than Caffe's; UserError where what they need is not installed."""
+    try:
+        from . import onnx_model, torch_module
+    except ImportError as error:
+        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run "
+                        "./scripts/setup.sh") from error
+    return onnx_model, torch_module
+
+
 # ---- The report
 
 def _pixels(net, name):
@@ -187,8 +201,8 @@ def _pixels(net, name):
 
 
 def _active(layer, net):
-    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and the
-    sum over channels and synapses."""
+    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and
+    the sum over channels and synapses."""
     weight, x = (net.params[layer.name][index].data for index in (0, 2))
     outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
     read = len({(d * layer.convolution_param.group // outputs, d * len(x) // outputs) for d in range(outputs)})
@@ -196,6 +210,9 @@ def _active(layer, net):
 
 
 def _row(name, parts, blobs, exported, active, difference):
+    if parts is None:       # it stays an ACU
+        kernel, cost = active
+        return account.LayerReport(name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference)
     convolutions = [name] if len(parts) == 1 else [f"{name}/part{index}" for index in range(len(parts))]
     cost = sum(blobs[each][0].size * _pixels(exported, each) for each in convolutions)
     return account.LayerReport(name, active[0], parts[0].kernel, parts[0].dilation,

@@ -1,4 +1,5 @@
-"""A Caffe network as an ONNX model: opset 13, which engines of all ages read, float32, with free axes where Caffe has them."""
+"""A Caffe network as an ONNX model: opset 13, which engines of all ages read, float32, with free axes where Caffe has
+them."""
 import collections
 
 import onnx
@@ -40,12 +41,12 @@ def check_types(net, table=TABLE):
                         "and do their work behind the network")
 
 
-def build(net, blobs, sizes, table=TABLE, domains=()):
+def build(net, blobs, sizes, table=TABLE):
     """The ModelProto of ``net`` (NetParameter, for testing, one format, without ACUs unless ``table`` knows them).
 
-    ``blobs`` maps layer names to lists of arrays; ``sizes`` (probing.Sizes) tells the blobs' shapes, which axes are free,
-    and the network's inputs and outputs. Layers stand in the order of the network, and its inputs and outputs keep their
-    names. Raises UserError naming the layer that cannot be expressed. ``domains`` are operator sets beside ONNX's own.
+    ``blobs`` maps layer names to lists of arrays; ``sizes`` (probing.Sizes) tells the blobs' shapes, which axes are
+    free, and the network's inputs and outputs. Layers stand in the order of the network, and its inputs and outputs
+    keep their names. Raises UserError naming the layer that cannot be expressed.
     """
     check_types(net, table)
     nodes, initializers, names = [], [], _Names(net, sizes.inputs)
@@ -63,8 +64,8 @@ def build(net, blobs, sizes, table=TABLE, domains=()):
             raise UserError(f"output {output.name} is an input of the network: nothing is computed")
     graph = helper.make_graph(nodes, net.name or "network", [_described(blob, blob, sizes) for blob in sizes.inputs],
                               outputs, initializers)
-    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
-    return helper.make_model(graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=opsets)
+    return helper.make_model(graph, producer_name=PRODUCER, ir_version=IR_VERSION,
+                             opset_imports=[helper.make_opsetid("", OPSET)])
 
 
 class _Names:

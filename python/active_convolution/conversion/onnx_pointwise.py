@@ -1,6 +1,7 @@
 """Caffe's layers without weights that work on each number, and those that normalise: one function per layer type.
 
-Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states them.
+Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states
+them.
 """
 import math
 
@@ -140,8 +141,7 @@ def argmax(layer):
     has_axis = own.HasField("axis")
     axis = bottom.axis(own.axis) if has_axis else 1
     value = bottom.name if has_axis else layer.op("Flatten", bottom.name, axis=1)
-    count = bottom.shape[axis] if has_axis else math.prod(bottom.shape[1:])
-    indices, values = _largest(layer, value, axis, own.top_k, count)
+    indices, values = _largest(layer, value, axis, own.top_k)
     if not has_axis:
         dims = [0, 1, -1] + [1] * (len(bottom.shape) - 3)
         indices, values = (layer.op("Reshape", each, layer.integers(dims)) for each in (indices, values))
@@ -150,10 +150,12 @@ def argmax(layer):
     return [values if own.out_max_val else indices]
 
 
-def _largest(layer, value, axis, top_k, count):
+def _largest(layer, value, axis, top_k):
     if top_k == 1:
         indices = layer.op("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
         return layer.op("Cast", indices, to=1), layer.op("ReduceMax", value, axes=[axis], keepdims=1)
     backwards = layer.op("Slice", value, *map(layer.integers, ([-1], [-2 ** 31], [axis], [-1])))
     values, indices = layer.op("TopK", backwards, layer.integers([top_k]), axis=axis, outputs=2)
-    return layer.op("Sub", layer.constant(count - 1), layer.op("Cast", indices, to=1)), values
+    size = layer.op("Slice", layer.op("Shape", value), *map(layer.integers, ([axis], [axis + 1])))
+    last = layer.op("Sub", size, layer.integers([1]))
+    return layer.op("Cast", layer.op("Sub", last, indices), to=1), values

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by
+from ..pycaffe.messages import by, parsed
 from . import datum
 from .checksums import checksum  # noqa: F401: part of what this module offers
 
@@ -110,7 +110,7 @@ def _image(path, key, value, shape):
     """The pixels and the label of a record."""
     where = f"record {key.decode(errors='replace')} of {path}"
     try:
-        record = caffe_pb2().Datum.FromString(value)
+        record = parsed(caffe_pb2().Datum, value)
         pixels = datum.pixels(record)
     except (DecodeError, ValueError) as error:
         raise UserError(f"{where} is damaged: make the data set anew") from error

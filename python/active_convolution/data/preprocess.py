@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..arrays import Array, read_npz
+from ..arrays import Array, read_npz, write_npz
 from ..errors import UserError
-from ..files import whole_file
 
 SCALE = 55  # the L2 norm of an image after contrast normalisation
 REGULARISATION = 0.1  # what whitening adds to every eigenvalue
@@ -67,8 +66,7 @@ class Whitening(NamedTuple):
 
     def save(self, path):
         """Writes an .npz file with ``mean`` and ``matrix``. Raises UserError where that fails."""
-        with whole_file(path, "wb") as file:
-            np.savez(file, **self._asdict())
+        write_npz(path, **self._asdict())
 
     @classmethod
     def load(cls, path):

@@ -53,7 +53,7 @@ def train_val(model, variant):
         net["accuracy_top5"] = caffe.layers.Accuracy(score, net["label"], top_k=5, **test_only)
     test = caffe.NetSpec()
     test["data"], test["label"] = _data(dataset, "TEST", dataset.test_batch,
-                                        **dict(crop_size=dataset.size) if dataset.mean else {})
+                                        **dict(crop_size=dataset.size) if dataset.mean or dataset.crops else {})
 
     proto = _named(model, variant)
     layers = list(net.to_proto().layer)

@@ -23,6 +23,7 @@ class Task:
     base_lr: float = 0.1
     weight_decay: float = 0.0001
     mean: tuple = ()    # per channel, where both databases hold larger images with values from 0 to 255
+    crops: bool = False  # whether the test database may hold larger images, too, without a mean
     top5: bool = False  # whether the top-5 accuracy is tested, too
 
 

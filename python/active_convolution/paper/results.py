@@ -15,7 +15,7 @@ import statistics
 from .. import evaluation
 from ..columns import aligned
 from ..errors import UserError
-from ..files import reading, whole_file
+from ..files import json_object, reading, whole_file
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
 from .runs import duration
@@ -84,8 +84,14 @@ def _on_ten_crops(run, gpu):
         with whole_file(path) as file:
             json.dump({"top1": 100 * top1, "top5": 100 * top5}, file)
     with reading(path, "is damaged", "remove it, and the network is evaluated again"):
-        kept = json.loads(path.read_text())
-        return kept["top1"], kept["top5"]
+        kept = json_object(path)
+        return _percent(kept["top1"]), _percent(kept["top5"])
+
+
+def _percent(value):
+    if type(value) not in (int, float) or not 0 <= value <= 100:
+        raise ValueError(f"{value!r} is no percentage")
+    return value
 
 
 # ---- The table

@@ -52,7 +52,7 @@ class Run:
         return (self.metrics().last("iteration") or 0) if self.started() else 0
 
     def started(self):
-        return self.folder.solver.exists()
+        return self.folder.begun()
 
     def finished(self):
         """Whether the network was trained to the end and tested there."""
@@ -104,9 +104,9 @@ def check(runs):
                             f"{data} …, or leave it out with --datasets")
         check_manifest(data)
     for run in runs:
-        settings = run_folder.resolve(run.folder, run.model, run.variant, run.data, run.max_iter, run.seed)
+        found = run_folder.resolve(run.folder, run.model, run.variant, run.data, run.max_iter, run.seed)
         if run.started():
-            run_folder.check_settings(run.folder, *settings)
+            run_folder.check_settings(run.folder, found)
 
 
 # ---- Training them

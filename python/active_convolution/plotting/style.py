@@ -4,6 +4,8 @@ Figures are matplotlib ``Figure`` objects that a notebook shows by itself: nothi
 state.
 """
 import io
+import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from ..errors import BadValue, UserError
+from ..errors import BadValue
 from ..files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
@@ -19,12 +21,14 @@ GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))       # early is light, late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1             # inches
+LONGEST = 34            # characters of a name above a panel
+_PIXELS = 20_000        # along a side of a picture; beyond, it gets coarser rather than larger
 
 
 # ---- Files
 
 def output_format(path):
-    """The format that the suffix of ``path`` asks for, one of FORMATS; UserError where it is another."""
+    """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
@@ -35,8 +39,21 @@ def output_format(path):
 def save(figure, path):
     """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
     kind = output_format(path)
-    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}):     # TrueType: printers refuse Type 3
-        figure.savefig(file, format=kind, dpi=200, facecolor="white")
+    dpi = min(200, _PIXELS / max(figure.get_size_inches()))
+    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():   # TrueType:
+        warnings.filterwarnings("ignore", "Glyph .* missing")                   # printers refuse Type 3
+        figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
+
+
+# ---- Names
+
+def plain(name, longest=None):
+    """A name as a line of text: what controls, breaks or turns a line is a replacement character, and beyond ``longest``
+    characters the middle is left out. It is nobody's formula or path."""
+    line = "".join("\ufffd" if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each for each in name)
+    if longest is not None and len(line) > longest:
+        line = f"{line[:longest // 2]}…{line[longest // 2 + 1 - longest:]}"
+    return line
 
 
 # ---- Figures and axes
@@ -59,7 +76,7 @@ def new_figure(width, height):
 
 def style_axes(axes, title=""):
     """One look for all panels: ticks and spines that stay behind the data."""
-    axes.set_title(title, fontsize=9, color=INK, pad=4)
+    axes.set_title(plain(title, LONGEST), fontsize=9, color=INK, pad=4, parse_math=False, usetex=False)
     axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -79,9 +96,13 @@ def add_legend(figure):
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             marks.setdefault(label, handle)
-    columns = max(1, min(len(marks), int(figure.get_figwidth())))
+    labels = [plain(label, LONGEST) for label in marks]
+    wide = 0.4 + 0.065 * max(map(len, labels), default=0)       # inches of a mark with its name
+    columns = max(1, min(len(marks), int(figure.get_figwidth() / wide)))
     rows = -(-len(marks) // columns)
-    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=8, frameon=False,
-                  labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    legend = figure.legend(marks.values(), labels, loc="lower center", ncols=columns, fontsize=8, frameon=False,
+                           labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     bottom = (0.1 + 0.2 * rows) / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, bottom, 1, 0.99 - bottom))

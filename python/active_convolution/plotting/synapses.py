@@ -3,6 +3,9 @@
 Axes are in pixels, x to the right and y downwards as in an image, and one scale serves all panels of a picture. What is
 drawn are LayerPositions and a History of positions.py, which shows itself in a notebook by these functions.
 """
+import dataclasses
+import math
+
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -10,9 +13,12 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ..errors import UserError
 from ..geometry import grid
-from .style import FAINT, GROUP_COLOURS, INK, PANEL, PIXEL, TIME_COLOURS, add_legend, name_axes, new_figure, style_axes
+from .style import (FAINT, GROUP_COLOURS, INK, LONGEST, PANEL, PIXEL, TIME_COLOURS, add_legend, name_axes, new_figure, plain,
+                    style_axes)
 
 WIDTH = 4 * PANEL       # of a figure whose panels get smaller rather than it wider
+PIXELS_DRAWN = 32       # a plane that reaches farther shows no single pixels, which nobody could tell apart
+PANELS = 64             # at most, for the sets of positions of one layer
 RECORDS_DRAWN = 120     # a path through more records looks the same, and makes a vector file heavy
 
 
@@ -38,11 +44,28 @@ def draw_positions(layers):
     """A Figure with a panel per layer of more than one synapse: filled dots are learned positions.
 
     ``layers`` is a list of LayerPositions. Hollow markers are the starting positions, with a line from each to where it
-    went; where no start is known they are the kernel's grid, without lines. Colours tell position groups apart.
+    went; where no start is known they are the kernel's grid, without lines. Colours tell position groups apart; of a layer
+    with more groups than there are colours, each has a panel, or a few share one.
     """
-    layers = drawable(layers)
+    layers = [panel for layer in drawable(layers) for panel in _by_group(layer)]
     _, columns = _arrange(len(layers))
     return _draw_rows([layers[first:first + columns] for first in range(0, len(layers), columns)])
+
+
+def _by_group(layer):
+    """A layer of many position groups as PANELS layers or fewer, with some groups each; any other one as it is."""
+    groups = len(layer.xy)
+    if groups <= len(GROUP_COLOURS):
+        return [layer]
+    each = -(-groups // PANELS)
+    parts = [slice(first, first + each) for first in range(0, groups, each)]
+    return [dataclasses.replace(layer, name=f"{plain(layer.name, LONGEST - 12)}, {_numbered(part, groups)}", xy=layer.xy[part],
+                                start=None if layer.start is None else layer.start[part]) for part in parts]
+
+
+def _numbered(part, groups):
+    last = min(part.stop, groups)
+    return f"group {last}" if last == part.start + 1 else f"groups {part.start + 1}–{last}"
 
 
 def draw_stages(stages):
@@ -100,7 +123,7 @@ def _start(layer):
 def _draw_plane(axes, layer, reach):
     """The pixels around the base pixel, each a square around its centre, and the layer's starting positions."""
     axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", facecolor=PIXEL)
-    for edge in np.arange(-np.ceil(reach), reach) + 0.5:
+    for edge in np.arange(-np.ceil(reach), reach) + 0.5 if reach <= PIXELS_DRAWN else ():
         axes.axvline(edge, color="white", linewidth=1.6, zorder=0)
         axes.axhline(edge, color="white", linewidth=1.6, zorder=0)
     for axis in (axes.xaxis, axes.yaxis):
@@ -114,9 +137,10 @@ def _draw_plane(axes, layer, reach):
 
 def _draw_dots(axes, layer, size):
     """The learned positions, as dots of ``size`` points that fit into the hollow markers of the start: a Line2D for
-    each position group."""
+    each position group. Where colours repeat themselves, the legend has one name for all."""
+    named = len(layer.xy) <= len(GROUP_COLOURS)
     return [axes.plot(*xy.T, "o", markersize=size, color=_colour(group), markeredgewidth=0, zorder=3,
-                      label="learned" if group == 0 else f"learned, group {group + 1}")[0]
+                      label="learned" if group == 0 else f"learned, group {group + 1}" if named else None)[0]
             for group, xy in enumerate(layer.xy)]
 
 
@@ -204,8 +228,9 @@ def _reach(arrays):
 
 
 def _arrange(count):
-    """(rows, columns) for ``count`` panels, four or three to a row, whichever leaves fewer places empty."""
-    columns = min(count, min((4, 3), key=lambda width: -count % width))
+    """(rows, columns) for ``count`` panels, four or three to a row, whichever leaves fewer places empty; for very many
+    a square."""
+    columns = math.isqrt(count - 1) + 1 if count > 32 else min(count, min((4, 3), key=lambda width: -count % width))
     return -(-count // columns), columns
 
 

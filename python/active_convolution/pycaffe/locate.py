@@ -19,9 +19,17 @@ def _import(module):
         sys.path.append(str(pycaffe))
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, SystemError) as error:     # the latter where NumPy is another than pycaffe was built with
         raise UserError(f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
-                        "and run with Debian's own /usr/bin/python3") from error
+                        f"and run with {built().get('PYTHON_EXECUTABLE', '/usr/bin/python3')}") from error
+
+
+def built():
+    """What the build says of itself, {name: value}; empty where it is not there."""
+    path = BUILD / "built.txt"  # from cmake/built.txt.in: NAME=value, a line each
+    if not path.exists():
+        return {}
+    return dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
 
 
 def caffe_pb2():

@@ -1,10 +1,14 @@
-"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and written.
+"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and
+written.
 
 Networks and weights may be in whichever of Caffe's formats: V0 and V1 (``layers { … }``) are brought up to date.
 """
+import codecs
 import math
+import re
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +16,22 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
 from ..errors import UserError
-from ..files import reading, whole_file
-from . import locate
+from ..files import DAMAGE, content, reading, whole_file
+from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
                   "Sigmoid", "Slice", "Softmax", "SoftmaxWithLoss", "Split", "TanH")
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ELSEWHERE = {      # fields of LayerParameter, and who brought them
+    **dict.fromkeys(("permute_param", "norm_param", "prior_box_param", "multibox_loss_param", "detection_output_param",
+                     "detection_evaluate_param", "annotated_data_param", "video_data_param"), "SSD's Caffe (weiliu89/caffe, branch ssd)"),
+    **dict.fromkeys(("roi_pooling_param", "smooth_l1_loss_param"), "Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)"),
+    **dict.fromkeys(("interp_param", "seg_accuracy_param"), "DeepLab's or PSPNet's Caffe (hszhao/PSPNet)"),
+    **dict.fromkeys(("upsample_param", "bn_param", "dense_image_data_param"), "SegNet's Caffe (alexgkendall/caffe-segnet)"),
+    **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
+    **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
+    **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
+_MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
 
 
 # ---- Reading
@@ -38,26 +51,89 @@ def read_solver(path):
 
 
 def read_weights(path):
-    """The NetParameter of a binary .caffemodel, in today's format. Raises UserError where the file cannot be read or
-    upgraded, is damaged or HDF5."""
+    """The NetParameter of a .caffemodel, binary or HDF5, in today's format. Raises UserError where the file cannot be read
+    or upgraded, or is damaged."""
     return _up_to_date(_read_weights(path), path, "upgrade_net_proto_binary", _read_weights)
 
 
 def _read_weights(path):
-    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", DecodeError):
-        content = Path(path).read_bytes()
-        if content.startswith(_HDF5_MAGIC):
-            raise UserError(f"{path} is an HDF5 snapshot: let the solver write `snapshot_format: BINARYPROTO`")
-        return locate.caffe_pb2().NetParameter.FromString(content)
+    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
+        stored = content(path, _MOST_BYTES)
+        if stored.startswith(hdf5.MAGIC):
+            return hdf5.read(path)
+        net = _named(parsed(locate.caffe_pb2().NetParameter, stored))
+    for layer in (*net.layer, *net.layers):
+        if not all(map(_is_whole, layer.blobs)):
+            raise UserError(f"layer {_shown(layer.name)} of {path} has other values than the shapes of its blobs say: the file "
+                            "is damaged, name another snapshot")
+    return net
+
+
+def parsed(kind, stored):
+    """The message of the class ``kind`` in the bytes ``stored``, all of which it must be. Raises DecodeError."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        message = kind.FromString(stored)
+    if said:        # that it ends in the middle, or that something follows
+        raise DecodeError(str(said[0].message))
+    return message
+
+
+def _is_whole(blob):
+    """Whether a BlobProto has as many values as its shape says, and a shape that a blob can have; or neither."""
+    dimensions, values = shape(blob), len(blob.data) or len(blob.double_data)
+    count = math.prod(dimensions) if dimensions or values else 0
+    return min(dimensions, default=0) >= 0 and count <= _MOST_VALUES and count == values
+
+
+def _shown(name):
+    return " ".join(name.split())[:100] or "without a name"
+
+
+def _named(net):
+    """``net`` with every name as text, taken as that of a prototxt is."""
+    for layer in (*net.layer, *net.layers):
+        if isinstance(layer.name, bytes):
+            layer.name = _text(layer.name)
+        for names in (layer.bottom, layer.top):
+            if any(isinstance(name, bytes) for name in names):
+                names[:] = [_text(name) if isinstance(name, bytes) else name for name in names]
+    return net
 
 
 def _read_text(path, message, what):
     try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+        return text_format.Parse(_decoded(content(path)), message)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid prototxt of {what}: {error}") from error
+    except (text_format.ParseError, *DAMAGE) as error:
+        raise UserError(_foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}") from error
+
+
+def _decoded(stored):
+    """The text of a prototxt, whose comments and names are bytes to Caffe: a line that is not UTF-8 is taken as Latin-1,
+    byte by byte. A byte-order mark is passed over, and the ends of lines are as they may be."""
+    lines = stored.removeprefix(codecs.BOM_UTF8).splitlines()
+    return "\n".join(map(_text, lines))
+
+
+def _text(stored):
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored.decode("latin-1")
+
+
+def _foreign(path, error):
+    """What to do about a field that this Caffe does not know; None for any other error."""
+    found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', error)
+    if not found or found[2] in ("NetParameter", "SolverParameter"):      # then it is no network at all
+        return None
+    line, _, field = found.groups()
+    tree = _ELSEWHERE.get(field)
+    known = f"which {tree} knows" if tree else "which this Caffe does not know: correct it, or"
+    return (f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
+            "written for (./scripts/build.sh --caffe DIR)")
 
 
 def _up_to_date(net, path, tool, read):
@@ -67,12 +143,13 @@ def _up_to_date(net, path, tool, read):
     with tempfile.TemporaryDirectory() as folder:
         upgraded = Path(folder) / "net"
         try:
-            done = subprocess.run([program, path, upgraded], capture_output=True, text=True)
+            done = subprocess.run([program, path, upgraded], capture_output=True, text=True, errors="replace")
         except OSError as error:
             raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
         if done.returncode != 0:
-            raise UserError(f"{path} is in an old format that Caffe's {tool} cannot bring up to date: "
-                            "write it with `layer` instead of `layers`")
+            why = locate.last_words(done.stderr)
+            raise UserError(f"{path} is in an old format that Caffe's {tool} cannot bring up to date"
+                            f"{f' ({why})' if why else ''}: write it with `layer` instead of `layers`")
         return read(upgraded)
 
 
@@ -81,6 +158,15 @@ def _up_to_date(net, path, tool, read):
 def shape(blob):
     """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
     return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
+
+
+def values(blob):
+    """The numbers of a BlobProto: (n,), float32 or, where it has those, float64. By its stored form, for speed."""
+    field, dtype = ("double_data", "<f8") if blob.double_data and not blob.data else ("data", "<f4")
+    alone = type(blob)()
+    getattr(alone, field).MergeFrom(getattr(blob, field))
+    size = len(getattr(alone, field)) * np.dtype(dtype).itemsize
+    return np.frombuffer(alone.SerializeToString()[-size:] if size else b"", dtype)
 
 
 def _old(blob):
@@ -113,13 +199,25 @@ def takes_part(layer, phase, stages=(), level=0):
 # ---- What ties a network to one build of Caffe
 
 def forget_build(net):
-    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that choose
-    an engine, and ``param`` entries for blobs that a layer does not have."""
+    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that
+    choose an engine, and ``param`` entries for blobs that a layer does not have."""
     for layer in net.layer:
         for _, param in layer.ListFields():
             if isinstance(param, Message) and "engine" in param.DESCRIPTOR.fields_by_name:
                 param.ClearField("engine")
         del layer.param[most_params(layer):]
+
+
+def write_to_run(path, net):
+    """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
+    lean = type(net)()
+    lean.CopyFrom(net)
+    for layer in lean.layer:
+        for _, param in layer.ListFields():
+            for name in ("weight_filler", "bias_filler"):
+                if isinstance(param, Message) and name in param.DESCRIPTOR.fields_by_name:
+                    param.ClearField(name)
+    write(path, lean)
 
 
 def most_params(layer):
@@ -150,7 +248,17 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.data.extend(np.float32(array).flat)
+        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+
+
+def _packed(number, content):
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes
+    minutes."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def write_weights(path, net):

@@ -1,4 +1,7 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
+import importlib.util
+import os
+
 from ..errors import UserError
 from . import locate, messages
 from .messages import by
@@ -12,9 +15,14 @@ def load(model, weights, called=None):
     Caffe itself would leave such a layer as it was filled, or end the process. Messages name the prototxt ``called``.
     """
     messages.read_net(model)  # says what is wrong with it; Caffe would end the process
-    live = locate.caffe().Net(str(model), locate.caffe().TEST)
-    _check_weights(live, called or model, weights)
-    live.copy_from(str(weights))
+    live = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
+    stored = _check_weights(live, called or model, weights)
+    if all(name.isascii() for name in stored):
+        live.copy_from(os.fsencode(weights))
+    else:       # the file may have the names in other bytes
+        for name, blobs in live.params.items():
+            for blob, found in zip(blobs, stored[name]):
+                blob.data[...] = messages.values(found).reshape(blob.data.shape)
     return live
 
 
@@ -27,7 +35,8 @@ def check_deploy(model):
 def check_net(model, called=None):
     """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
     that may die of it."""
-    reason = failure("caffe.Net(sys.argv[1], caffe.TEST)", model)
+    _check_python_layers(model, called)
+    reason = failure("caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)", model)
     if reason:
         raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
 
@@ -46,6 +55,20 @@ def check_inputs(model):
         raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
 
 
+def _check_python_layers(model, called):
+    for layer in messages.read_net(model).layer:
+        if layer.type == "Python" and not _found(layer.python_param.module):
+            raise UserError(f"layer {layer.name} of {called or model} is a Python layer, and its module "
+                            f"{layer.python_param.module} cannot be imported: put its folder on PYTHONPATH")
+
+
+def _found(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):       # its package is missing, or it has no name
+        return False
+
+
 def _check_weights(live, model, weights):
     stored = {layer.name: layer.blobs for layer in messages.read_weights(weights).layer}
     for name, blobs in live.params.items():
@@ -54,3 +77,4 @@ def _check_weights(live, model, weights):
             seen = ", ".join(by(messages.shape(blob)) for blob in found) or "none"
             raise UserError(f"layer {name} of {model} has blobs {', '.join(map(by, expected))}, and {weights} holds "
                             f"{seen}: give the weights of this network")
+    return stored

@@ -72,11 +72,13 @@ def stops_go_to(handler):
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``: the file where it lets Caffe log, or
-    None for one that is read only here. It inherits the file descriptors ``keep``; an error begins with ``name``."""
+    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``, the descriptor of the file where it lets
+    Caffe log: ``log``, which is called ``log_path``, or None for one that is read only here. It inherits the file
+    descriptors ``keep``, too; an error begins with ``name``."""
     module: str
     arguments: tuple
-    log: Path = None
+    log: int = None
+    log_path: Path = None
     keep: tuple = ()
     name: str = ""
 
@@ -86,11 +88,11 @@ class _Child:
 
     def __init__(self, process):
         self.process = process
-        self._unnamed = None if process.log else tempfile.TemporaryFile()
-        self._log = process.log or Path(f"/dev/fd/{self._unnamed.fileno()}")
-        self._written = self._log.stat().st_size if self._log.exists() else 0
-        keep = process.keep if process.log else (*process.keep, self._unnamed.fileno())
-        self.popen = start(process.module, [*process.arguments, "--log", self._log], pass_fds=keep)
+        self._unnamed = tempfile.TemporaryFile() if process.log is None else None
+        log = self._unnamed.fileno() if process.log is None else process.log
+        self._log = process.log_path or Path(f"/dev/fd/{log}")
+        self._written = os.fstat(log).st_size
+        self.popen = start(process.module, [*process.arguments, "--log", log], pass_fds=(*process.keep, log))
 
     def status(self):
         """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
@@ -98,7 +100,7 @@ class _Child:
         if -status in STOPS:
             raise KeyboardInterrupt
         if status < 0:
-            log = f" (the log: {self._log})" if self.process.log else ""
+            log = f" (the log: {self._log})" if self.process.log_path else ""
             raise UserError(f"{self.process.name}Caffe ended the training: {self._last_words(-status)}{log}")
         return status
 
@@ -161,20 +163,33 @@ def end_with_parent(parent=None):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def log_to(log):
-    """Appends what goes to file descriptor 2, Caffe's log, to the file ``log``; sys.stderr stays where it was.
+@contextlib.contextmanager
+def lock_log(log):
+    """Yields the descriptor of the file ``log``, open for more to be written, which this process and those that inherit it
+    have for themselves as long as one of them lives.
 
-    Raises UserError where ``log`` cannot be written, or another process has it in use in this way.
+    Raises UserError where it cannot be written, or another process has it.
     """
     try:
-        with open(log, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends: descriptor 2 keeps it
-            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
-            os.dup2(file.fileno(), 2)
-    except BlockingIOError as error:
-        raise UserError(f"another process is training into {log.parent}: wait for its end, or stop it") from error
+        file = open(log, "a")
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is training into {log.parent}: wait for its end, or stop it") from error
+        except OSError as error:
+            raise UserError(f"cannot lock {log}: {error.strerror}") from error
+        yield file.fileno()
+
+
+def log_to(descriptor):
+    """Appends what goes to file descriptor 2, Caffe's log, to the file open at ``descriptor``; sys.stderr stays where it
+    was."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 # ---- What a process may die of
@@ -192,7 +207,7 @@ def failure(statement, argument):
 
     It runs in a process of its own, which may die of it.
     """
-    probe = f"import sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
+    probe = f"import os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
     done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=environment(), capture_output=True,
                           text=True, errors="replace")
     if done.returncode == 0:

@@ -6,7 +6,6 @@ stop_at_once()  # until the Worker handles them; before the slow imports
 
 import argparse  # noqa: E402
 import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 from .. import command  # noqa: E402
 from ..errors import UserError  # noqa: E402
@@ -18,9 +17,10 @@ from .trainer import Trainer, Worker  # noqa: E402
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", help="rank 0's folder")
-    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--log", type=int, required=True, metavar="DESCRIPTOR")
     parser.add_argument("--gpu", type=int, nargs="*", default=[])
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--nccl", type=int, nargs="+", metavar="N", help="rank, number of ranks and pipes of ranks.Nccl")
     arguments = parser.parse_args()
     log_to(arguments.log)
@@ -37,7 +37,7 @@ def main():
 def train(arguments):
     mine = ranks.mine(arguments.nccl)
     if mine.rank == 0:
-        status = Trainer(RunFolder(arguments.run), mine, arguments.gpu).train(arguments.resume)
+        status = Trainer(RunFolder(arguments.run), mine, arguments.gpu, arguments.tensorboard).train(arguments.resume)
     else:
         status = Worker(mine, arguments.gpu).train()
     mine.leave()

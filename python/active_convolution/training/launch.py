@@ -23,12 +23,13 @@ def check(gpus):
                         "./scripts/build.sh --gpu --nccl, start a process per GPU with mpirun, or name one GPU")
 
 
-def lead(run, gpus, resume):
-    """Trains on a run folder that is ready, as rank 0 or with all ranks; returns the exit status, as ``guarded``."""
-    options = ("--run", run.path, *(["--resume"] if resume else []), *_gpu_option(gpus))
+def lead(run, log, gpus, *options):
+    """Trains on a run folder that is ready, whose log is open at the descriptor ``log``, as rank 0 or with all ranks;
+    ``options`` are rank 0's. Returns the exit status, as ``guarded``."""
+    options, log = ("--run", run.path, *options, *_gpu_option(gpus)), dict(log=log, log_path=run.log)
     if _over_nccl(gpus):
-        return _one_per_gpu(gpus, options, run.log)
-    return guarded([Process(__package__, options, run.log, name=ranks.name(*ranks.under_mpirun()))])
+        return _one_per_gpu(gpus, options, log)
+    return guarded([Process(__package__, options, **log, name=ranks.name(*ranks.under_mpirun()))])
 
 
 def follow(gpus):
@@ -52,10 +53,10 @@ def _one_per_gpu(gpus, options, log):
     size = len(gpus)
     ends = [multiprocessing.Pipe() for _ in gpus[1:]]  # stay open here: no rank is to notice before this process does
     processes = [_gpu_process(0, size, options, [leader for leader, _ in ends], log)]
-    processes += [_gpu_process(rank, size, _gpu_option(gpus), [end]) for rank, (_, end) in enumerate(ends, start=1)]
+    processes += [_gpu_process(rank, size, _gpu_option(gpus), [end], {}) for rank, (_, end) in enumerate(ends, start=1)]
     return guarded(processes)
 
 
-def _gpu_process(rank, size, options, ends, log=None):
+def _gpu_process(rank, size, options, ends, log):
     pipes = tuple(end.fileno() for end in ends)
-    return Process(__package__, (*options, "--nccl", rank, size, *pipes), log, pipes, ranks.name(rank, size))
+    return Process(__package__, (*options, "--nccl", rank, size, *pipes), **log, keep=pipes, name=ranks.name(rank, size))

@@ -1,20 +1,26 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
+import contextlib
+import json
 from pathlib import Path
 
-from ..data.folder import check_manifest, database_path
+from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
-from ..networks import models
+from ..files import reading, whole_file
 from ..positions import RUN_FILE
-from ..pycaffe import locate, messages
-from . import schedule
+from ..pycaffe import messages
+from ..pycaffe.process import lock_log
+from . import changes as changing
+from . import data_sources, definition, deploying, schedule
 
-# Where a solver may also have its networks from; and HDF5, which the other tools do not read.
-_REPLACED = ("train_net", "test_net", "net_param", "train_net_param", "test_net_param", "snapshot_format")
+# Where a solver also has its weights from (see weights.py); and HDF5, which the other tools do not write.
+_REPLACED = ("weights", "snapshot_format")
+_SEED = 1   # of a solver without random_seed: Caffe would draw another one at each start, also when a run goes on
 
 
 class RunFolder:
-    """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` as this run uses them, ``train.log``
-    (Caffe's), ``metrics.csv``, ``positions.npz`` and ``snapshots/``."""
+    """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` (where the network has one) as this run uses
+    them, ``train.log`` (Caffe's), ``metrics.csv``, ``positions.npz``, ``snapshots/``, and ``weights.json``, where it
+    began with weights: their file, and what was copied from it."""
 
     def __init__(self, path):
         self.path = Path(path).resolve()
@@ -24,29 +30,51 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.positions = self.path / RUN_FILE
         self.snapshots = self.path / "snapshots"
+        self.weights = self.path / "weights.json"
+
+    def begun(self):
+        """Whether there is anything that a training has brought about: what a failed start leaves is not."""
+        return self.solver.exists() and (self.metrics.exists() or any(self.snapshots.glob("*.solverstate")))
 
 
-def resolve(run, model, variant, data, max_iter=None, seed=None):
-    """The SolverParameter and the NetParameter of a run: those in ``model/variant``, with ``data`` as the databases'
-    folder, everything written below ``run``, and shortened to ``max_iter`` iterations where that is given."""
+def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=None, changes=changing.Changes()):
+    """The Definition of a run: that of ``model/variant``, of the prototxt ``solver``, or of that network with that solver, with ``changes`` made, the
+    databases in the folder ``data`` (None: those that it names itself), everything written below ``run``, and shortened
+    to ``max_iter`` iterations where that is given."""
     _check_range("--max-iter", max_iter, 1, 2 ** 31 - 1)
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
-    folder = Path(model) / variant
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: give a folder such as models/digits/plain and one of its variants "
-                        f"({', '.join(models.VARIANTS)})")
-    solver, net = messages.read_solver(folder / "solver.prototxt"), messages.read_net(folder / "train_val.prototxt")
-    _check_tests(folder, solver, net)
-    _set_databases(folder, solver, net, data)
+    found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
+    changes.apply(found)
+    _check_length(found)
+    if data is None:
+        data_sources.find(found)
+    else:
+        manifest = check_manifest(data)
+        data_sources.point(found, manifest, data)
+        if manifest["classes"]:
+            changing.check_classes(found, manifest["classes"], data)
+        if found.deploy is None:
+            found.deploy = deploying.of(found, manifest["test" if found.solver.test_iter else "train"]["shape"])
     if max_iter is not None:
-        schedule.shorten(solver, net, max_iter)
+        schedule.shorten(found.solver, found.net, max_iter)
     if seed is not None:
-        solver.random_seed = seed
+        found.solver.random_seed = seed
+    elif found.solver.random_seed < 0:
+        found.solver.random_seed = _SEED
     for name in _REPLACED:
-        solver.ClearField(name)
-    solver.net = str(run.train_val)
-    solver.snapshot_prefix = str(run.snapshots / net.name.replace("/", "_"))
-    return solver, net
+        if name in found.solver.DESCRIPTOR.fields_by_name:
+            found.solver.ClearField(name)
+    _place(run, found.solver, found.net)
+    return found
+
+
+def of_run(run):
+    """The Definition in a run folder, which may have moved."""
+    if not run.solver.exists():
+        raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
+    solver, net = load(run)
+    _place(run, solver, net)
+    return definition.Definition(run.path, solver, net)
 
 
 def load(run):
@@ -54,76 +82,119 @@ def load(run):
     return messages.read_solver(run.solver), messages.read_net(run.train_val)
 
 
+def _place(run, solver, net):
+    solver.net = str(run.train_val)
+    solver.snapshot_prefix = str(run.snapshots / (net.name or "net").replace("/", "_"))
+
+
 def _check_range(option, value, least, most):
     if value is not None and not least <= value <= most:
         raise BadValue(f"{option} {value} is out of range: give one from {least} to {most}")
 
 
-def _check_tests(folder, solver, net):
-    accuracy = any("accuracy" in layer.top for layer in schedule.layers(solver, net, locate.caffe_pb2().TEST))
-    if solver.max_iter < 1 or len(solver.test_iter) != 1 or not accuracy:
-        raise UserError(f"{folder} cannot be trained and tested: give its solver.prototxt max_iter and one test_iter, "
-                        "and its train_val.prototxt a layer with the top accuracy for testing")
+def _check_length(found):
+    if found.solver.max_iter < 1:
+        raise UserError(f"{found.source} does not say how long to train: give its solver.prototxt max_iter")
 
 
-def _set_databases(model, solver, net, folder):
-    dataset, pb2 = check_manifest(folder)["dataset"], locate.caffe_pb2()
-    if not net.name.startswith(f"{dataset}_"):
-        raise UserError(f"{folder} holds {dataset}, and the network is {net.name}: give the --data that fits it")
-    train, test = (schedule.data_layers(solver, net, phase) for phase in (pb2.TRAIN, pb2.TEST))
-    for layer in train:
-        if layer in test:
-            raise UserError(f"layer {layer.name} of {model}/train_val.prototxt reads data for training and for testing, "
-                            "and these are two databases: give two layers, one for each phase")
-    for split, layers in (("train", train), ("test", test)):
-        for layer in layers:
-            layer.data_param.source = str(database_path(Path(folder).resolve(), split))
+# ---- Starting, and going on
+
+@contextlib.contextmanager
+def started(run, found, weights=None):
+    """Fills a new run folder, or one whose start failed, and yields the descriptor of its log, which keeps others from
+    training into it. Raises UserError where there is a run already, or another process trains there."""
+    _check_not_begun(run)
+    with _locked(run) as log:
+        _check_not_begun(run)
+        try:
+            run.snapshots.mkdir(exist_ok=True)
+            for path in (run.deploy, run.weights, run.positions):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {run.path}: {error.strerror}") from error
+        if found.deploy is not None:
+            messages.write(run.deploy, found.deploy)
+        if weights is not None:
+            write_weights(run, {"file": str(Path(weights).resolve())})
+        _write_resolved(run, found)
+        yield log
 
 
-def start(run, solver, net, model, variant):
-    """Fills a new run folder. Raises UserError where there is one already."""
-    if run.solver.exists():
-        raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
-    deploy = messages.read_net(Path(model) / variant / "deploy.prototxt")
-    try:
-        run.snapshots.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {run.path}: {error.strerror}") from error
-    messages.write(run.deploy, deploy)
-    _write_resolved(run, solver, net)
+@contextlib.contextmanager
+def resumed(run, found, weights=None):
+    """Makes ``run`` ready to be gone on with, wherever its folders lay before, and yields as ``started``.
 
-
-def go_on(run, solver, net):
-    """Makes ``run`` ready to be resumed, wherever its folders lay before.
-
-    Raises UserError unless it was started with these very settings.
+    Raises UserError unless it was started with these very settings; where nothing came of that start, it starts anew.
     """
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
-    check_settings(run, solver, net)
-    run.snapshots.mkdir(exist_ok=True)
-    _write_resolved(run, solver, net)
+    if not run.begun() and found.source != run.path:
+        with started(run, found, weights) as log:
+            yield log
+        return
+    check_settings(run, found)
+    begun_with = read_weights(run)
+    if weights is not None and (begun_with or {}).get("file") != str(Path(weights).resolve()):
+        raise UserError(f"{run.path} began with {begun_with['file'] if begun_with else 'random weights'}, not with {weights}: leave "
+                        "--weights out, or name another --output")
+    with _locked(run) as log:
+        run.snapshots.mkdir(exist_ok=True)
+        _write_resolved(run, found)
+        yield log
 
 
-def check_settings(run, solver, net):
+def _check_not_begun(run):
+    if run.begun():
+        raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
+
+
+@contextlib.contextmanager
+def _locked(run):
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {run.path}: {error.strerror}") from error
+    with lock_log(run.log) as log:
+        yield log
+
+
+def check_settings(run, found):
     """Raises UserError unless ``run``, which holds a run, was started with these very settings."""
-    for path, before, now in zip((run.solver, run.train_val), load(run), (solver, net)):
+    for path, before, now in zip((run.solver, run.train_val), load(run), (found.solver, found.net)):
         if _without_paths(before) != _without_paths(now):
             raise UserError(f"{path} is not what this command would train: resume with the model, --variant, --data, "
                             "--max-iter and --seed that the run was started with, or name another --output")
 
 
-def _write_resolved(run, solver, net):
-    messages.write(run.train_val, net)
-    messages.write(run.solver, solver)  # last: its presence says that the others are there
+def _write_resolved(run, found):
+    messages.write(run.train_val, found.net)
+    messages.write(run.solver, found.solver)  # last: its presence says that the others are there
 
 
 def _without_paths(message):
     copy = type(message)()
     copy.CopyFrom(message)
     for layer in getattr(copy, "layer", ()):
-        layer.data_param.ClearField("source")
+        if layer.type in schedule.READERS:
+            schedule.reader(layer).ClearField("source")
     for name in ("net", "snapshot_prefix"):
         if name in copy.DESCRIPTOR.fields_by_name:
             copy.ClearField(name)
     return copy
+
+
+# ---- weights.json
+
+def read_weights(run):
+    """What ``write_weights`` wrote, None where the run began with random weights."""
+    if not run.weights.exists():
+        return None
+    with reading(run.weights, "is damaged", "name another run", reason=True):
+        content = json.loads(run.weights.read_text(encoding="utf-8"))
+        return {**content, "file": str(content["file"])}
+
+
+def write_weights(run, content):
+    with whole_file(run.weights, encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+        file.write("\n")

@@ -37,31 +37,39 @@ def warmup_iter(net):
 
 def images_per_iteration(solver, net):
     """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
-    iter_size passes. 0 for a network that reads other data than LMDBs."""
+    iter_size passes. 0 for a network that has its data from elsewhere than from ``READERS``."""
     train = data_layers(solver, net, locate.caffe_pb2().TRAIN)
-    return solver.iter_size * sum(layer.data_param.batch_size for layer in train)
+    return solver.iter_size * sum(reader(layer).batch_size for layer in train)
 
 
 # ---- Which layers of a network train, and which test
 
-def state(solver, net, phase):
+READERS = {"Data": "data_param", "HDF5Data": "hdf5_data_param", "ImageData": "image_data_param"}
+
+
+def state(solver, net, phase, test=0):
     """The NetState with which Caffe's solver (SolverParameter) makes a net of ``net`` (NetParameter) for ``phase``, TRAIN
-    or TEST: its level, and its stages."""
+    or TEST, and there its ``test``-th net for testing: its level, and its stages."""
     pb2 = locate.caffe_pb2()
     merged = pb2.NetState()
     merged.MergeFrom(net.state)
-    for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[:1]:
+    for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[test:test + 1]:
         merged.MergeFrom(own)
     merged.phase = phase
     return merged
 
 
-def layers(solver, net, phase):
+def layers(solver, net, phase, test=0):
     """The LayerParameters that take part in ``phase``, in their order."""
-    of_phase = state(solver, net, phase)
+    of_phase = state(solver, net, phase, test)
     return [layer for layer in net.layer if messages.takes_part(layer, phase, of_phase.stage, of_phase.level)]
 
 
-def data_layers(solver, net, phase):
-    """The layers of ``phase`` that read a database."""
-    return [layer for layer in layers(solver, net, phase) if layer.HasField("data_param")]
+def data_layers(solver, net, phase, test=0):
+    """The layers of ``phase`` that read a data set: those of the types in ``READERS``."""
+    return [layer for layer in layers(solver, net, phase, test) if layer.type in READERS]
+
+
+def reader(layer):
+    """What one of ``data_layers`` reads: the message with its source and its batch_size."""
+    return getattr(layer, READERS[layer.type])

@@ -1,14 +1,16 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
 import contextlib
 import dataclasses
+import json
+import math
 import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
-from ..pycaffe import locate
+from ..files import whole_file
+from ..pycaffe import locate, messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +48,15 @@ def newest_whole(prefix, solver, warn):
 
 def _damage(snapshot, solver):
     """What is wrong with a snapshot, in a few words; None where it is whole."""
-    pb2 = locate.caffe_pb2()
-    state, model = pb2.SolverState(), pb2.NetParameter()
-    for path, message in ((snapshot.state, state), (snapshot.model, model)):
+    pb2, read = locate.caffe_pb2(), []
+    for path, kind in ((snapshot.state, pb2.SolverState), (snapshot.model, pb2.NetParameter)):
         try:
-            message.ParseFromString(path.read_bytes())
+            read.append(messages.parsed(kind, path.read_bytes()))
         except OSError as error:
             return f"cannot read {path.name} ({error.strerror})"
         except DecodeError:
             return f"{path.name} is damaged"
+    state, model = read
     if state.iter != snapshot.iteration:
         return f"{snapshot.state.name} is of iteration {state.iter}"
     histories_fit = sorted(map(_count, state.history)) == sorted(_history_counts(solver))
@@ -70,7 +72,7 @@ def _damage(snapshot, solver):
 def _count(blob):
     """The number of values in a BlobProto, or -1 where its shape says another."""
     values = len(blob.data) or len(blob.double_data)
-    return values if values == np.prod(blob.shape.dim, dtype=int) else -1
+    return values if values == math.prod(blob.shape.dim) else -1
 
 
 def _history_counts(solver):
@@ -89,6 +91,28 @@ def restore(solver, snapshot):
         file.flush()
         solver.restore(file.name)
 
+
+# ---- What a training that was stopped had measured since its last record
+
+def write_since(prefix, iteration, values):
+    """Keeps a list of {column: value}, one for each iteration, for the snapshot after ``iteration``."""
+    with whole_file(_since(f"{prefix}_iter_{iteration}"), encoding="utf-8") as file:
+        json.dump(values, file)
+
+
+def read_since(snapshot):
+    """What ``write_since`` kept; [] where there is nothing, or nothing that can be read."""
+    try:
+        return json.loads(_since(snapshot.state.with_suffix("")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+
+
+def _since(stem):
+    return Path(f"{stem}.since.json")
+
+
+# ---- To another process
 
 def packed(snapshot):
     """A Snapshot with its files' contents, to be sent to another process."""

@@ -1,4 +1,5 @@
 """The loop around Caffe's solver: what every rank of a training does, and what rank 0 does besides."""
+import dataclasses
 import math
 import signal
 import sys
@@ -10,21 +11,30 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import positions
-from ..data.folder import check_manifest
 from ..errors import UserError
 from ..pycaffe import locate, messages
 from ..pycaffe.process import INTERRUPTED, STOPS
-from . import launch, run_folder, schedule, snapshots
+from . import events, launch, run_folder, schedule, snapshots, weights as initial
+from .changes import Changes
 from .metrics import Metrics
+from .outputs import Outputs, mean
 from .run_folder import RunFolder
+from .testing import Tests
+
+_DRAWING = ("Dropout", "DummyData", "Python")   # layers that may draw random numbers in a pass, as does stochastic pooling
 
 
-def train(model, variant, data, output, max_iter=None, seed=None, gpu=None, resume=False):
-    """Trains the network in the folder ``model/variant`` on the data set in ``data``, into the run folder ``output``.
+def train(model=None, variant=None, data=None, output=None, max_iter=None, seed=None, gpu=None, resume=False, solver=None,
+          weights=None, changes=Changes(), tensorboard=False):
+    """Trains the network in the folder ``model/variant``, or that of the prototxt ``solver``, into the run folder
+    ``output``.
 
-    ``max_iter`` shortens the whole schedule in proportion; ``seed`` is Caffe's random_seed; ``gpu`` a device number,
-    several of them, or None for the CPU; ``resume`` goes on from the newest whole snapshot. Returns the exit status: 0,
-    or 130 after Ctrl-C or SIGTERM, which snapshot and stop. Raises UserError for bad input, and where Caffe fails.
+    ``data`` is a data set folder (None: the network's own sources); ``max_iter`` shortens the whole schedule in
+    proportion; ``seed`` is Caffe's random_seed; ``gpu`` a device number, several of them, or None for the CPU;
+    ``weights`` a .caffemodel to begin with (see weights.py); ``changes`` are made in the network and its solver;
+    ``tensorboard`` also writes TensorBoard's event files. ``resume`` goes on from the newest whole snapshot: with the
+    same arguments, or with ``output`` alone. Returns the exit status: 0, or 130 after Ctrl-C or SIGTERM, which snapshot
+    and stop. Raises UserError for bad input, and where Caffe fails.
 
     Several GPUs train together, one process for each, and so do the processes of one mpirun, which all call this: see
     ranks.py. Rank 0 decides what is trained, and alone has to do with ``output``.
@@ -33,13 +43,19 @@ def train(model, variant, data, output, max_iter=None, seed=None, gpu=None, resu
     if launch.follows():
         return launch.follow(gpus)
     run = RunFolder(output)
-    solver, net = run_folder.resolve(run, model, variant, data, max_iter, seed)
-    launch.check(gpus)
-    if resume:
-        run_folder.go_on(run, solver, net)
+    if resume and model is None and solver is None:
+        found = run_folder.of_run(run)
     else:
-        run_folder.start(run, solver, net, model, variant)
-    return launch.lead(run, gpus, resume)
+        found = run_folder.resolve(run, model, variant, data, max_iter, seed, solver, changes)
+        weights = weights or found.weights
+    if weights is not None:
+        messages.read_weights(weights)      # now, not when the folder is made
+    if tensorboard:
+        events.check()
+    launch.check(gpus)
+    options = [option for option, given in (("--resume", resume), ("--tensorboard", tensorboard)) if given]
+    with (run_folder.resumed if resume else run_folder.started)(run, found, weights) as log:
+        return launch.lead(run, log, gpus, *options)
 
 
 class Worker:
@@ -60,6 +76,10 @@ class Worker:
         self.parameter, self.net = ranks.share((solver, net))
         ranks.prepare(self.caffe)
         self.solver = self._make_solver()
+        layers = schedule.layers(self.parameter, self.net, self.caffe.TRAIN)
+        self.outputs = Outputs(self.solver.net, layers, "train")
+        pooling = locate.caffe_pb2().PoolingParameter
+        self._draws = any(layer.type in _DRAWING or layer.pooling_param.pool == pooling.STOCHASTIC for layer in self.net.layer)
 
     def _ask_to_stop(self, number, frame):
         self.stop = True
@@ -93,7 +113,9 @@ class Worker:
 
     def _check_data(self):
         for layer in schedule.data_layers(self.parameter, self.net, self.caffe.TRAIN):
-            check_manifest(Path(layer.data_param.source).parent)
+            if not Path(schedule.reader(layer).source).exists():
+                raise UserError(f"there is no {schedule.reader(layer).source}, which layer {layer.name} reads: the data must be "
+                                "at the same path on every machine")
 
     def begin(self, snapshot=None):
         """Brings all ranks to one state: rank 0's ``snapshot``, or its fresh weights. Returns whether to stop at once."""
@@ -111,18 +133,15 @@ class Worker:
 
         A signal that comes after this has the next iteration to stop at.
         """
+        if self._draws:     # of the iteration alone, so that a training that goes on draws the same numbers
+            seed = [self.parameter.random_seed, self.solver.iter, self.ranks.rank]
+            self.caffe.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.solver.step(1)
-        return self._agree(self.loss(self.solver.net))
+        return self._agree(self.outputs.loss)
 
     def _agree(self, loss):
         loss, self.stop = self.ranks.agree(loss, self.stop)
         return loss, self.stop
-
-    @staticmethod
-    def loss(net):
-        """The sum of all losses of a pycaffe Net's last forward pass, by their weights."""
-        weights = net.blob_loss_weights.items()
-        return float(sum(weight * net.blobs[name].data.sum() for name, weight in weights if weight))
 
     def at_end(self):
         return self.solver.iter == self.parameter.max_iter
@@ -138,35 +157,59 @@ class Worker:
 class Trainer(Worker):
     """Rank 0's work on a run folder that is ready: it also tests, takes snapshots, and keeps the records."""
 
-    def __init__(self, run, ranks, gpus):
+    def __init__(self, run, ranks, gpus, tensorboard=False):
         self.run = run
         super().__init__(ranks, gpus, *run_folder.load(run))
-        state = schedule.state(self.parameter, self.net, self.caffe.TEST)
-        self.test_net = self.caffe.Net(str(run.train_val), self.caffe.TEST, level=state.level, stages=list(state.stage))
-        self.metrics = Metrics()
+        self.tests = Tests(self.caffe, self.parameter, self.net, run.train_val)
+        self.metrics = Metrics(self.outputs.names + self.tests.names)
         self.history = positions.History(schedule.warmup_iter(self.net))
+        self.events = events.Events(run) if tensorboard else None
         self.seconds_before = 0
         self.images = self.ranks.size * schedule.images_per_iteration(self.parameter, self.net)
-        self.rate = 0  # images per second
+        self.rate = 0           # images per second
+        self.since = []         # what each iteration gave since the last row: a dictionary of columns
+        self.cut = False        # whether a test was interrupted
 
     def train(self, resume):
         """As Worker.train; ``resume`` goes on from the newest whole snapshot."""
-        stop = self.begin(self._go_on() if resume else None)
+        snapshot = self._go_on() if resume else None
+        if snapshot is None:
+            self._copy_weights()
+        stop = self.begin(snapshot)
+        self.kept = self.solver.iter    # what the newest snapshot holds
         self._say_what_trains()
         self.started = time.monotonic()
-        if self.solver.iter == 0:
-            self._record_positions()
         with tqdm(total=self.parameter.max_iter, initial=self.solver.iter, desc="training", unit="it",
                   mininterval=0.5, dynamic_ncols=True) as bar:
+            if self.solver.iter == 0:
+                self._begin_records(bar)
             self._show(bar)
-            self._loop(bar, stop)
-            if self.at_end() and self.metrics.tested() != self.solver.iter:
+            self._loop(bar, stop, made_up=snapshot is not None)
+            if self.at_end() and not self.cut and self.tests and self.metrics.tested() != self.solver.iter:
                 self._record(bar, **self._test())
+        if self.events:
+            self.events.close()
         return self.ranks.share(self._finish())
+
+    def _begin_records(self, bar):
+        self._record_positions()
+        if self.parameter.test_initialization and self.tests and not self.stop:
+            self._record(bar, **self._test())
+
+    def _copy_weights(self):
+        """Gives the network the weights that the run is to begin with, and keeps the list of them."""
+        given = run_folder.read_weights(self.run)
+        if given:
+            copied = initial.copy(self.solver.net, given["file"])
+            run_folder.write_weights(self.run, dataclasses.asdict(copied))
+            for line in copied.lines():
+                self._say(line)
 
     def _say_what_trains(self):
         if self.ranks.size > 1:
             self._say(f"{self.ranks.size} ranks, together {self.images} images per iteration")
+
+    # ---- Going on
 
     def _go_on(self):
         """Brings the records to the newest whole snapshot, and returns it; None without one."""
@@ -174,50 +217,79 @@ class Trainer(Worker):
         if snapshot is None:
             self._say("no whole snapshot: starting at iteration 0")
             return None
-        self.metrics = Metrics.load(self.run.metrics)
-        self.metrics.truncate(snapshot.iteration)
+        at = snapshot.iteration
+        self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
+        self.metrics.truncate(at)
         self.seconds_before = self.metrics.last("seconds") or 0
         if self.run.positions.exists():
             self.history = positions.History.load(self.run.positions)
-            self.history.truncate(snapshot.iteration)
-        self._say(f"going on from iteration {snapshot.iteration}")
+        if not self._row_is_due(at):    # this row, of a run that was stopped, would not be there without the stop
+            self.metrics.truncate(at - 1)
+            self.since = snapshots.read_since(snapshot)
+        self.history.truncate(at if self._row_is_due(at) else at - 1)
+        self._say(f"going on from iteration {at}")
+        self._warn_of_data()
         return snapshot
 
-    def _loop(self, bar, stop):
-        losses, seconds = [], 0
+    def _warn_of_data(self):
+        for name, layer in zip(self.solver.net._layer_names, self.solver.net.layers):
+            reads = layer.type in (*schedule.READERS, "WindowData", "MemoryData")
+            if reads and not (layer.type == "Data" and hasattr(layer, "continue_at")):
+                self._say(f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on where it stood")
+
+    # ---- The loop
+
+    def _loop(self, bar, stop, made_up):
+        """``made_up``: whether a test that is due now and missing, as one that was interrupted, is run first."""
+        if made_up and not stop and self._test_is_due() and self.metrics.tested() != self.solver.iter:
+            self._record(bar, **self._test())
+        seconds, images = 0, 0
         while not (stop or self.at_end()):
             learning_rate, before = self.solver.lr, time.monotonic()
             loss, stop = self.step()
-            losses.append(loss)
-            seconds += time.monotonic() - before
+            if self.cut:    # the test before it, which is to come first when the training goes on; all ranks stop here
+                return
+            self.since.append({"loss": loss, **self.outputs.more()})
+            seconds, images = seconds + time.monotonic() - before, images + self.images
             bar.update()
-            snapshot = stop or self.at_end() or self._due("snapshot")
-            test = not self.at_end() and self._due("test_interval")  # the last one comes after the snapshot
-            if snapshot or test or self._due("display"):
-                self.rate = len(losses) * self.images / seconds
-                self._record(bar, loss=float(np.mean(losses)), learning_rate=learning_rate,
-                             **(self._test() if test else {}))
-                losses, seconds = [], 0
-            if snapshot:
-                self.solver.snapshot()
+            if stop or self._row_is_due(self.solver.iter):
+                self.rate = images / seconds
+                self._keep(bar, stop, learning_rate)
+                seconds, images = 0, 0
 
-    def _due(self, interval):
+    def _keep(self, bar, stop, learning_rate):
+        """The records, the test and the snapshot that are due after this iteration, or that a stop asks for."""
+        row_is_due = self._row_is_due(self.solver.iter)
+        values, since = mean(self.since), self.since
+        if row_is_due:
+            self.since = []
+        self._record(bar, learning_rate=learning_rate, **values, **(self._test() if self._test_is_due() else {}))
+        if stop or self.cut or self.at_end() or self._is_due("snapshot", self.solver.iter):
+            if not row_is_due:
+                snapshots.write_since(self.parameter.snapshot_prefix, self.solver.iter, since)
+            self.solver.snapshot()
+            self.kept = self.solver.iter
+
+    def _row_is_due(self, iteration):
+        """Whether metrics.csv has a row after ``iteration``, whatever interrupts the training."""
+        return iteration == self.parameter.max_iter or any(
+            self._is_due(name, iteration) for name in ("snapshot", "test_interval", "display"))
+
+    def _test_is_due(self):
+        """But for the last one, which comes after the last snapshot."""
+        return bool(self.tests) and not self.at_end() and self._is_due("test_interval", self.solver.iter)
+
+    def _is_due(self, interval, iteration):
         every = getattr(self.parameter, interval)
-        return every > 0 and self.solver.iter % every == 0
+        return every > 0 and iteration % every == 0
 
     def _test(self):
-        """Loss and error over the whole test set; nothing where a stop is asked for meanwhile."""
-        self.test_net.share_with(self.solver.net)
-        rounds = self.parameter.test_iter[0]
-        loss = accuracy = 0
-        for _ in tqdm(range(rounds), desc="testing", unit="batch", leave=False, delay=2, dynamic_ncols=True):
-            if self.stop:
-                return {}
-            self.test_net.forward()
-            loss += self.loss(self.test_net) / rounds
-            accuracy += float(self.test_net.blobs["accuracy"].data) / rounds
-        # Caffe's Accuracy counts scores that are no numbers as right.
-        return dict(test_loss=loss, test_error=1 - accuracy if math.isfinite(loss) else 1.)
+        """What the tests give; nothing where a stop is asked for meanwhile."""
+        values = self.tests.run(self.solver.net, lambda: self.stop)
+        self.cut = not values
+        return values
+
+    # ---- The records
 
     def _record(self, bar, **values):
         """Brings metrics and positions to this iteration, on the disk and on the screen."""
@@ -236,24 +308,42 @@ class Trainer(Worker):
         self.metrics.save(self.run.metrics)
         if self.history.names:
             self.history.save(self.run.positions)
+        if self.events:
+            self.events.write(self.metrics.rows[-1], self.history)
 
     def _show(self, bar):
         loss, error = self.metrics.last("loss"), self.metrics.last("test_error")
         shown = [] if loss is None else [f"loss {loss:.4f}"]
         shown += [] if error is None else [f"test error {100 * error:.2f} %"]
         shown += [f"{self.rate:.0f} images/s"] if self.rate else []
-        bar.set_postfix_str(", ".join(shown), refresh=False)
+        bar.set_postfix_str(", ".join(shown + self._more()), refresh=False)
+
+    def _more(self):
+        """What is shown by name."""
+        values = {name: self.metrics.last(name) for name in self.metrics.more}
+        if self.metrics.last("test_error") is None:
+            values = {"test loss": self.metrics.last("test_loss"), **values}
+        return [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
 
     def _finish(self):
         iteration = self.solver.iter
-        if self.metrics.tested() != self.parameter.max_iter:
-            self._say(f"stopped at iteration {iteration}: go on with --resume")
+        if not self.at_end() or self.tests and self.metrics.tested() != iteration:
+            self._say(f"stopped at iteration {self.kept}: go on with --resume")
             return INTERRUPTED
-        if not math.isfinite(self.metrics.last("test_loss")):
+        if not math.isfinite(self.metrics.last("test_loss" if self.tests else "loss")):
             self._say("warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr")
-        print(f"test error {100 * self.metrics.last('test_error'):.2f} % after {iteration} iterations, "
-              f"{self.metrics.last('seconds'):.0f} s, in {self.run.path}")
+        print(f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds'):.0f} s, in {self.run.path}")
+        for text in self._more():
+            print(f"  {text}")
         return 0
+
+    def _result(self):
+        """The error of the last test, in a few words, or what there is instead."""
+        if self.metrics.last("test_error") is not None:
+            return f"test error {100 * self.metrics.last('test_error'):.2f} %"
+        if self.tests:
+            return f"test loss {self.metrics.last('test_loss'):.4f}"
+        return f"loss {self.metrics.last('loss'):.4f}"
 
     @staticmethod
     def _say(text):

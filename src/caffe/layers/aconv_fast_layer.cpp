@@ -1,9 +1,17 @@
+#include <algorithm>
 #include <cmath>
 
 #include "caffe/layers/aconv_fast_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
+
+namespace {
+
+const float kLeastRadius = 1e-6f, kMostRadius = 1e6f;  // pixels
+const int kMostPad = 1 << 20;                           // as convolution_param.pad's
+
+}  // namespace
 
 template <typename Dtype>
 LayerParameter AConvFastLayer<Dtype>::Translate(LayerParameter param) {
@@ -22,8 +30,8 @@ void AConvFastLayer<Dtype>::ReadPositions() {
   const bool on_lattice = p.pos_filler_std() < 0;
   this->start_x_.assign(count, 0);
   this->start_y_.assign(count, 0);
-  if (p.pos_filler_std() > 0) {
-    const Dtype deviation = p.pos_filler_std() * p.base_radius();
+  const Dtype deviation = p.pos_filler_std() * p.base_radius();
+  if (deviation > 0) {
     caffe_rng_gaussian<Dtype>(count, 0, deviation, &this->start_x_[0]);
     caffe_rng_gaussian<Dtype>(count, 0, deviation, &this->start_y_[0]);
   }
@@ -45,8 +53,13 @@ void AConvFastLayer<Dtype>::CheckParameters() const {
   const AConvParameter& p = this->layer_param_.aconv_param();
   const ConvolutionParameter& conv = this->layer_param_.convolution_param();
   const bool square = p.type() == AConvParameter_FilterType_SQUARE;
-  CHECK(p.base_radius() > 0 && std::isfinite(p.base_radius())) << this->Where() << "aconv_param.base_radius is "
-      << p.base_radius() << "; allowed: more than 0";
+  CHECK(p.base_radius() >= kLeastRadius && p.base_radius() <= kMostRadius) << this->Where()
+      << "aconv_param.base_radius is " << p.base_radius() << "; allowed: " << kLeastRadius << " to " << kMostRadius
+      << " pixels";
+  CHECK(std::isfinite(p.base_angle())) << this->Where() << "aconv_param.base_angle is " << p.base_angle()
+      << "; allowed: finite numbers";
+  CHECK(std::isfinite(p.pos_filler_std()) && p.pos_filler_std() <= kMostRadius) << this->Where()
+      << "aconv_param.pos_filler_std is " << p.pos_filler_std() << "; allowed: finite numbers up to " << kMostRadius;
   CHECK(this->dilation_h_ == 1 && this->dilation_w_ == 1) << this->Where() << "convolution_param.dilation is "
       << this->dilation_h_ << " x " << this->dilation_w_ << "; allowed: 1 (give aconv_param.base_radius instead)";
   CHECK(!square || !(conv.has_kernel_h() || conv.has_kernel_w())) << this->Where()
@@ -69,6 +82,9 @@ void AConvFastLayer<Dtype>::ReadBase() {
   } else {
     this->pad_h_ = both ? p.pad_h() : p.pad();
     this->pad_w_ = both ? p.pad_w() : p.pad();
+    const int least = std::min(this->pad_h_, this->pad_w_), most = std::max(this->pad_h_, this->pad_w_);
+    CHECK(least >= -kMostPad && most <= kMostPad) << this->Where() << "aconv_param.pad is " << this->pad_h_
+        << " x " << this->pad_w_ << "; allowed: " << -kMostPad << " to " << kMostPad << " in each dimension";
   }
   this->extent_h_ = this->extent_w_ = 1;
   g.base_h = -this->pad_h_;

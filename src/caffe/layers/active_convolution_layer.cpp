@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -10,6 +11,10 @@
 namespace caffe {
 
 namespace {
+
+typedef long long Wide;  // for products of what fits an int
+/// Synapses of a layer, and pixels along an axis of a padded input: far more than anybody needs, and no sum overflows.
+const int kMostSynapses = 1 << 20, kMostPixels = 1 << 30;
 
 /// One two-dimensional field of convolution_param: once for both dimensions, once per dimension, or as *_h and *_w.
 struct Field {
@@ -34,8 +39,9 @@ void ReadField(const std::string& where, const Field& field, int otherwise, int 
     *w = field.repeated.size() ? field.repeated.Get(field.repeated.size() - 1) : otherwise;
   }
   const int kMost = 1 << 20;
-  CHECK(*h >= least && *w >= least && *h <= kMost && *w <= kMost) << where << name << " is " << *h << " x " << *w
-      << "; allowed: " << least << " to " << kMost << " in each dimension";
+  CHECK(*h >= least && *w >= least && *h <= kMost && *w <= kMost) << where << name << " is "
+      << static_cast<unsigned>(*h) << " x " << static_cast<unsigned>(*w) << "; allowed: " << least
+      << " to " << kMost << " in each dimension";
 }
 
 }  // namespace
@@ -85,7 +91,8 @@ void ActiveConvolutionLayer<Dtype>::CheckGeometry() const {
   CHECK(p.engine() != ConvolutionParameter_Engine_CUDNN) << Where()
       << "convolution_param.engine is CUDNN; allowed: DEFAULT, CAFFE";
   CHECK_GE(g.num_output, 1) << Where() << "convolution_param.num_output is " << p.num_output()
-      << "; allowed: 1 and more";
+      << "; allowed: 1 to " << INT_MAX;
+  CHECK_GE(g.channels, 1) << Where() << "the bottom has no channels; allowed: 1 and more";
   CHECK(g.group >= 1 && g.channels % g.group == 0 && g.num_output % g.group == 0) << Where()
       << "convolution_param.group is " << p.group() << "; allowed: divisors of both the " << g.channels
       << " input channels and num_output " << g.num_output;
@@ -94,6 +101,21 @@ void ActiveConvolutionLayer<Dtype>::CheckGeometry() const {
       << g.num_output;
   CHECK(a.position_lr_mult() >= 0 && std::isfinite(a.position_lr_mult())) << Where()
       << "active_convolution_param.position_lr_mult is " << a.position_lr_mult() << "; allowed: 0 and more";
+  CheckSize();
+}
+
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::CheckSize() const {
+  const ActiveGeometry& g = geometry_;
+  const Wide synapses = Wide(g.kernel_h) * g.kernel_w;
+  CHECK_LE(synapses, kMostSynapses) << Where() << "convolution_param.kernel_size is " << g.kernel_h << " x "
+      << g.kernel_w << ", which is " << synapses << " synapses; allowed: at most " << kMostSynapses;
+  CHECK_LE(synapses * g.group_channels(), INT_MAX / g.num_output) << Where() << "the weights are " << g.num_output
+      << " x " << g.group_channels() << " x " << g.kernel_h << " x " << g.kernel_w << "; allowed: at most " << INT_MAX
+      << " of them (lower convolution_param.num_output or kernel_size, or raise group)";
+  const Wide extent = std::max(Wide(g.kernel_h - 1) * dilation_h_, Wide(g.kernel_w - 1) * dilation_w_) + 1;
+  CHECK_LE(extent, kMostPixels) << Where() << "convolution_param.dilation is " << dilation_h_ << " x " << dilation_w_
+      << ", and the kernel covers " << extent << " pixels; allowed: at most " << kMostPixels;
 }
 
 template <typename Dtype>
@@ -229,17 +251,33 @@ void ActiveConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, 
       << bottom[0]->shape_string() << "; allowed: num x " << g.channels << " channels x height x width";
   g.height = bottom[0]->shape(2);
   g.width = bottom[0]->shape(3);
-  const int room_h = g.height + 2 * pad_h_ - extent_h_, room_w = g.width + 2 * pad_w_ - extent_w_;
+  const Wide padded_h = g.height + 2 * Wide(pad_h_), padded_w = g.width + 2 * Wide(pad_w_);
+  CHECK(padded_h <= kMostPixels && padded_w <= kMostPixels) << Where() << "the padded input is " << padded_h << " x "
+      << padded_w << " pixels; allowed: at most " << kMostPixels << " in each dimension";
+  const int room_h = padded_h - extent_h_, room_w = padded_w - extent_w_;
   CHECK(room_h >= 0 && room_w >= 0) << Where() << "the kernel covers " << extent_h_ << " x " << extent_w_
-      << " pixels; allowed: at most the padded input, " << g.height + 2 * pad_h_ << " x " << g.width + 2 * pad_w_;
+      << " pixels; allowed: at most the padded input, " << padded_h << " x " << padded_w;
   g.out_height = room_h / g.stride_h + 1;
   g.out_width = room_w / g.stride_w + 1;
   vector<int> shape(4, bottom[0]->shape(0));
   shape[1] = g.num_output;
   shape[2] = g.out_height;
   shape[3] = g.out_width;
+  CheckTop(shape);
   for (int i = 0; i < top.size(); ++i) {
     top[i]->Reshape(shape);
+  }
+}
+
+/// Caffe counts a blob's elements in an int.
+template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::CheckTop(const vector<int>& shape) const {
+  Wide count = 1;
+  for (int i = 0; i < shape.size(); ++i) {
+    count *= shape[i];
+    CHECK_LE(count, INT_MAX) << Where() << "the top is " << shape[0] << " x " << shape[1] << " x " << shape[2] << " x "
+        << shape[3] << "; allowed: at most " << INT_MAX << " elements (lower convolution_param.num_output or "
+        << "pad, or the batch size)";
   }
 }
 
@@ -272,20 +310,22 @@ bool ActiveConvolutionLayer<Dtype>::Learns(int blob) const {
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  cpu_workspace_ = ActiveCpuWorkspace<Dtype>::OfThisThread();
   for (int i = 0; i < bottom.size(); ++i) {
     active_convolution_forward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
-                                   bottom[i]->cpu_data(), top[i]->mutable_cpu_data(), &cpu_workspace_);
+                                   bottom[i]->cpu_data(), top[i]->mutable_cpu_data(), cpu_workspace_.get());
   }
 }
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
                                                  const vector<Blob<Dtype>*>& bottom) {
+  cpu_workspace_ = ActiveCpuWorkspace<Dtype>::OfThisThread();
   for (int i = 0; i < top.size(); ++i) {
     const ActiveGradients<Dtype> gradients =
         Gradients(&Blob<Dtype>::mutable_cpu_diff, propagate_down[i] ? bottom[i] : NULL);
     active_convolution_backward_cpu(geometry_, bottom[i]->shape(0), Parameters(&Blob<Dtype>::cpu_data),
-                                    bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients, &cpu_workspace_);
+                                    bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients, cpu_workspace_.get());
   }
 }
 

@@ -178,7 +178,21 @@ class AConvFastErrorTest : public ::testing::Test {
 TEST_F(AConvFastErrorTest, TestParameters) {
   const char* cases[][2] = {
       {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_radius: 0 }",
-       "aconv_param.base_radius is 0; allowed: more than 0"},
+       "aconv_param.base_radius is 0; allowed: 1e-06 to 1e\\+06 pixels"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_radius: 1e-45 }", "base_radius is 1.*e-45"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_radius: 1e7 }", "base_radius is 1e\\+07"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_radius: nan }", "base_radius is nan"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_angle: nan }",
+       "aconv_param.base_angle is nan; allowed: finite numbers"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_angle: -inf }", "base_angle is -inf"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { pos_filler_std: nan }",
+       "aconv_param.pos_filler_std is nan; allowed: finite numbers up to 1e\\+06"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { pos_filler_std: inf }", "pos_filler_std is inf"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { pos_filler_std: -inf }", "pos_filler_std is -inf"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { type: CIRCLE pad: 2147483647 }",
+       "aconv_param.pad is 2147483647 x 2147483647; allowed: -1048576 to 1048576"},
+      {"convolution_param { num_output: 2 kernel_size: 3 } aconv_param { type: CIRCLE pad_h: -2147483648 pad_w: 0 }",
+       "aconv_param.pad is -2147483648 x 0"},
       {"convolution_param { num_output: 2 kernel_size: 3 dilation: 2 }",
        "convolution_param.dilation is 2 x 2; allowed: 1"},
       {"convolution_param { num_output: 2 kernel_h: 3 kernel_w: 3 }", "convolution_param.kernel_h and kernel_w are given"},
@@ -189,6 +203,10 @@ TEST_F(AConvFastErrorTest, TestParameters) {
   for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
     EXPECT_DEATH(SetUpLayer(cases[i][0]), std::string("Layer 'acf' \\(AConvFast\\): .*") + cases[i][1]);
   }
+}
+
+TEST_F(AConvFastErrorTest, TestNoiseTooSmallForANumberIsNone) {
+  SetUpLayer("convolution_param { num_output: 2 kernel_size: 3 } aconv_param { base_radius: 1e-6 pos_filler_std: 1e-45 }");
 }
 
 }  // namespace caffe

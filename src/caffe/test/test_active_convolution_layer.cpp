@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "google/protobuf/text_format.h"
@@ -145,6 +146,31 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
         }
       }
     }
+  }
+
+  /// Forward and backward with one to three threads, and once more with one.
+  void ExpectSameBits(const std::string& conv) {
+    const int threads = MaxThreads();
+    auto layer = Make("convolution_param { " + conv + " weight_filler { type: 'msra' } }");
+    Scatter(layer.get());
+    vector<Dtype> first;
+    for (int run = 0; run < 4; ++run) {
+      SetThreads(std::max(1, run));
+      Caffe::set_random_seed(7);
+      layer->Forward(bottom_vec_, top_vec_);
+      FillDiff(&top_);
+      for (int i = 0; i < 4; ++i) { caffe_set(layer->blobs()[i]->count(), Dtype(0), layer->blobs()[i]->mutable_cpu_diff()); }
+      layer->Backward(top_vec_, vector<bool>(1, true), bottom_vec_);
+      vector<Dtype> all(top_.cpu_data(), top_.cpu_data() + top_.count());
+      all.insert(all.end(), bottom_.cpu_diff(), bottom_.cpu_diff() + bottom_.count());
+      for (int i = 0; i < 4; ++i) {
+        const Dtype* diff = layer->blobs()[i]->cpu_diff();
+        all.insert(all.end(), diff, diff + layer->blobs()[i]->count());
+      }
+      if (run == 0) { first = all; }
+      EXPECT_TRUE(first == all) << conv << ", run " << run;
+    }
+    SetThreads(threads);
   }
 
   /// Forward, input gradient and weight gradient of an untrained ACU against Caffe's own Convolution.
@@ -290,6 +316,33 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyBlock
   this->ExpectEqualsConvolution("num_output: 108 kernel_size: 4 group: 2 bias_term: false");
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyGroups) {
+  this->FillBottom(3, 40, 9, 7);  // more than one vector of channels, and no whole number of them
+  for (int channels = 1; channels <= 8; channels *= 2) {
+    const std::string group = "num_output: 40 group: " + std::to_string(40 / channels);
+    this->ExpectEqualsConvolution(group + " kernel_size: 3 pad: 1");
+    this->ExpectEqualsConvolution(group + " kernel_size: 5 pad: 2 stride: 2 bias_term: false");
+  }
+  this->ExpectEqualsConvolution("num_output: 80 group: 40 kernel_size: 3 pad: 1");  // two outputs for each channel
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestManyGroupsMovedAgainstReference) {
+  const char* configurations[] = {
+      "convolution_param { num_output: 20 kernel_size: 3 pad: 1 group: 20 }",
+      "convolution_param { num_output: 20 kernel_size: 3 group: 5 }",
+      "convolution_param { num_output: 20 kernel_size: 3 group: 20 stride: 2 } active_convolution_param { position_group: 20 }",
+      "convolution_param { num_output: 20 kernel_size: 2 pad: 1 group: 10 } active_convolution_param { position_group: 5 }",
+      "convolution_param { num_output: 20 kernel_size: 2 pad: 1 group: 5 } active_convolution_param { position_group: 10 }"};
+  this->FillBottom(2, 20, 6, 7);
+  for (int i = 0; i < 5; ++i) {
+    auto layer = this->Make(configurations[i]);
+    this->Fill(layer->blobs()[0].get());
+    this->Fill(layer->blobs()[1].get());
+    this->Scatter(layer.get());
+    this->ExpectTopIsReference(layer.get());
+  }
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestMovedAgainstReference) {
   const char* configurations[] = {
       "convolution_param { num_output: 4 kernel_size: 3 pad: 1 }",
@@ -407,6 +460,18 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
   if (Caffe::mode() == Caffe::CPU) { EXPECT_EQ(bytes[0], bytes[1]); }
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOnAGpuShareOneWorkspace) {
+  if (Caffe::mode() == Caffe::CPU) { return; }
+  this->FillBottom(2, 3, 6, 5);
+  auto small = this->Make("convolution_param { num_output: 2 kernel_size: 3 }");
+  small->Forward(this->bottom_vec_, this->top_vec_);
+  const size_t bytes = small->workspace_bytes();
+  auto large = this->Make("convolution_param { num_output: 64 kernel_size: 3 }");
+  large->Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_GT(large->workspace_bytes(), bytes);
+  EXPECT_EQ(large->workspace_bytes(), small->workspace_bytes());
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
   this->FillBottom(2, 512, 7, 7);
   auto layer = this->Make("convolution_param { num_output: 512 kernel_size: 3 pad: 1 }");
@@ -416,30 +481,85 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
   EXPECT_LE(layer->workspace_bytes(), 64 << 20);
 }
 
-TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBitsWithAnyNumberOfThreads) {
+/// What another thread does with a layer of its own.
+template <typename Dtype>
+void RunElsewhere(int num, size_t* bytes) {
+  SetThreads(1);  // of this thread's own, as in the test
+  LayerParameter param = Parse("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
+  Blob<Dtype> bottom(num, 8, 9, 9), top;
+  vector<Blob<Dtype>*> bottoms(1, &bottom), tops(1, &top);
+  ActiveConvolutionLayer<Dtype> layer(param);
+  layer.SetUp(bottoms, tops);
+  layer.Forward(bottoms, tops);
+  *bytes = layer.workspace_bytes();
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
+  if (Caffe::mode() != Caffe::CPU) { return; }
   typedef typename TypeParam::Dtype Dtype;
   const int threads = MaxThreads();
-  this->FillBottom(7, 5, 9, 8);
-  auto layer = this->Make("convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: 'msra' } }");
-  this->Scatter(layer.get());
-  vector<Dtype> first;
-  for (int run = 0; run < 4; ++run) {
-    SetThreads(std::max(1, run));
-    Caffe::set_random_seed(7);
+  SetThreads(1);  // with more, one may get no work and need no buffers
+  this->FillBottom(2, 8, 9, 9);
+  auto first = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
+  auto second = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
+  first->Forward(this->bottom_vec_, this->top_vec_);
+  const size_t bytes = first->workspace_bytes();
+  second->Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_GT(bytes, 0);
+  EXPECT_EQ(bytes, second->workspace_bytes());
+  this->FillDiff(&this->top_);
+  second->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
+  EXPECT_GT(second->workspace_bytes(), bytes);
+  EXPECT_EQ(second->workspace_bytes(), first->workspace_bytes());  // one and the same
+  size_t elsewhere = 0;
+  std::thread(RunElsewhere<Dtype>, 2, &elsewhere).join();
+  EXPECT_GT(elsewhere, 0);
+  EXPECT_LT(elsewhere, second->workspace_bytes());  // another one
+  first.reset();
+  second.reset();
+  auto third = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
+  third->Forward(this->bottom_vec_, this->top_vec_);
+  EXPECT_EQ(bytes, third->workspace_bytes());  // nobody held it any more
+  SetThreads(threads);
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfWideImages) {
+  if (Caffe::mode() != Caffe::CPU) { return; }
+  const int threads = MaxThreads();
+  SetThreads(1);
+  const int shapes[][3] = {{3, 2, 200000}, {64, 4, 16384}, {2, 20000, 3}};
+  for (int i = 0; i < 3; ++i) {
+    this->FillBottom(1, shapes[i][0], shapes[i][1], shapes[i][2]);
+    auto layer = this->Make("convolution_param { num_output: 2 kernel_size: 3 pad: 1 stride: 2 }");
+    this->Scatter(layer.get());
     layer->Forward(this->bottom_vec_, this->top_vec_);
     this->FillDiff(&this->top_);
-    for (int i = 0; i < 4; ++i) { caffe_set(layer->blobs()[i]->count(), Dtype(0), layer->blobs()[i]->mutable_cpu_diff()); }
     layer->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
-    vector<Dtype> all(this->top_.cpu_data(), this->top_.cpu_data() + this->top_.count());
-    all.insert(all.end(), this->bottom_.cpu_diff(), this->bottom_.cpu_diff() + this->bottom_.count());
-    for (int i = 0; i < 4; ++i) {
-      const Dtype* diff = layer->blobs()[i]->cpu_diff();
-      all.insert(all.end(), diff, diff + layer->blobs()[i]->count());
-    }
-    if (run == 0) { first = all; }
-    EXPECT_TRUE(first == all) << "run " << run;
+    // Tile, frame and its gradient of the thread; the rest are weights and what bands of the image add to each other.
+    EXPECT_LE(layer->workspace_bytes(), 4 << 20) << shapes[i][1] << " x " << shapes[i][2];
   }
   SetThreads(threads);
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBitsWithAnyNumberOfThreads) {
+  this->FillBottom(7, 5, 9, 8);
+  this->ExpectSameBits("num_output: 6 kernel_size: 3 pad: 1");
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestBandsOfOneImageGiveTheSameBits) {
+  this->FillBottom(1, 20, 90, 40);
+  this->ExpectSameBits("num_output: 6 kernel_size: 3 pad: 1");
+  this->FillBottom(2, 4, 20, 200);
+  this->ExpectSameBits("num_output: 6 kernel_size: 3 pad: 1 stride: 2 group: 2");
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestUntrainedEqualsConvolutionInManyBands) {
+  this->FillBottom(1, 4, 67, 17);  // the backward pass cuts the image
+  this->ExpectEqualsConvolution("num_output: 5 kernel_size: 3 pad: 1");
+  this->ExpectEqualsConvolution("num_output: 5 kernel_size: 3 pad: 30 dilation: 30");  // bands reach over each other
+  this->FillBottom(2, 4, 5, 700);
+  this->ExpectEqualsConvolution("num_output: 4 kernel_size: 3 pad: 1");
+  this->ExpectEqualsConvolution("num_output: 4 kernel_size: 5 pad: 2 stride: 2 group: 2");
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestFarPositionsContributeNothing) {
@@ -475,6 +595,12 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestGradient) {
   this->FillBottom(2, 2, 5, 4);
   this->ExpectGradients(std::string("convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: 'gaussian' } "
       "bias_filler { type: 'gaussian' } } active_convolution_param { ") + kOffLattice + "}");
+}
+
+TYPED_TEST(ActiveConvolutionLayerTest, TestGradientManyGroups) {
+  this->FillBottom(1, 4, 3, 2);
+  this->ExpectGradients("convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 group: 2 "
+                        "weight_filler { type: 'gaussian' std: 1 } } active_convolution_param { position { x: -0.4 y: 0.3 } position { x: 0.7 y: -0.6 } }");
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestGradientStridedGroupedSets) {
@@ -622,15 +748,23 @@ TEST_F(ActiveConvolutionErrorTest, TestConvolutionParam) {
       {"num_output: 4 kernel_size: 3 kernel_h: 3 kernel_w: 3", "convolution_param.kernel_size and its _h, _w forms"},
       {"num_output: 4 kernel_size: 3 kernel_size: 3 kernel_size: 3", "convolution_param.kernel_size is given 3 times"},
       {"num_output: 4 kernel_size: 3 stride: 0", "convolution_param.stride is 0 x 0; allowed: 1 to"},
-      {"num_output: 4 kernel_size: 3 pad: 4294967295", "convolution_param.pad is -1 x -1; allowed: 0 to"},
+      {"num_output: 4 kernel_size: 3 pad: 4294967295", "convolution_param.pad is 4294967295 x 4294967295; allowed: 0 to"},
       {"num_output: 4 kernel_size: 3 dilation: 0", "convolution_param.dilation is 0 x 0"},
-      {"kernel_size: 3", "convolution_param.num_output is 0; allowed: 1 and more"},
+      {"kernel_size: 3", "convolution_param.num_output is 0; allowed: 1 to 2147483647"},
       {"num_output: 4 kernel_size: 3 group: 3", "convolution_param.group is 3; allowed: divisors of both the 4 input"},
       {"num_output: 6 kernel_size: 3 group: 4", "convolution_param.group is 4"},
       {"num_output: 4 kernel_size: 3 group: 0", "convolution_param.group is 0"},
       {"num_output: 4 kernel_size: 3 axis: 2", "convolution_param.axis is 2; allowed: 1"},
       {"num_output: 4 kernel_size: 3 force_nd_im2col: true", "convolution_param.force_nd_im2col is true"},
       {"num_output: 4 kernel_size: 3 engine: CUDNN", "convolution_param.engine is CUDNN; allowed: DEFAULT, CAFFE"},
+      {"num_output: 4294967295 kernel_size: 3", "convolution_param.num_output is 4294967295; allowed: 1 to 2147483647"},
+      {"num_output: 4 kernel_size: 46341", "kernel_size is 46341 x 46341, which is 2147488281 synapses; allowed: at most 1048576"},
+      {"num_output: 4 kernel_h: 1048576 kernel_w: 2", "which is 2097152 synapses; allowed: at most 1048576"},
+      {"num_output: 1073741824 kernel_size: 1", "the weights are 1073741824 x 4 x 1 x 1; allowed: at most 2147483647 of them"},
+      {"num_output: 4 kernel_size: 1024 dilation: 1048576", "the kernel covers 1072693249 pixels; allowed: at most"},
+      {"num_output: 4 kernel_size: 1025 dilation: 1048576", "convolution_param.kernel_size is 1025 x 1025"},
+      {"num_output: 4 kernel_h: 2000 kernel_w: 1 dilation: 1048576", "dilation is 1048576 x 1048576, and the kernel covers"},
+      {"num_output: 4 kernel_size: 1 pad: 1048576", "the top is 2 x 4 x 2097157 x 2097157; allowed: at most 2147483647 elem"},
       {"num_output: 4 kernel_size: 7", "the kernel covers 7 x 7 pixels; allowed: at most the padded input, 5 x 5"}};
   for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {
     ExpectDeath(std::string("convolution_param { ") + cases[i][0] + " }", cases[i][1]);
@@ -719,6 +853,11 @@ TEST_F(ActiveConvolutionErrorTest, TestASharerTakesRateAndDecayOfTheOwner) {
 TEST_F(ActiveConvolutionErrorTest, TestBottomShape) {
   bottom_.Reshape(vector<int>(3, 4));
   ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 }", "the bottom has shape 4 4 4 \\(64\\); allowed: num x");
+  bottom_.Reshape(2, 0, 5, 5);
+  ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 }", "the bottom has no channels; allowed: 1 and more");
+  bottom_.Reshape(0, 4, 1 << 30, 1);
+  ExpectDeath("convolution_param { num_output: 4 kernel_size: 1 pad: 1 }",
+              "the padded input is 1073741826 x 3 pixels; allowed: at most 1073741824 in each dimension");
 }
 
 }  // namespace caffe

@@ -18,7 +18,7 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
  protected:
   typedef std::vector<Dtype> Vector;
 
-  /// A layer, a chunk of its output pixels, a block of its channels, and the frame that these see.
+  /// A layer, a tile of its output pixels, a block of its channels, and the frame that these see.
   void MakeRandomCase(const ActiveCpuKernels<Dtype>& kernels) {
     g_ = this->RandomGeometry(9, 30);
     g_.base_w = this->Random(-20, 20);
@@ -30,21 +30,27 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
       beta_.push_back(this->RandomPosition(60));
     }
     taps_ = ActiveFrameTaps(g_, &alpha_[0], &beta_[0], g_.synapses());
-    chunk_.images = this->Random(1, 3);
-    chunk_.image = 0;
-    chunk_.begin = chunk_.images > 1 ? 0 : this->Random(0, g_.out_size() - 1);
-    chunk_.end = chunk_.images > 1 ? g_.out_size() : this->Random(chunk_.begin + 1, g_.out_size());
+    tile_.images = this->Random(1, 3);
+    tile_.image = 0;
+    tile_.at.rows = RandomInterval(g_.out_height);
+    tile_.at.columns = RandomInterval(g_.out_width);
     channel_ = this->Random(0, g_.channels - 1);
     channels_ = this->Random(1, g_.channels - channel_);
     pixel_size_ = CeilDivide(Terms(), kernels.lanes) * kernels.lanes + kernels.lanes;
-    input_ = this->RandomVector(chunk_.images * g_.channels * g_.image_size());
+    input_ = this->RandomVector(tile_.images * g_.channels * g_.image_size());
+  }
+
+  ActiveInterval RandomInterval(int size) {
+    const int first = this->Random(0, size - 1);
+    const ActiveInterval interval = {first, this->Random(1, size - first)};
+    return interval;
   }
 
   int Terms() const { return g_.synapses() * channels_; }
 
   /// The frame of all synapses, or of one.
   ActiveFrame<Dtype> Frame(const ActiveCpuKernels<Dtype>& kernels, int synapse, int synapses) const {
-    return ActiveFrame<Dtype>(g_, &taps_[0], chunk_, synapse, synapses, channel_, channels_, kernels.lanes);
+    return ActiveFrame<Dtype>(g_, &taps_[0], tile_, synapse, synapses, channel_, channels_, kernels.lanes);
   }
 
   double Pixel(int image, int c, int y, int x) const {
@@ -55,7 +61,7 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
   /// The input as the frame should hold it.
   Vector FrameData(const ActiveFrame<Dtype>& f) const {
     Vector data(f.size(), 0);
-    for (int image = 0; image < chunk_.images; ++image) {
+    for (int image = 0; image < tile_.images; ++image) {
       for (int y = f.row; y < f.row + f.rows; ++y) {
         for (int x = 0; x < f.columns; ++x) {
           for (int c = 0; c < channels_; ++c) {
@@ -69,9 +75,10 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
 
   /// x~ by the tent functions, max(0, 1-|dx|) max(0, 1-|dy|), over all pixels: no floor, no cases.
   double Reference(int c, int k, int column, double shift_x = 0, double shift_y = 0) const {
-    const int image = column / chunk_.pixels(), pixel = chunk_.begin + column % chunk_.pixels();
-    const double x = g_.base_w + pixel % g_.out_width * g_.stride_w + static_cast<double>(alpha_[k]) + shift_x;
-    const double y = g_.base_h + pixel / g_.out_width * g_.stride_h + static_cast<double>(beta_[k]) + shift_y;
+    const int image = column / tile_.at.size(), pixel = column % tile_.at.size(), width = tile_.at.columns.count;
+    const int n = tile_.at.columns.first + pixel % width, m = tile_.at.rows.first + pixel / width;
+    const double x = g_.base_w + n * g_.stride_w + static_cast<double>(alpha_[k]) + shift_x;
+    const double y = g_.base_h + m * g_.stride_h + static_cast<double>(beta_[k]) + shift_y;
     double sum = 0;
     for (int i = 0; i < g_.height; ++i) {
       for (int j = 0; j < g_.width; ++j) {
@@ -84,7 +91,7 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
 
   /// The columns of the case, synapse by synapse where `one_by_one`.
   Vector Sample(const ActiveCpuKernels<Dtype>& kernels, bool one_by_one) const {
-    Vector columns(chunk_.columns() * pixel_size_, 7);
+    Vector columns(tile_.size() * pixel_size_, 7);
     const int synapses = one_by_one ? 1 : g_.synapses();
     for (int k = 0; k < g_.synapses(); k += synapses) {
       const ActiveFrame<Dtype> frame = Frame(kernels, k, synapses);
@@ -94,7 +101,7 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
   }
 
   ActiveGeometry g_;
-  ActiveChunk chunk_;
+  ActiveTile tile_;
   int channel_, channels_;
   size_t pixel_size_;
   Vector alpha_, beta_, input_;
@@ -112,7 +119,7 @@ TYPED_TEST(ActiveCpuKernelsTest, TestSampleAgainstTents) {
     for (int round = 0; round < 150; ++round) {
       this->MakeRandomCase(kernels);
       const auto columns = this->Sample(kernels, round % 2);
-      for (int i = 0; i < this->chunk_.columns() * this->Terms(); ++i) {
+      for (int i = 0; i < this->tile_.size() * this->Terms(); ++i) {
         const int column = i / this->Terms(), k = i % this->Terms() / this->channels_, c = i % this->channels_;
         ASSERT_NEAR(this->Reference(c, k, column), columns[column * this->pixel_size_ + i % this->Terms()], 1e-5)
             << kernels.name << ", round " << round;
@@ -147,7 +154,7 @@ TYPED_TEST(ActiveCpuKernelsTest, TestSlopeIsTheDifferenceOfSamples) {
     for (int round = 0; round < 50; ++round) {
       this->MakeRandomCase(kernels);
       const int synapses = this->g_.synapses();
-      const auto diff = this->RandomVector(this->chunk_.columns() * this->pixel_size_);
+      const auto diff = this->RandomVector(this->tile_.size() * this->pixel_size_);
       const auto frame = this->Frame(kernels, 0, synapses);
       const auto data = this->FrameData(frame);
       std::vector<double> x_diff(synapses, 1), y_diff(synapses, 1);  // the kernel adds
@@ -159,7 +166,7 @@ TYPED_TEST(ActiveCpuKernelsTest, TestSlopeIsTheDifferenceOfSamples) {
         ActiveFloor(this->beta_[k], &fy);
         if (fx > 1 - step || fy > 1 - step) { continue; }
         double expected_x = 1, expected_y = 1;
-        for (int i = 0; i < this->channels_ * this->chunk_.columns(); ++i) {
+        for (int i = 0; i < this->channels_ * this->tile_.size(); ++i) {
           const int c = i % this->channels_, column = i / this->channels_;
           const double weight = diff[column * this->pixel_size_ + k * this->channels_ + c] / step;
           const double here = this->Reference(c, k, column);
@@ -213,6 +220,51 @@ TYPED_TEST(ActiveCpuKernelsTest, TestProducts) {
           }
           ASSERT_NEAR(expected, c[i * c_row + j], 1e-5) << kernels.name << ", round " << round;
         }
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestProductsLaneByLane) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 60; ++round) {
+      const int rows = this->Random(1, 40), columns = this->Random(1, 9), depth = this->Random(0, 20);
+      const size_t lanes = kernels.lanes, a_step = lanes + 1, a_row = depth * a_step + 2, c_column = lanes + 1;
+      const auto a = this->RandomVector(rows * a_row + lanes), b = this->RandomVector((depth + 1) * columns * lanes);
+      const auto before = this->RandomVector(rows * columns * c_column);
+      auto c = before;
+      const ActiveLaneProduct<TypeParam> product = {rows,  columns, depth, &a[0], a_row, a_step, &b[0], columns * lanes,
+                                                    lanes, &c[0], columns * c_column, c_column, round % 2 > 0};
+      kernels.multiply_lanes(product);
+      for (size_t at = 0; at < c.size(); ++at) {
+        const size_t row = at / c_column / columns, column = at / c_column % columns, lane = at % c_column;
+        double expected = product.add || lane == lanes ? before[at] : 0;
+        for (int t = 0; t < depth && lane < lanes; ++t) {
+          expected += static_cast<double>(a[row * a_row + t * a_step + lane]) * b[(t * columns + column) * lanes + lane];
+        }
+        ASSERT_NEAR(expected, c[at], 1e-5) << kernels.name << ", round " << round;
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestTurnsAndBack) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int unit = 1; unit <= std::min(8, kernels.lanes); unit *= 2) {
+      const size_t pixel_size = (unit + 1) * kernels.lanes;
+      const auto before = this->RandomVector(3 * pixel_size);
+      auto turned = before, back = before;
+      kernels.turn(unit, 3, pixel_size, &turned[0]);
+      kernels.turn_back(unit, 3, pixel_size, &back[0]);
+      for (size_t at = 0; at < before.size(); ++at) {
+        const int j = at % pixel_size / kernels.lanes, lane = at % kernels.lanes, c = lane % unit;
+        const size_t pixel = at / pixel_size * pixel_size;
+        const size_t from = pixel + lane - c + (c + j) % unit;
+        ASSERT_EQ(j < unit ? before[from] : before[at], turned[at]) << kernels.name << ", " << unit;
+        if (j > 0) { continue; }
+        double sum = 0;  // the j-th vector's element c belongs to element (c + j) % unit
+        for (int i = 0; i < unit; ++i) { sum += before[pixel + i * kernels.lanes + lane - c + (c + unit - i) % unit]; }
+        ASSERT_NEAR(sum, back[at], 1e-5) << kernels.name << ", " << unit;
       }
     }
   }

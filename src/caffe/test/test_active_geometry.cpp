@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -74,6 +75,47 @@ TEST(ActiveGeometryTest, TestChunksAreEvenAndTheFirstIsNotSmaller) {
   EXPECT_EQ(4 * 4, rows[0].columns());
   EXPECT_EQ(3 * 4, rows[1].columns());
   EXPECT_EQ(3, ActiveChunks(Pixels(1, 9), 1, 4).size());  // parts of rows
+}
+
+TEST(ActiveGeometryTest, TestWindowHoldsWhatAChunkReadsAndNoMore) {
+  ActiveGeometry g = Pixels(5, 6);
+  g.height = 9;
+  g.width = 11;
+  g.stride_h = g.stride_w = 2;
+  g.base_h = g.base_w = -1;
+  // The last ones read no pixel of the image, whatever the chunk: from below, and from the left in a row that exists.
+  const std::vector<ActiveTap<float> > taps = {MakeActiveTap(0.5f, -2.f), MakeActiveTap(-1.5f, 1.5f),
+                                               MakeActiveTap(0.f, 1e30f), MakeActiveTap(-20.f, 0.f)};
+  for (int begin = 0; begin < g.out_size(); ++begin) {
+    for (int end = begin + 1; end <= g.out_size(); ++end) {
+      int top = g.height, left = g.width, bottom = 0, right = 0;
+      const bool one_row = begin / 6 == (end - 1) / 6;
+      const int first = one_row ? begin : begin / 6 * 6, last = one_row ? end - 1 : (end - 1) / 6 * 6 + 5;
+      for (int pixel = first; pixel <= last; ++pixel) {
+        for (int k = 0; k < 2; ++k) {
+          for (int corner = 0; corner < 4; ++corner) {
+            const int row = 2 * (pixel / 6) - 1 + taps[k].y + corner / 2;
+            const int x = 2 * (pixel % 6) - 1 + taps[k].x + corner % 2;
+            if (row < 0 || row >= g.height || x < 0 || x >= g.width) { continue; }
+            top = std::min(top, row);
+            left = std::min(left, x);
+            bottom = std::max(bottom, row + 1);
+            right = std::max(right, x + 1);
+          }
+        }
+      }
+      const ActiveChunk chunk = {0, 1, begin, end};
+      const ActiveWindow window = ActiveWindowOf(g, chunk, taps);
+      if (bottom == 0) {
+        EXPECT_EQ(0, window.pixels());
+        continue;
+      }
+      EXPECT_EQ(top, window.rows.first) << begin << " to " << end;
+      EXPECT_EQ(bottom, window.rows.end) << begin << " to " << end;
+      EXPECT_EQ(left, window.columns.first) << begin << " to " << end;
+      EXPECT_EQ(right, window.columns.end) << begin << " to " << end;
+    }
+  }
 }
 
 }  // namespace caffe

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -17,6 +18,17 @@ namespace caffe {
 namespace {
 
 int launches = 0;
+double indices = 0;  // that kernels were called with
+
+/// Looks at the kernels whose shape matters.
+template <typename Kernel>
+void Inspect(const Kernel& kernel) {}
+
+template <typename Dtype>
+void Inspect(const ActiveSlopeKernel<Dtype>& kernel) { EXPECT_EQ(0, kernel.lanes % 32); }
+
+template <typename Dtype>
+void Inspect(const ActiveBiasKernel<Dtype>& kernel) { EXPECT_EQ(0, kernel.lanes % 32); }
 
 /// Runs the kernels on the host: index after index, upwards or downwards. Buffers start as the worst a GPU may hold.
 template <bool kDownwards>
@@ -30,10 +42,15 @@ struct HostDevice {
   template <typename Element>
   static void Zero(size_t count, Element* data) { std::fill(data, data + count, Element(0)); }
 
+  template <typename Element>
+  static void Fetch(int count, const Element* data, Element* to) { std::copy(data, data + count, to); }
+
   template <typename Kernel>
   static void Launch(const Kernel& kernel) {
+    Inspect(kernel);
     ++launches;
     const int count = kernel.count();
+    indices += count;
     for (int i = 0; i < count; ++i) { kernel(kDownwards ? count - 1 - i : i); }
   }
 
@@ -312,6 +329,63 @@ TYPED_TEST(ActiveGpuPassTest, TestWorkspaceKeepsItsLimit) {
     const int one_column = this->g_.group_channels() * this->g_.synapses() + this->g_.num_output;
     const size_t limit = std::max(workspace.limit, one_column * sizeof(TypeParam));
     EXPECT_LE((workspace.columns.count() + workspace.packed.count()) * sizeof(TypeParam), limit) << "round " << round;
+  }
+}
+
+TYPED_TEST(ActiveGpuPassTest, TestOneWorkspaceForEachThreadAndDevice) {
+  typedef shared_ptr<ActiveGpuWorkspace<TypeParam> > Workspace;
+  Workspace first = SharedActiveGpuWorkspace<TypeParam>(0), second = SharedActiveGpuWorkspace<TypeParam>(0), other;
+  EXPECT_EQ(first, second);
+  EXPECT_NE(first, SharedActiveGpuWorkspace<TypeParam>(1));
+  std::thread([&other] { other = SharedActiveGpuWorkspace<TypeParam>(0); }).join();
+  EXPECT_NE(first, other);
+  const boost::weak_ptr<ActiveGpuWorkspace<TypeParam> > watched = first;
+  first.reset();
+  EXPECT_EQ(second, SharedActiveGpuWorkspace<TypeParam>(0));
+  second.reset();
+  EXPECT_TRUE(watched.expired());  // nobody holds it
+}
+
+TYPED_TEST(ActiveGpuPassTest, TestWorkspaceServesLayersInTurns) {
+  // What one layer leaves there is garbage for the next.
+  ActiveGpuWorkspace<TypeParam> shared;
+  for (int round = 0; round < 50; ++round) {
+    this->MakeRandomCase();
+    shared.limit = this->RandomLimit();
+    ActiveGpuWorkspace<TypeParam> own;
+    own.limit = shared.limit;
+    ASSERT_TRUE(this->template ByKernels<HostDevice<false> >(&own) ==
+                this->template ByKernels<HostDevice<false> >(&shared)) << "round " << round;
+  }
+}
+
+TYPED_TEST(ActiveGpuPassTest, TestWorkGrowsWithTheAreaOfAnImage) {
+  // Images too large for one chunk, higher and wider: no chunk of them may look at pixels that it cannot reach.
+  const int shapes[][4] = {{12, 16, 48, 16}, {12, 16, 192, 16}, {2, 64, 2, 256}, {2, 64, 2, 1024}};
+  for (const auto& shape : shapes) {
+    double counts[2];
+    for (int i = 0; i < 2; ++i) {
+      this->MakeRandomCase();
+      this->g_.channels = this->g_.num_output = this->g_.group = this->g_.position_group = 1;
+      this->g_.kernel_h = this->g_.kernel_w = 3;
+      this->g_.stride_h = this->g_.stride_w = 1;
+      this->g_.base_h = this->g_.base_w = 0;
+      this->g_.height = this->g_.out_height = shape[2 * i];
+      this->g_.width = this->g_.out_width = shape[2 * i + 1];
+      this->num_ = 1;
+      this->MakeData();
+      for (int k = 0; k < 9; ++k) {
+        this->x_[k] = k % 3 - 0.7;
+        this->y_[k] = k / 3 - 1.3;
+      }
+      ActiveGpuWorkspace<TypeParam> workspace;
+      workspace.limit = sizeof(TypeParam) * 32 * 10;  // 32 columns: two rows, or half of one
+      indices = 0;
+      this->template ByKernels<HostDevice<false> >(&workspace);
+      counts[i] = indices;
+    }
+    const double growth = shape[2] * shape[3] / (shape[0] * shape[1]);
+    EXPECT_LT(counts[1], 1.1 * growth * counts[0]) << shape[2] << " x " << shape[3];
   }
 }
 

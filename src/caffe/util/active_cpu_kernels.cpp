@@ -7,44 +7,24 @@
 
 namespace caffe {
 
-namespace {
-
-/// An interval of pixels of one axis.
-struct Reach {
-  int first, count;
-
-  /// What `outputs` output pixels read, the first one's base at `base`, through taps from `least` to `most`.
-  Reach(int base, int outputs, int stride, int least, int most)
-      : first(base + least), count((outputs - 1) * stride + most + 1 - least + 1) {}
-
-  /// The part of it inside [0, size); empty at 0 where there is none.
-  void Clip(int size) {
-    const int last = std::min(first + count, size);
-    first = std::max(first, 0);
-    count = std::max(last - first, 0);
-    if (count == 0) { first = 0; }
-  }
-};
-
-}  // namespace
-
 template <typename Dtype>
-ActiveFrame<Dtype>::ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveChunk& chunk,
+ActiveFrame<Dtype>::ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveTile& tile,
                                 int synapse, int synapses, int channel, int channels, int vector_lanes)
-    : geometry(&geometry), taps(taps), chunk(chunk), synapse(synapse), synapses(synapses), channel(channel),
+    : geometry(&geometry), taps(taps), tile(tile), synapse(synapse), synapses(synapses), channel(channel),
       channels(channels), lanes(CeilDivide(channels, vector_lanes) * vector_lanes) {
   const auto compare_x = [](const ActiveTap<Dtype>& a, const ActiveTap<Dtype>& b) { return a.x < b.x; };
   const auto compare_y = [](const ActiveTap<Dtype>& a, const ActiveTap<Dtype>& b) { return a.y < b.y; };
   const auto x = std::minmax_element(taps + synapse, taps + synapse + synapses, compare_x);
   const auto y = std::minmax_element(taps + synapse, taps + synapse + synapses, compare_y);
   const ActiveGeometry& g = geometry;
-  const Reach across(g.base_w + first_n() * g.stride_w, last_n() - first_n() + 1, g.stride_w, x.first->x, x.second->x);
-  Reach down(g.base_h + first_m() * g.stride_h, last_m() - first_m() + 1, g.stride_h, y.first->y, y.second->y);
-  down.Clip(g.height);
-  column = across.first;
-  columns = across.count;
+  const ActiveInterval inside = {0, g.height};
+  const ActiveInterval down = inside & ActiveReach(tile.at.rows, g.base_h, g.stride_h, y.first->y, y.second->y);
+  const ActiveInterval across = ActiveReach(tile.at.columns, g.base_w, g.stride_w, x.first->x, x.second->x);
   row = down.first;
   rows = down.count;
+  column = across.first;
+  columns = across.count;
+  step = channels;
 }
 
 template <typename Dtype>
@@ -72,11 +52,14 @@ struct Kernels {
   typedef typename Vector::Type V;
   static constexpr int kLanes = Vector::kLanes;
 
-  /// A block of kRows x kVectors: its sums stay in registers. Each term takes one vector of b per column of the block,
-  /// and one element of a, spread over a vector, per row.
+  /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime.
+  /// Each term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
   template <int kVectors>
   static ACTIVE_INLINE void MultiplyBlock(const ActiveProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
     V sums[kRows][kVectors] = {};
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kVectors; ++j) { __builtin_prefetch(c + i * p.c_row + j * kLanes, 1); }
+    }
     for (int step = 0; step < p.depth; ++step, a += p.a_step, b += p.b_step) {
       V factors[kVectors];
       for (int j = 0; j < kVectors; ++j) { factors[j] = Vector::Load(b + j * kLanes); }
@@ -107,11 +90,95 @@ struct Kernels {
     }
   }
 
+  /// Rows of kLaneRows vectors of kLaneColumns sums each, then the rest in halves of that.
+  template <int kLaneRows, int kLaneColumns>
+  struct LaneBlocks {
+    static ACTIVE_INLINE void Multiply(const ActiveLaneProduct<Dtype>& p, int row, int column) {
+      for (; row + kLaneRows <= p.rows; row += kLaneRows) {
+        MultiplyOne(p, p.a + row * p.a_row, p.b + column * p.b_column, p.c + row * p.c_row + column * p.c_column);
+      }
+      if (row < p.rows) { LaneBlocks<kLaneRows / 2, kLaneColumns>::Multiply(p, row, column); }
+    }
+
+    static ACTIVE_INLINE void MultiplyOne(const ActiveLaneProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
+      V sums[kLaneRows][kLaneColumns] = {};
+      for (int step = 0; step < p.depth; ++step, a += p.a_step, b += p.b_step) {
+        V factors[kLaneColumns];
+        for (int j = 0; j < kLaneColumns; ++j) { factors[j] = Vector::Load(b + j * p.b_column); }
+        for (int i = 0; i < kLaneRows; ++i) {
+          const V factor = Vector::Load(a + i * p.a_row);
+          for (int j = 0; j < kLaneColumns; ++j) { sums[i][j] += factor * factors[j]; }
+        }
+      }
+      for (int i = 0; i < kLaneRows; ++i) {
+        for (int j = 0; j < kLaneColumns; ++j) {
+          Dtype* to = c + i * p.c_row + j * p.c_column;
+          Vector::Store(to, p.add ? Vector::Load(to) + sums[i][j] : sums[i][j]);
+        }
+      }
+    }
+  };
+
+  template <int kLaneColumns>
+  struct LaneBlocks<0, kLaneColumns> {
+    static ACTIVE_INLINE void Multiply(const ActiveLaneProduct<Dtype>&, int, int) {}
+  };
+
+  /// Blocks whose sums stay in registers, beside the factors of a row.
+  static ACTIVE_INLINE void MultiplyLanes(const ActiveLaneProduct<Dtype>& p) {
+    int column = 0;
+    for (; column + 4 <= p.columns; column += 4) { LaneBlocks<kRows - 2, 4>::Multiply(p, 0, column); }
+    for (; column + 2 <= p.columns; column += 2) { LaneBlocks<kRows, 2>::Multiply(p, 0, column); }
+    for (; column < p.columns; ++column) { LaneBlocks<2 * kRows, 1>::Multiply(p, 0, column); }
+  }
+
+  /// A vector and its turns by up to kBy, in runs of kUnit lanes.
+  template <int kUnit, int kBy>
+  struct Turns {
+    static ACTIVE_INLINE void Write(V v, Dtype* to) {
+      Turns<kUnit, kBy - 1>::Write(v, to);
+      Vector::Store(to + kBy * kLanes, Vector::template Turn<kUnit, kBy>(v));
+    }
+
+    static ACTIVE_INLINE V Sum(const Dtype* from) {
+      const V v = Vector::Load(from + kBy * kLanes);
+      return Turns<kUnit, kBy - 1>::Sum(from) + Vector::template Turn<kUnit, kUnit - kBy>(v);
+    }
+  };
+
+  template <int kUnit>
+  struct Turns<kUnit, 0> {
+    static ACTIVE_INLINE void Write(V, Dtype*) {}
+    static ACTIVE_INLINE V Sum(const Dtype* from) { return Vector::Load(from); }
+  };
+
+  template <int kUnit>
+  static ACTIVE_INLINE void TurnAll(bool back, int pixels, size_t pixel_size, Dtype* at) {
+    for (int i = 0; i < pixels; ++i, at += pixel_size) {
+      if (back) {
+        Vector::Store(at, Turns<kUnit, kUnit - 1>::Sum(at));
+      } else {
+        Turns<kUnit, kUnit - 1>::Write(Vector::Load(at), at);
+      }
+    }
+  }
+
+  static ACTIVE_INLINE void Turn(bool back, int unit, int pixels, size_t pixel_size, Dtype* vectors) {
+    if (unit == 2) { TurnAll<2>(back, pixels, pixel_size, vectors); }
+    if (unit == 4) { TurnAll<4>(back, pixels, pixel_size, vectors); }
+    if (unit == 8) { TurnAll<(kLanes < 8 ? 2 : 8)>(back, pixels, pixel_size, vectors); }
+  }
+
   /// Walks along the pixels of the vectors.
   template <typename Pointer>
   struct Cursor {
     Pointer at;  // the present pixel's first element
     int column;
+
+    /// Of `first`, the one of pixel 0.
+    ACTIVE_INLINE Cursor(const ActivePlanes<Dtype>& s, Pointer first, int pixel)
+        : at(first + pixel / s.row_pixels * s.row_size + pixel % s.row_pixels * s.pixel_size),
+          column(pixel % s.row_pixels) {}
 
     ACTIVE_INLINE void Advance(const ActivePlanes<Dtype>& s) {
       at += s.pixel_size;
@@ -122,12 +189,15 @@ struct Kernels {
     }
   };
 
+  /// Elements of a plane that are fetched ahead of those at work: some hundred cycles.
+  static constexpr int kAhead = 256 / sizeof(Dtype);
+
   /// kLanes planes x kLanes pixels, of which only `planes` and `pixels` exist.
   static ACTIVE_INLINE void LoadSquare(const ActivePlanes<Dtype>& s, int planes, int pixels, const Dtype* from,
                                        Cursor<Dtype*>* to) {
     V square[kLanes];
     for (int i = 0; i < kLanes; ++i, from += s.plane_size) {
-      if (planes == kLanes) { __builtin_prefetch(from + kLanes); }  // the next square
+      if (planes == kLanes) { __builtin_prefetch(from + kAhead); }
       square[i] = V{};
       if (i < planes && pixels == kLanes) { square[i] = Vector::Load(from); }
       if (i < planes && pixels < kLanes) { std::memcpy(&square[i], from, pixels * sizeof(Dtype)); }
@@ -136,12 +206,20 @@ struct Kernels {
     for (int j = 0; j < pixels; ++j, to->Advance(s)) { Vector::Store(to->at, square[j]); }
   }
 
+  /// The first pixel of the square for the `pixel`-th one on: where fewer than kLanes are left but more are there, that
+  /// many from the end.
+  static ACTIVE_INLINE int SquareAt(const ActivePlanes<Dtype>& s, int pixel) {
+    return pixel + kLanes <= s.pixels ? pixel : std::max(0, s.pixels - kLanes);
+  }
+
   static ACTIVE_INLINE void LoadPlanes(const ActivePlanes<Dtype>& s, const Dtype* planes, Dtype* vectors) {
     for (int plane = 0; plane < s.planes; plane += kLanes) {
-      Cursor<Dtype*> to = {vectors + plane, 0};
+      Cursor<Dtype*> to(s, vectors + plane, 0);
       for (int pixel = 0; pixel < s.pixels; pixel += kLanes) {
-        const Dtype* from = planes + plane * s.plane_size + pixel;
-        const int some_planes = std::min(kLanes, s.planes - plane), some_pixels = std::min(kLanes, s.pixels - pixel);
+        const int first = SquareAt(s, pixel);
+        if (first != pixel) { to = Cursor<Dtype*>(s, vectors + plane, first); }
+        const Dtype* from = planes + plane * s.plane_size + first;
+        const int some_planes = std::min(kLanes, s.planes - plane), some_pixels = std::min(kLanes, s.pixels - first);
         if (some_planes == kLanes && some_pixels == kLanes) {
           LoadSquare(s, kLanes, kLanes, from, &to);
         } else {
@@ -151,14 +229,17 @@ struct Kernels {
     }
   }
 
-  /// The way back: planes = vectors + offset, or planes += vectors.
+  /// The way back: planes = vectors + offset, or planes += vectors, but for the first `done` pixels.
   template <bool kAdd>
-  static ACTIVE_INLINE void StoreSquare(const ActivePlanes<Dtype>& s, int planes, int pixels, const Dtype* offset,
-                                        Cursor<const Dtype*>* from, Dtype* to) {
+  static ACTIVE_INLINE void StoreSquare(const ActivePlanes<Dtype>& s, int planes, int pixels, int done,
+                                        const Dtype* offset, Cursor<const Dtype*>* from, Dtype* to) {
     V square[kLanes] = {};
-    for (int j = 0; j < pixels; ++j, from->Advance(s)) { square[j] = Vector::Load(from->at); }
+    for (int j = 0; j < pixels; ++j, from->Advance(s)) {
+      if (!kAdd || j >= done) { square[j] = Vector::Load(from->at); }
+    }
     Vector::Transpose(square);
     for (int i = 0; i < planes; ++i, to += s.plane_size) {
+      if (planes == kLanes) { __builtin_prefetch(to + kLanes, 1); }
       if (!kAdd && offset) { square[i] += offset[i]; }
       if (pixels == kLanes) {
         Vector::Store(to, kAdd ? Vector::Load(to) + square[i] : square[i]);
@@ -172,40 +253,38 @@ struct Kernels {
   static ACTIVE_INLINE void StorePlanes(const ActivePlanes<Dtype>& s, const Dtype* vectors, const Dtype* offset,
                                         Dtype* planes) {
     for (int plane = 0; plane < s.planes; plane += kLanes) {
-      Cursor<const Dtype*> from = {vectors + plane, 0};
+      Cursor<const Dtype*> from(s, vectors + plane, 0);
       for (int pixel = 0; pixel < s.pixels; pixel += kLanes) {
+        const int first = SquareAt(s, pixel);
+        if (first != pixel) { from = Cursor<const Dtype*>(s, vectors + plane, first); }
         const Dtype* some_offset = offset ? offset + plane : NULL;
-        Dtype* to = planes + plane * s.plane_size + pixel;
-        const int some_planes = std::min(kLanes, s.planes - plane), some_pixels = std::min(kLanes, s.pixels - pixel);
-        if (some_planes == kLanes && some_pixels == kLanes) {
-          StoreSquare<kAdd>(s, kLanes, kLanes, some_offset, &from, to);
+        Dtype* to = planes + plane * s.plane_size + first;
+        const int some_planes = std::min(kLanes, s.planes - plane), some_pixels = std::min(kLanes, s.pixels - first);
+        if (some_planes == kLanes && some_pixels == kLanes && first == pixel) {
+          StoreSquare<kAdd>(s, kLanes, kLanes, 0, some_offset, &from, to);
         } else {
-          StoreSquare<kAdd>(s, some_planes, some_pixels, some_offset, &from, to);
+          StoreSquare<kAdd>(s, some_planes, some_pixels, pixel - first, some_offset, &from, to);
         }
       }
     }
   }
 
-  /// The pixels of a chunk in one output row of one image.
+  /// The pixels of a tile in one output row of one image.
   struct Row {
     int image, m, n;      // the first pixel's
     int length;
-    size_t pixel;         // the first one, in the chunk
+    size_t pixel;         // the first one, in the tile
   };
 
-  /// Calls body(row) for each output row of each image of the chunk.
+  /// Calls body(row) for each output row of each image of the tile.
   template <typename Body>
   static ACTIVE_INLINE void ForEachRow(const ActiveFrame<Dtype>& f, const Body& body) {
-    const ActiveGeometry& g = *f.geometry;
-    const int first_m = f.first_m(), last_m = f.last_m();
+    const ActiveInterval rows = f.tile.at.rows, columns = f.tile.at.columns;
     size_t pixel = 0;
-    for (int image = 0; image < f.chunk.images; ++image) {
-      for (int m = first_m; m <= last_m; ++m) {
-        const int n = m == first_m ? f.chunk.begin - m * g.out_width : 0;
-        const int end = std::min(g.out_width, f.chunk.end - m * g.out_width);
-        const Row row = {image, m, n, end - n, pixel};
+    for (int image = 0; image < f.tile.images; ++image) {
+      for (int m = rows.first; m < rows.end(); ++m, pixel += columns.count) {
+        const Row row = {image, m, columns.first, columns.count, pixel};
         body(row);
-        pixel += row.length;
       }
     }
   }
@@ -260,7 +339,7 @@ struct Kernels {
         const ActiveBilinear<Dtype> w(tap);
         const Run run(f, tap, row);
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
-          Dtype* to = columns + run.pixel * pixel_size + k * f.channels + lane;
+          Dtype* to = columns + run.pixel * pixel_size + k * f.step + lane;
           if (tap.on_lattice()) {
             CopyRun(run, data + lane, pixel_size, to);
           } else if (f.geometry->stride_w == 1) {
@@ -338,43 +417,60 @@ struct Kernels {
     return sum;
   }
 
+  /// Synapses that are spread together, row by row: what they read and write of a row lies together.
+  static constexpr int kTogether = 12;
+
   static ACTIVE_INLINE void Spread(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s) {
-    for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
-      const ActiveTap<Dtype> tap = f.taps[k];
-      const ActiveBilinear<Dtype> w(tap);
-      const bool unit = f.geometry->stride_w == 1;
-      Slopes slopes[2] = {};  // of whole vectors, and of the last one where that holds lanes that are no channels
-      ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
-        const Run run(f, tap, row);
+    for (int k = f.synapse; k < f.synapse + f.synapses; k += kTogether) {
+      SpreadSome(f, s, k, std::min(kTogether, f.synapse + f.synapses - k));
+    }
+  }
+
+  static ACTIVE_INLINE void SpreadSome(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s, int first, int count) {
+    Slopes slopes[kTogether][2] = {};  // of whole vectors, and of one whose last lanes are no channels
+    ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
+      for (int k = first; k < first + count; ++k) {
+        const Run run(f, f.taps[k], row);
         for (int lane = 0; lane < f.lanes; lane += kLanes) {
-          const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.channels + lane;
-          if (s.x_diff) {
-            const Slopes some =
-                unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
-            Slopes* sum = &slopes[lane + kLanes > f.channels];
-            sum->x += some.x;
-            sum->y += some.y;
-          }
-          if (!s.frame_diff) { continue; }
-          if (tap.on_lattice()) {
-            ReturnRun(run, s, diff, lane);
-          } else if (unit) {
-            ScatterRun<true>(run, w, s, diff, lane);
-          } else {
-            ScatterRun<false>(run, w, s, diff, lane);
-          }
+          const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.step + lane;
+          if (s.x_diff) { AddSlopes(f, run, f.taps[k], s, diff, lane, &slopes[k - first][lane + kLanes > f.channels]); }
+          if (s.frame_diff) { SpreadRun(f, run, f.taps[k], s, diff, lane); }
         }
-      });
-      if (s.x_diff) {
-        s.x_diff[k] += Sum(slopes[0].x, kLanes) + Sum(slopes[1].x, f.channels % kLanes);
-        s.y_diff[k] += Sum(slopes[0].y, kLanes) + Sum(slopes[1].y, f.channels % kLanes);
       }
+    });
+    for (int k = first; s.x_diff && k < first + count; ++k) {
+      const Slopes* sums = slopes[k - first];
+      s.x_diff[k] += Sum(sums[0].x, kLanes) + Sum(sums[1].x, f.channels % kLanes);
+      s.y_diff[k] += Sum(sums[0].y, kLanes) + Sum(sums[1].y, f.channels % kLanes);
+    }
+  }
+
+  static ACTIVE_INLINE void AddSlopes(const ActiveFrame<Dtype>& f, const Run& run, const ActiveTap<Dtype>& tap,
+                                      const ActiveSpread<Dtype>& s, const Dtype* diff, int lane, Slopes* sum) {
+    const bool unit = f.geometry->stride_w == 1;
+    const Slopes some = unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
+    sum->x += some.x;
+    sum->y += some.y;
+  }
+
+  static ACTIVE_INLINE void SpreadRun(const ActiveFrame<Dtype>& f, const Run& run, const ActiveTap<Dtype>& tap,
+                                      const ActiveSpread<Dtype>& s, const Dtype* diff, int lane) {
+    const ActiveBilinear<Dtype> w(tap);
+    if (tap.on_lattice()) {
+      ReturnRun(run, s, diff, lane);
+    } else if (f.geometry->stride_w == 1) {
+      ScatterRun<true>(run, w, s, diff, lane);
+    } else {
+      ScatterRun<false>(run, w, s, diff, lane);
     }
   }
 };
 
+// C++11 and C++14 ask for these where a reference is taken.
 template <typename Dtype, int kBytes, int kRows>
-constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for it where a reference is taken
+constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
 
 }  // namespace
 
@@ -384,6 +480,13 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for
   struct set { \
     typedef Kernels<Dtype, bytes, rows> K; \
     target static void Multiply(const ActiveProduct<Dtype>& p) { K::Multiply(p); } \
+    target static void MultiplyLanes(const ActiveLaneProduct<Dtype>& p) { K::MultiplyLanes(p); } \
+    target static void Turn(int unit, int pixels, size_t pixel_size, Dtype* vectors) { \
+      K::Turn(false, unit, pixels, pixel_size, vectors); \
+    } \
+    target static void TurnBack(int unit, int pixels, size_t pixel_size, Dtype* vectors) { \
+      K::Turn(true, unit, pixels, pixel_size, vectors); \
+    } \
     target static void Load(const ActivePlanes<Dtype>& s, const Dtype* from, Dtype* to) { \
       K::LoadPlanes(s, from, to); \
     } \
@@ -398,30 +501,26 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;  // C++11 and C++14 ask for
     } \
     target static void Spread(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s) { K::Spread(f, s); } \
     static ActiveCpuKernels<Dtype> Table() { \
-      const ActiveCpuKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, Load, Store, Add, Sample, Spread}; \
+      const ActiveCpuKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, MultiplyLanes, Turn, TurnBack, \
+                                             Load, Store, Add, Sample, Spread}; \
       return table; \
     } \
   }
 
 namespace {
 
-// By features: not all compilers know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
-#if defined(__x86_64__) && defined(__GNUC__)
-ACTIVE_KERNELS(Avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2"))), 64, 8);
-ACTIVE_KERNELS(Avx2, __attribute__((target("avx2,fma,bmi,bmi2"))), 32, 4);
+#ifdef ACTIVE_AVX2
+ACTIVE_KERNELS(Avx512, ACTIVE_AVX512, 64, 8);
+ACTIVE_KERNELS(Avx2, ACTIVE_AVX2, 32, 4);
 #endif
 ACTIVE_KERNELS(Plain, , 16, 4);
 
 template <typename Dtype>
 std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
   std::vector<ActiveCpuKernels<Dtype> > found;
-#if defined(__x86_64__) && defined(__GNUC__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                    __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512) { found.push_back(Avx512<Dtype>::Table()); }
-  if (avx2) { found.push_back(Avx2<Dtype>::Table()); }
+#ifdef ACTIVE_AVX2
+  if (ActiveHasAvx512()) { found.push_back(Avx512<Dtype>::Table()); }
+  if (ActiveHasAvx2()) { found.push_back(Avx2<Dtype>::Table()); }
 #endif
   found.push_back(Plain<Dtype>::Table());
   return found;

@@ -24,6 +24,11 @@ struct CudaDevice {
   template <typename Element>
   static void Zero(size_t count, Element* data) { caffe_gpu_memset(count * sizeof(Element), 0, data); }
 
+  template <typename Element>
+  static void Fetch(int count, const Element* data, Element* to) {
+    caffe_gpu_memcpy(count * sizeof(Element), data, to);
+  }
+
   template <typename Kernel>
   static void Launch(const Kernel& kernel) {
     const int count = kernel.count();

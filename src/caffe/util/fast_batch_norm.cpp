@@ -9,37 +9,9 @@ namespace caffe {
 
 namespace {
 
-/// Mean and sum of squared distances to it of some values.
-struct Moments {
-  double count, mean, squares;
-
-  /// Those of both sets of values together.
-  FAST_INLINE void Add(double other_count, double other_mean, double other_squares) {
-    const double distance = other_mean - mean, share = other_count / (count + other_count);
-    squares += other_squares + distance * distance * count * share;
-    mean += distance * share;
-    count += other_count;
-  }
-};
-
-/// Of a plane: block by block, whose second reading finds it in the first cache.
-template <typename Dtype>
-FAST_INLINE void AddPlane(int inner, const Dtype* data, Moments* moments) {
-  for (int first = 0; first < inner; first += kFastBlock) {
-    const int count = std::min(kFastBlock, inner - first);
-    const Dtype* block = data + first;
-    const double mean = FastSum<Dtype>(count, [=](int i) FAST_LOOP { return block[i]; }) / count;
-    const Dtype about = static_cast<Dtype>(mean);
-    const double squares = FastSum<Dtype>(count, [=](int i) FAST_LOOP {
-      return (block[i] - about) * (block[i] - about);
-    });
-    moments->Add(count, mean, squares);
-  }
-}
-
 /// to = (from - mean) / deviation, and the same to `copy` where kCopy says so.
 template <bool kCopy, typename Dtype>
-FAST_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const Dtype* from, Dtype* to, Dtype* copy) {
+ACTIVE_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const Dtype* from, Dtype* to, Dtype* copy) {
   const Dtype factor = 1 / deviation;
 #pragma omp simd
   for (int i = 0; i < inner; ++i) {
@@ -49,20 +21,36 @@ FAST_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const Dt
   }
 }
 
-/// The channels' planes: all of a channel are one part of the work, so that they are still in the second cache when
-/// they are read again.
+/// The channels' planes. A part of the work are all images' planes of some channels: so few that they are still in the
+/// second cache when they are read again, so many that neighbouring planes make a run of memory worth loading.
 struct Planes {
-  int num, channels, inner;
+  static const int kMostTogether = 256, kRun = 1024;  // channels, elements
 
+  int num, channels, inner, together;
+
+  Planes(int num, int channels, int inner)
+      : num(num), channels(channels), inner(inner),
+        together(std::min(kMostTogether, std::max(1, kRun / std::max(1, inner)))) {}
+
+  int parts() const { return (channels + together - 1) / together; }
   size_t elements() const { return static_cast<size_t>(num) * channels * inner; }
-  FAST_INLINE size_t At(int n, int c) const { return (static_cast<size_t>(n) * channels + c) * inner; }
+  ACTIVE_INLINE int First(int part) const { return part * together; }
+  ACTIVE_INLINE int Count(int part) const { return std::min(together, channels - First(part)); }
+
+  /// Calls body(channel of the part, element where its plane starts) for all planes of a part.
+  template <typename Body>
+  ACTIVE_INLINE void ForEach(int part, const Body& body) const {
+    for (int n = 0; n < num; ++n) {
+      const size_t at = (static_cast<size_t>(n) * channels + First(part)) * inner;
+      for (int c = 0; c < Count(part); ++c) { body(c, at + static_cast<size_t>(c) * inner); }
+    }
+  }
 };
 
 template <typename Dtype>
 Planes PlanesOf(const FastBatchNorm<Dtype>& layer, const Blob<Dtype>& blob) {
   const int num = blob.shape(0);
-  const Planes planes = {num, layer.channels, blob.count() / (layer.channels * num)};
-  return planes;
+  return Planes(num, layer.channels, blob.count() / (layer.channels * num));
 }
 
 template <typename Dtype>
@@ -75,18 +63,30 @@ void NormalizeByBatch(const FastBatchNorm<Dtype>& l, const Planes& planes, const
   const Dtype fraction = l.moving_average_fraction, eps = l.eps;
   const double count = static_cast<double>(planes.num) * planes.inner;
   const double unbiased = count > 1 ? count / (count - 1) : 1;
-  FastParts(planes.channels, planes.elements(), [=](int c) FAST_LOOP {
-    Moments moments = {0, 0, 0};
-    for (int n = 0; n < planes.num; ++n) { AddPlane(planes.inner, from + planes.At(n, c), &moments); }
-    const double variance = moments.squares / count;
-    const Dtype mean = means[c] = static_cast<Dtype>(moments.mean);
-    const Dtype deviation = deviations[c] = static_cast<Dtype>(std::sqrt(variance + eps));
-    mean_sums[c] = fraction * mean_sums[c] + mean;
-    variance_sums[c] = fraction * variance_sums[c] + static_cast<Dtype>(unbiased * variance);
-    for (int n = 0; n < planes.num; ++n) {
-      const size_t at = planes.At(n, c);
-      NormalizePlane<true>(planes.inner, mean, deviation, from + at, to + at, normalized + at);
+  FastParts(planes.parts(), planes.elements(), [=](int part) FAST_LOOP {
+    const int first = planes.First(part);
+    double sums[Planes::kMostTogether] = {}, squares[Planes::kMostTogether] = {};
+    planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+      const Dtype* plane = from + at;
+      sums[c] += FastSum<Dtype>(planes.inner, [=](int i) FAST_LOOP { return plane[i]; });
+    });
+    for (int c = 0; c < planes.Count(part); ++c) { means[first + c] = static_cast<Dtype>(sums[c] / count); }
+    planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+      const Dtype* plane = from + at;
+      const Dtype mean = means[first + c];
+      squares[c] +=
+          FastSum<Dtype>(planes.inner, [=](int i) FAST_LOOP { return (plane[i] - mean) * (plane[i] - mean); });
+    });
+    for (int c = 0; c < planes.Count(part); ++c) {
+      const double variance = squares[c] / count;
+      const int channel = first + c;
+      deviations[channel] = static_cast<Dtype>(std::sqrt(variance + eps));
+      mean_sums[channel] = fraction * mean_sums[channel] + means[channel];
+      variance_sums[channel] = fraction * variance_sums[channel] + static_cast<Dtype>(unbiased * variance);
     }
+    planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+      NormalizePlane<true>(planes.inner, means[first + c], deviations[first + c], from + at, to + at, normalized + at);
+    });
   });
   Dtype* weight = l.blobs[2]->mutable_cpu_data();
   weight[0] = fraction * weight[0] + 1;
@@ -110,7 +110,7 @@ void NormalizeByStored(const FastBatchNorm<Dtype>& l, const Planes& planes, cons
 
 /// What a plane adds to the sums of its channel: of the top's gradient, and of that times the top.
 template <typename Dtype>
-FAST_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, double* sum, double* product) {
+ACTIVE_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, double* sum, double* product) {
   for (int first = 0; first < inner; first += kFastBlock) {
     const int last = first + std::min(kFastBlock, inner - first);
     Dtype some = 0, products = 0;
@@ -126,7 +126,7 @@ FAST_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, 
 
 /// to = (diff - mean - product * normalized) * factor
 template <typename Dtype>
-FAST_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor, const Dtype* diff,
+ACTIVE_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor, const Dtype* diff,
                              const Dtype* normalized, Dtype* to) {
 #pragma omp simd
   for (int i = 0; i < inner; ++i) { to[i] = (diff[i] - mean - product * normalized[i]) * factor; }
@@ -134,7 +134,7 @@ FAST_INLINE void CenterPlane(int inner, Dtype mean, Dtype product, Dtype factor,
 
 /// to = diff * factor
 template <typename Dtype>
-FAST_INLINE void MultiplyPlane(int inner, Dtype factor, const Dtype* diff, Dtype* to) {
+ACTIVE_INLINE void MultiplyPlane(int inner, Dtype factor, const Dtype* diff, Dtype* to) {
 #pragma omp simd
   for (int i = 0; i < inner; ++i) { to[i] = diff[i] * factor; }
 }
@@ -167,22 +167,23 @@ bool FastBatchNormBackward(const FastBatchNorm<Dtype>& layer, Blob<Dtype>* top, 
   const Dtype* deviations = layer.deviation->cpu_data();
   const Dtype* diff = top->cpu_diff();
   Dtype* to = bottom->mutable_cpu_diff();
-  FastParts(planes.channels, planes.elements(), [=](int c) FAST_LOOP {
-    const Dtype factor = 1 / deviations[c];
-    double sum = 0, product = 0;
-    for (int n = 0; n < planes.num && !constant; ++n) {
-      AddSums(planes.inner, diff + planes.At(n, c), normalized + planes.At(n, c), &sum, &product);
+  FastParts(planes.parts(), planes.elements(), [=](int part) FAST_LOOP {
+    const int first = planes.First(part);
+    if (constant) {
+      planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+        MultiplyPlane(planes.inner, 1 / deviations[first + c], diff + at, to + at);
+      });
+      return;
     }
+    double sums[Planes::kMostTogether] = {}, products[Planes::kMostTogether] = {};
+    planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+      AddSums(planes.inner, diff + at, normalized + at, &sums[c], &products[c]);
+    });
     const double count = static_cast<double>(planes.num) * planes.inner;
-    const Dtype mean = static_cast<Dtype>(sum / count), mean_product = static_cast<Dtype>(product / count);
-    for (int n = 0; n < planes.num; ++n) {
-      const size_t at = planes.At(n, c);
-      if (constant) {
-        MultiplyPlane(planes.inner, factor, diff + at, to + at);
-      } else {
-        CenterPlane(planes.inner, mean, mean_product, factor, diff + at, normalized + at, to + at);
-      }
-    }
+    planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
+      CenterPlane(planes.inner, static_cast<Dtype>(sums[c] / count), static_cast<Dtype>(products[c] / count),
+                  1 / deviations[first + c], diff + at, normalized + at, to + at);
+    });
   });
   return true;
 }

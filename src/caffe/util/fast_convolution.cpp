@@ -7,8 +7,8 @@
 #include <cstring>
 #include <vector>
 
-#include "caffe/util/active_block.hpp"
-#include "caffe/util/active_partition.hpp"
+#include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_geometry.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
@@ -54,9 +54,10 @@ class Buffer {
   Dtype* Get(size_t size) {
     if (size > size_) {
       std::free(data_);
-      size_ = (size * sizeof(Dtype) + 63) / 64 * 64 / sizeof(Dtype);
-      data_ = static_cast<Dtype*>(std::aligned_alloc(64, size_ * sizeof(Dtype)));
-      CHECK(data_) << "out of memory";
+      size_ = size;
+      void* memory = NULL;
+      CHECK_EQ(posix_memalign(&memory, 64, size_ * sizeof(Dtype)), 0) << "out of memory";
+      data_ = static_cast<Dtype*>(memory);
       std::fill_n(data_, size_, Dtype(0));
     }
     return data_;
@@ -145,7 +146,7 @@ template <typename Dtype>
 class Pointwise {
  public:
   Pointwise(const FastConvolution& c, const Blob<Dtype>& bottom, const Blob<Dtype>& top)
-      : num_(bottom.count(0, c.channel_axis)), group_(c.group), kernels_(AllActiveBlockKernels<Dtype>()[0]),
+      : num_(bottom.count(0, c.channel_axis)), group_(c.group), kernels_(AllActiveCpuKernels<Dtype>()[0]),
         input_(SideOf(c, bottom)), output_(SideOf(c, top)) {
     const bool two = c.spatial_axes == 2;
     input_.pixels = output_.pixels = output_.plane_size;
@@ -270,7 +271,7 @@ class Pointwise {
 
   void MultiplyTile(const Product& p, const Dtype* weights, int g, int first, int count) const {
     Buffers<Dtype>& buffers = Buffers<Dtype>::OfThread();
-    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two: rows in different sets of a cache
+    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two, for the caches' sets
     Dtype* tile = buffers.tile.Get(static_cast<size_t>(p.depth) * row);
     Dtype* result = buffers.product.Get(static_cast<size_t>(RoundUp(p.rows, kernels_.rows)) * row);
     Gather(p.from_side, p.from, g * p.depth, p.depth, first, count, row, tile);
@@ -307,7 +308,7 @@ class Pointwise {
   }
 
   const int num_, group_;
-  const ActiveBlockKernels<Dtype>& kernels_;
+  const ActiveCpuKernels<Dtype>& kernels_;
   Side input_, output_;
   int channels_, outputs_;  // of a group
 };

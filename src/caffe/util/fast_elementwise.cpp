@@ -8,7 +8,7 @@ namespace caffe {
 namespace {
 
 template <typename Dtype>
-FAST_INLINE void Rectify(int first, int last, Dtype slope, const Dtype* from, Dtype* to) {
+ACTIVE_INLINE void Rectify(int first, int last, Dtype slope, const Dtype* from, Dtype* to) {
 #pragma omp simd
   for (int i = first; i < last; ++i) {
     const Dtype x = from[i];  // NaN stays NaN
@@ -17,7 +17,7 @@ FAST_INLINE void Rectify(int first, int last, Dtype slope, const Dtype* from, Dt
 }
 
 template <typename Dtype>
-FAST_INLINE void RectifyDiff(int first, int last, Dtype slope, const Dtype* data, const Dtype* from, Dtype* to) {
+ACTIVE_INLINE void RectifyDiff(int first, int last, Dtype slope, const Dtype* data, const Dtype* from, Dtype* to) {
 #pragma omp simd
   for (int i = first; i < last; ++i) {
     const Dtype x = data[i];
@@ -27,14 +27,14 @@ FAST_INLINE void RectifyDiff(int first, int last, Dtype slope, const Dtype* data
 
 /// to = a * x + b * y; x or y may be `to`.
 template <typename Dtype>
-FAST_INLINE void Combine(int first, int last, Dtype a, const Dtype* x, Dtype b, const Dtype* y, Dtype* to) {
+ACTIVE_INLINE void Combine(int first, int last, Dtype a, const Dtype* x, Dtype b, const Dtype* y, Dtype* to) {
 #pragma omp simd
   for (int i = first; i < last; ++i) { to[i] = a * x[i] + b * y[i]; }
 }
 
 /// to = a * x
 template <typename Dtype>
-FAST_INLINE void Multiply(int first, int last, Dtype a, const Dtype* x, Dtype* to) {
+ACTIVE_INLINE void Multiply(int first, int last, Dtype a, const Dtype* x, Dtype* to) {
 #pragma omp simd
   for (int i = first; i < last; ++i) { to[i] = a * x[i]; }
 }
@@ -58,7 +58,8 @@ bool FastReluForward(Dtype negative_slope, const std::vector<Blob<Dtype>*>& bott
   if (!UseFastLayers()) { return false; }
   const Dtype* from = bottom[0]->cpu_data();
   Dtype* to = top[0]->mutable_cpu_data();
-  FastBlocks(bottom[0]->count(), [=](int first, int last) FAST_LOOP { Rectify(first, last, negative_slope, from, to); });
+  FastBlocks(bottom[0]->count(),
+             [=](int first, int last) FAST_LOOP { Rectify(first, last, negative_slope, from, to); });
   return true;
 }
 

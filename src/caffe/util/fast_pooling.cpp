@@ -13,7 +13,7 @@ namespace {
 struct Window {
   int begin, end, padded;
 
-  FAST_INLINE Window(int at, int kernel, int stride, int pad, int size) {
+  ACTIVE_INLINE Window(int at, int kernel, int stride, int pad, int size) {
     begin = at * stride - pad;
     end = std::min(begin + kernel, size + pad);
     padded = end - begin;
@@ -24,7 +24,7 @@ struct Window {
 
 /// Calls body(pixel of the output, its rows, its columns) for a plane's pixels.
 template <typename Body>
-FAST_INLINE void ForEachWindow(const FastPooling& p, const Body& body) {
+ACTIVE_INLINE void ForEachWindow(const FastPooling& p, const Body& body) {
   for (int m = 0; m < p.out_height; ++m) {
     const Window rows(m, p.kernel_h, p.stride_h, p.pad_h, p.height);
     for (int n = 0; n < p.out_width; ++n) {
@@ -40,7 +40,7 @@ bool IsGlobal(const FastPooling& p) {
 }
 
 template <typename Dtype>
-FAST_INLINE void AveragePlane(const FastPooling& p, const Dtype* data, Dtype* top) {
+ACTIVE_INLINE void AveragePlane(const FastPooling& p, const Dtype* data, Dtype* top) {
   ForEachWindow(p, [&](int pixel, const Window& rows, const Window& columns) FAST_LOOP {
     Dtype sum = 0;
     for (int y = rows.begin; y < rows.end; ++y) {
@@ -51,7 +51,7 @@ FAST_INLINE void AveragePlane(const FastPooling& p, const Dtype* data, Dtype* to
 }
 
 template <typename Dtype>
-FAST_INLINE void SpreadPlane(const FastPooling& p, const Dtype* top_diff, Dtype* diff) {
+ACTIVE_INLINE void SpreadPlane(const FastPooling& p, const Dtype* top_diff, Dtype* diff) {
   std::fill_n(diff, p.image_size(), Dtype(0));
   ForEachWindow(p, [&](int pixel, const Window& rows, const Window& columns) FAST_LOOP {
     const Dtype share = top_diff[pixel] / (rows.padded * columns.padded);
@@ -63,7 +63,7 @@ FAST_INLINE void SpreadPlane(const FastPooling& p, const Dtype* top_diff, Dtype*
 
 /// The first of the largest values of each window, and its pixel; -1 where none is above -FLT_MAX.
 template <typename Dtype, typename Index>
-FAST_INLINE void MaximumPlane(const FastPooling& p, const Dtype* data, Dtype* top, Index* mask) {
+ACTIVE_INLINE void MaximumPlane(const FastPooling& p, const Dtype* data, Dtype* top, Index* mask) {
   ForEachWindow(p, [&](int pixel, const Window& rows, const Window& columns) FAST_LOOP {
     Dtype largest = -FLT_MAX;
     int at = -1;

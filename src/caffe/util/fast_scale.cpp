@@ -17,13 +17,13 @@ struct Memory {
   Dtype* to;
   Dtype* kept;         // NULL: a copy is not wanted
 
-  FAST_INLINE Dtype ScaleOf(int d) const { return scale ? scale[d] : Dtype(1); }
-  FAST_INLINE Dtype BiasOf(int d) const { return bias ? bias[d] : Dtype(0); }
+  ACTIVE_INLINE Dtype ScaleOf(int d) const { return scale ? scale[d] : Dtype(1); }
+  ACTIVE_INLINE Dtype BiasOf(int d) const { return bias ? bias[d] : Dtype(0); }
 };
 
 /// The plane of one channel, from element `at` on. kKeep: a copy is wanted.
 template <bool kKeep, typename Dtype>
-FAST_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const Memory<Dtype>& memory) {
+ACTIVE_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const Memory<Dtype>& memory) {
   const Dtype* from = memory.from + at;
   Dtype* to = memory.to + at;
   Dtype* kept = kKeep ? memory.kept + at : NULL;
@@ -37,7 +37,7 @@ FAST_INLINE void ScalePlane(int inner, size_t at, Dtype scale, Dtype bias, const
 
 /// Elements of all channels, side by side, from element `at` on.
 template <bool kKeep, typename Dtype>
-FAST_INLINE void ScaleRow(int first, int last, size_t at, const Memory<Dtype>& memory) {
+ACTIVE_INLINE void ScaleRow(int first, int last, size_t at, const Memory<Dtype>& memory) {
   const Dtype* from = memory.from + at;
   Dtype* to = memory.to + at;
   Dtype* kept = kKeep ? memory.kept + at : NULL;
@@ -72,10 +72,10 @@ struct Sums {
   double scale, bias;
 };
 
-/// Adds a plane's part to its channel's sums, and writes the gradient of what was scaled, each where kSum, kDiff say so;
-/// block by block, so that the sum of a long plane stays exact.
+/// Adds a plane's part to its channel's sums (that of the scale where kData says so), and writes the gradient of what was
+/// scaled (kDiff); block by block, so that the sum of a long plane stays exact.
 template <bool kDiff, bool kData, typename Dtype>
-FAST_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
+ACTIVE_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
                                Sums* sums) {
   for (int first = 0; first < inner; first += kFastBlock) {
     const int last = first + std::min(kFastBlock, inner - first);
@@ -102,57 +102,29 @@ struct BackwardMemory {
   Dtype* bias_diff;      // NULL: not wanted
   bool add_scale, add_bias;
 
-  FAST_INLINE void Store(int d, const Sums& sums) const {
+  ACTIVE_INLINE void Store(int d, const Sums& sums) const {
     if (scale_diff) { scale_diff[d] = (add_scale ? scale_diff[d] : Dtype(0)) + static_cast<Dtype>(sums.scale); }
     if (bias_diff) { bias_diff[d] = (add_bias ? bias_diff[d] : Dtype(0)) + static_cast<Dtype>(sums.bias); }
   }
 };
 
+/// A part of the work are some channels: so many that what each image has of them makes a run worth loading.
 template <bool kDiff, bool kData, typename Dtype>
 void Backward(const FastScale<Dtype>& l, const BackwardMemory<Dtype>& m) {
-  FastParts(l.dim, static_cast<size_t>(l.outer) * l.dim * l.inner, [=](int d) FAST_LOOP {
-    Sums sums = {0, 0};
+  const int kMostTogether = 64, kRun = 1024;  // channels, elements
+  const int together = std::min(kMostTogether, std::max(1, kRun / l.inner));
+  FastParts((l.dim + together - 1) / together, static_cast<size_t>(l.outer) * l.dim * l.inner, [=](int part) FAST_LOOP {
+    const int first = part * together, channels = std::min(together, l.dim - first);
+    Sums sums[kMostTogether] = {};
     for (int n = 0; n < l.outer; ++n) {
-      const size_t at = (static_cast<size_t>(n) * l.dim + d) * l.inner;
-      BackwardPlane<kDiff, kData>(l.inner, m.scale ? m.scale[d] : Dtype(1), kData ? m.data + at : NULL,
-                                  m.top_diff + at, kDiff ? m.bottom_diff + at : NULL, &sums);
-    }
-    m.Store(d, sums);
-  });
-}
-
-/// As Backward where the channels' elements stand side by side.
-template <bool kDiff, bool kData, typename Dtype>
-void BackwardRows(const FastScale<Dtype>& l, const BackwardMemory<Dtype>& m) {
-  const int kTogether = 64;
-  const int blocks = (l.dim + kTogether - 1) / kTogether;
-  FastParts(blocks, static_cast<size_t>(l.outer) * l.dim, [=](int block) FAST_LOOP {
-    const int first = block * kTogether, channels = std::min(kTogether, l.dim - first);
-    double of_scale[kTogether] = {}, of_bias[kTogether] = {};
-    for (int n = 0; n < l.outer; ++n) {
-      const size_t at = static_cast<size_t>(n) * l.dim + first;
-#pragma omp simd
       for (int d = 0; d < channels; ++d) {
-        const Dtype g = m.top_diff[at + d];
-        if (kData) { of_scale[d] += g * m.data[at + d]; }
-        of_bias[d] += g;
-        if (kDiff) { m.bottom_diff[at + d] = m.scale ? g * m.scale[first + d] : g; }
+        const size_t at = (static_cast<size_t>(n) * l.dim + first + d) * l.inner;
+        BackwardPlane<kDiff, kData>(l.inner, m.scale ? m.scale[first + d] : Dtype(1), kData ? m.data + at : NULL,
+                                    m.top_diff + at, kDiff ? m.bottom_diff + at : NULL, &sums[d]);
       }
     }
-    for (int d = 0; d < channels; ++d) {
-      const Sums sums = {of_scale[d], of_bias[d]};
-      m.Store(first + d, sums);
-    }
+    for (int d = 0; d < channels; ++d) { m.Store(first + d, sums[d]); }
   });
-}
-
-template <bool kDiff, bool kData, typename Dtype>
-void BackwardAny(const FastScale<Dtype>& layer, const BackwardMemory<Dtype>& memory) {
-  if (layer.inner == 1) {
-    BackwardRows<kDiff, kData>(layer, memory);
-  } else {
-    Backward<kDiff, kData>(layer, memory);
-  }
 }
 
 }  // namespace
@@ -185,10 +157,10 @@ bool FastScaleBackward(const FastScale<Dtype>& l, const FastScaleWanted& wanted)
       l.top->cpu_diff(), diff ? l.bottom->mutable_cpu_diff() : NULL,
       wanted.scale ? l.scale->mutable_cpu_diff() : NULL, wanted.bias ? l.bias->mutable_cpu_diff() : NULL,
       wanted.add_scale, wanted.add_bias};
-  if (diff && wanted.scale) { BackwardAny<true, true>(l, memory); }
-  if (diff && !wanted.scale) { BackwardAny<true, false>(l, memory); }
-  if (!diff && wanted.scale) { BackwardAny<false, true>(l, memory); }
-  if (!diff && !wanted.scale) { BackwardAny<false, false>(l, memory); }
+  if (diff && wanted.scale) { Backward<true, true>(l, memory); }
+  if (diff && !wanted.scale) { Backward<true, false>(l, memory); }
+  if (!diff && wanted.scale) { Backward<false, true>(l, memory); }
+  if (!diff && !wanted.scale) { Backward<false, false>(l, memory); }
   return true;
 }
 

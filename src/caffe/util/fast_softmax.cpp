@@ -20,15 +20,15 @@ struct Cut {
 
   int parts() const { return outer * pieces; }
   size_t elements() const { return static_cast<size_t>(outer) * channels * inner; }
-  FAST_INLINE int Count(int part) const { return std::min(kTogether, inner - part % pieces * kTogether); }
-  FAST_INLINE size_t At(int part) const {
+  ACTIVE_INLINE int Count(int part) const { return std::min(kTogether, inner - part % pieces * kTogether); }
+  ACTIVE_INLINE size_t At(int part) const {
     return static_cast<size_t>(part / pieces) * channels * inner + part % pieces * kTogether;
   }
 };
 
 /// Of `count` neighbours.
 template <typename Dtype>
-FAST_INLINE void Softmax(const Cut& cut, int count, const Dtype* from, Dtype* to) {
+ACTIVE_INLINE void Softmax(const Cut& cut, int count, const Dtype* from, Dtype* to) {
   Dtype largest[kTogether], sum[kTogether] = {};
   std::copy_n(from, count, largest);
   for (int c = 1; c < cut.channels; ++c) {
@@ -47,7 +47,7 @@ FAST_INLINE void Softmax(const Cut& cut, int count, const Dtype* from, Dtype* to
 
 /// diff = (top_diff - sum(top_diff * top)) * top
 template <typename Dtype>
-FAST_INLINE void SoftmaxDiff(const Cut& cut, int count, const Dtype* top, const Dtype* top_diff, Dtype* diff) {
+ACTIVE_INLINE void SoftmaxDiff(const Cut& cut, int count, const Dtype* top, const Dtype* top_diff, Dtype* diff) {
   Dtype sum[kTogether] = {};
   for (int c = 0; c < cut.channels; ++c) {
     const size_t at = static_cast<size_t>(c) * cut.inner;

@@ -1,0 +1,72 @@
+"""Where a network reads its images: the parts of a data set folder, or what its own layers name."""
+from pathlib import Path
+
+from ..errors import UserError
+from ..pycaffe import locate
+from ..pycaffe.messages import by
+from . import schedule
+
+_TYPES = {"LMDB": "Data", "LEVELDB": "Data", "HDF5": "HDF5Data", "IMAGES": "ImageData"}   # of a manifest's backends
+
+
+def point(found, manifest, folder):
+    """Lets the layers of a Definition that read a data set read the parts of the one in ``folder``, with this ``manifest``,
+    in place. Raises UserError where they do not fit."""
+    pb2 = locate.caffe_pb2()
+    train = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
+    if len(train) != 1:
+        raise UserError(f"{found.source} has {len(train)} layers of {', '.join(schedule.READERS)} for training, and --data is "
+                        "for one: give it one, or leave --data out where it names its own sources")
+    tests = [_test_layer(found, index, train) for index in range(len(found.solver.test_iter))]
+    for split, layers in (("train", train), ("test", tests)):
+        for layer in layers:
+            _check_crop(layer, manifest[split], found.source, folder)
+            _read(layer, manifest[split])
+
+
+def _test_layer(found, index, train):
+    layers = schedule.data_layers(found.solver, found.net, locate.caffe_pb2().TEST, index)
+    if len(layers) != 1:
+        raise UserError(f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for testing, and --data is "
+                        "for one: give it one, or leave --data out where it names its own sources")
+    if any(layers[0] is layer for layer in train):
+        raise UserError(f"layer {layers[0].name} of {found.source} reads data for training and for testing, "
+                        "and these are two databases: give two layers, one for each phase")
+    return layers[0]
+
+
+def _check_crop(layer, part, source, folder):
+    crop = layer.transform_param.crop_size
+    if crop > min(part["shape"][1:]):
+        raise UserError(f"layer {layer.name} of {source} crops images to {crop}×{crop}, and those in {folder} are "
+                        f"{by(part['shape'])}: give the --data that fits it, or set {layer.name}.transform_param.crop_size")
+
+
+def _read(layer, part):
+    """Makes ``layer`` one that reads this part of a manifest, in passes as large as before."""
+    kind, batch = _TYPES[part["backend"]], schedule.reader(layer).batch_size
+    if kind != layer.type:
+        layer.ClearField(schedule.READERS[layer.type])
+        layer.type = kind
+    reader = schedule.reader(layer)
+    reader.source, reader.batch_size = part["path"], batch
+    if kind == "Data":
+        reader.backend = getattr(reader, part["backend"])
+    for name in ("root_folder", "new_height", "new_width"):
+        if kind == "ImageData" and name in part:
+            setattr(reader, name, part[name])
+
+
+def find(found):
+    """Makes the sources absolute that the layers of a Definition name, as seen from here. Raises UserError where one is
+    missing: there Caffe would end the process."""
+    pb2 = locate.caffe_pb2()
+    layers = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
+    for index in range(len(found.solver.test_iter)):
+        layers += schedule.data_layers(found.solver, found.net, pb2.TEST, index)
+    for layer in layers:
+        reader = schedule.reader(layer)
+        if not Path(reader.source).exists():
+            raise UserError(f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, and from here there is "
+                            "no such thing: give --data, or run this where that path leads somewhere")
+        reader.source = str(Path(reader.source).resolve())
