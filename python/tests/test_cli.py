@@ -235,10 +235,10 @@ def test_the_parsers_know_what_the_package_does():
     from active_convolution.plotting import style
     from active_convolution.cli import data, export, reproduce
     from active_convolution.conversion import exporting
-    from active_convolution.data import create, places
+    from active_convolution.data import building, create
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert export.MAX_KERNEL == exporting.MAX_KERNEL
-    assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+    assert f"(default: {building.MAX_UNREADABLE})" in cli.parser("data").format_help()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)
