@@ -188,13 +188,13 @@ def test_good_ones_are_taken(subcommand):
      "table 2 has nothing on mnist: its --datasets are cifar10, cifar100"),
     ("check", "--cases 0", "--cases 0 is out of range: give 1 or more"),
     ("generate", "elsewhere", "unrecognized arguments: elsewhere"),
-    ("models", "new mine --like cifar10/plain --classes 1", "argument --classes: 1 is out of range: give one from 2 to "),
+    ("models", "new mine --like cifar10/plain --classes 1", "--classes 1 is out of range: give one from 2 to "),
     ("train", "--output run", "there is nothing to train: give MODEL_DIR, or --solver FILE"),
     ("train", "--solver b --variant acu --output run", "--variant is for a MODEL_DIR, not for --solver: leave it out"),
     ("train", "--resume --max-iter 3 --output run", "goes on with what the run was started with: leave --max-iter out"),
     ("train", "--resume --freeze a --output run", "goes on with what the run was started with: leave --freeze out"),
-    ("train", "a --lr 0 --output run", "--lr: 0 is out of range: give a number above 0"),
-    ("train", "a --lr fast --output run", "--lr: fast is no number"),
+    ("train", "a --lr 0 --output run", "--lr 0 is out of range: give a number above 0"),
+    ("train", "a --lr fast --output run", "--lr fast is no number"),
 ])
 def test_bad_values_are_one_line(subcommand, arguments, message, capsys):
     assert message in refused(subcommand, arguments.split(), capsys)
