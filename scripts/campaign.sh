@@ -3,7 +3,7 @@
 # Prints the trials and failures of each kind, and ends with exit status 1 where one failed; failing inputs stay, each with its
 # command, in build/campaign/seed<S>/. Needs the build, and makes it where it is missing.
 #
-#   ./scripts/campaign.sh [--minutes N] [--seed S]      60 minutes and seed 0, unless given
+#   ./scripts/campaign.sh [--minutes N] [--seed S] [--patience SECONDS]      (default: 60 minutes, seed 0; 60 s are a hang)
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
