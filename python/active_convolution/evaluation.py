@@ -15,7 +15,7 @@ from .pycaffe.messages import by
 from .pycaffe.process import check_gpu
 
 
-def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None):
+def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None, confusion=None):
     """The errors of a network on the test images of the data set folder ``data``.
 
     ``model`` is a deploy prototxt with one input and one output of class scores or, after a Softmax, probabilities;
@@ -23,7 +23,7 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     times: four corners and middle, and their mirror images, the class probabilities averaged. Mean, scale and crop are
     those that the prototxt ``train_val`` tests with, by default train_val.prototxt beside ``model``, if there is one.
     ``batch`` is the number of views of a forward pass (ten crops: of one image at least), ``gpu`` a device number, or
-    None for the CPU.
+    None for the CPU. ``confusion`` (confusion.Confusion) is told of every image.
 
     Returns (top-1 error, top-5 error, number of images), errors as fractions; with ten_crop False, those that
     ``caffe test`` finds. Raises UserError for files that do not fit.
@@ -41,12 +41,16 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
         _check_classes(manifest, network.classes, model, data)
         answer, size = (_ten_crop, max(1, batch // 10)) if ten_crop else (_single_view, batch)
         wrong = np.zeros(2, int)
+        if confusion:
+            confusion.begin(network.classes, manifest["label_names"])
         with tqdm(total=count, desc="evaluating", unit="image", delay=2) as bar:
             for images, labels in batches(test, size):
                 answers = answer(network, transform(images))
                 _check_labels(labels, network.classes, model, data)
                 ranks = _ranks(answers, labels)
                 wrong += [(ranks >= 1).sum(), (ranks >= 5).sum()]
+                if confusion:
+                    confusion.add(images, labels, answers if ten_crop else _probabilities(answers))
                 bar.update(len(labels))
     return wrong[0] / count, wrong[1] / count, count
 
@@ -118,10 +122,14 @@ def _single_view(network, images):
 def _ten_crop(network, images):
     """The mean class probabilities of ten views: (N, classes)."""
     seen = ten(images, network.shape[1:])
-    scores = network.scores(seen.reshape(-1, *network.shape)).astype(np.float64)
+    return _probabilities(network.scores(seen.reshape(-1, *network.shape))).reshape(10, len(images), -1).mean(axis=0)
+
+
+def _probabilities(scores):
+    """The softmax of (N, classes)."""
+    scores = scores.astype(np.float64)
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return probabilities.reshape(10, len(images), -1).mean(axis=0)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def _check_classes(manifest, classes, model, data):

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))  # of programs
 SHARED = ROOT.parent / "shared"
 
 

@@ -179,7 +179,8 @@ def test_good_ones_are_taken(subcommand):
     ("convert", "--output out", "the following arguments are required: --model"),
     ("export", GOOD["export"] + " --max-kernel 1.5", "--max-kernel 1.5 is no whole number"),
     ("plot", "run", "nothing to draw: give --output, --animate or both"),
-    ("report", "run", "the following arguments are required: --output"),
+    ("report", "run", "give --output FILE, or --serve"),
+    ("report", "run --output a --serve 80", "--output and --serve exclude each other: leave one out"),
     ("reproduce", GOOD["reproduce"] + " --scale nan", "--scale nan is out of range: give a fraction of "),
     ("reproduce", GOOD["reproduce"] + " --scale all", "--scale all is no number"),
     ("reproduce", GOOD["reproduce"] + " --jobs 0", "--jobs 0 is out of range: give one from 1 to 1024"),
@@ -187,13 +188,13 @@ def test_good_ones_are_taken(subcommand):
      "table 2 has nothing on mnist: its --datasets are cifar10, cifar100"),
     ("check", "--cases 0", "--cases 0 is out of range: give 1 or more"),
     ("generate", "elsewhere", "unrecognized arguments: elsewhere"),
-    ("models", "new mine --like cifar10/plain --classes 1", "argument --classes: 1 is out of range: give one from 2 to "),
+    ("models", "new mine --like cifar10/plain --classes 1", "--classes 1 is out of range: give one from 2 to "),
     ("train", "--output run", "there is nothing to train: give MODEL_DIR, or --solver FILE"),
     ("train", "--solver b --variant acu --output run", "--variant is for a MODEL_DIR, not for --solver: leave it out"),
     ("train", "--resume --max-iter 3 --output run", "goes on with what the run was started with: leave --max-iter out"),
     ("train", "--resume --freeze a --output run", "goes on with what the run was started with: leave --freeze out"),
-    ("train", "a --lr 0 --output run", "--lr: 0 is out of range: give a number above 0"),
-    ("train", "a --lr fast --output run", "--lr: fast is no number"),
+    ("train", "a --lr 0 --output run", "--lr 0 is out of range: give a number above 0"),
+    ("train", "a --lr fast --output run", "--lr fast is no number"),
 ])
 def test_bad_values_are_one_line(subcommand, arguments, message, capsys):
     assert message in refused(subcommand, arguments.split(), capsys)
@@ -234,11 +235,12 @@ def test_a_convolution_s_kernel():
 def test_the_parsers_know_what_the_package_does():
     from active_convolution.plotting import style
     from active_convolution.cli import data, export, reproduce
-    from active_convolution.conversion import exporting
-    from active_convolution.data import create, places
+    from active_convolution.conversion import exporting, forms
+    from active_convolution.data import building, create
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
-    assert export.MAX_KERNEL == exporting.MAX_KERNEL
-    assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+    assert (export.FORMATS, export.FORMS) == (exporting.FORMATS, forms.NAMES)
+    assert (export.MAX_KERNEL, export.MAX_MULTIPLY_ADDS) == (forms.MAX_KERNEL, forms.MAX_MULTIPLY_ADDS)
+    assert f"(default: {building.MAX_UNREADABLE})" in cli.parser("data").format_help()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)

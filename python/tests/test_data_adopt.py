@@ -131,10 +131,13 @@ def test_caffe_reads_what_the_manifest_says(made, tmp_path, backend, layer):
     part = check_manifest(adopt(made, val_source=made / name, output=tmp_path / "out") and tmp_path / "out", ("test",))["test"]
     names = (part["path"], part["root_folder"]) if backend == "IMAGES" else (part["path"],)
     (tmp_path / "net.prototxt").write_text('layer { name: "data" top: "data" top: "label" ' + layer % names + " }")
-    blobs = locate.caffe().Net(str(tmp_path / "net.prototxt"), locate.caffe().TEST).forward()
+    net = locate.caffe().Net(str(tmp_path / "net.prototxt"), locate.caffe().TEST)
+    net.forward()
+    seen = [net.blobs[name].data.copy() for name in ("data", "label")]
+    del net  # it holds a LevelDB's lock
     (found, labels), = batches(part, 9)
-    np.testing.assert_array_equal(blobs["data"], found)
-    np.testing.assert_array_equal(blobs["label"], labels)
+    np.testing.assert_array_equal(seen[0], found)
+    np.testing.assert_array_equal(seen[1], labels)
 
 
 def test_names_of_classes(made, tmp_path):
@@ -377,7 +380,8 @@ def test_caffe_reads_data_that_one_may_only_read(made, anybody, lock):
         data_param {{ source: "{data / 'val_lmdb'}" backend: LMDB batch_size: 9 }} }}''')
     (folder / "read.py").write_text(f"""
 from active_convolution.pycaffe import locate
-print(locate.caffe().Net({str(folder / "net.prototxt")!r}, locate.caffe().TEST).forward()["label"].tolist())""")
+net = locate.caffe().Net({str(folder / "net.prototxt")!r}, locate.caffe().TEST)
+print(net.forward()["label"].tolist())""")
     done = run(folder / "read.py")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{[float(number % CLASSES) for number in range(9)]}\n"

@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "python" / "active_convolution"
 FLOORS = [      # each may import from those before it, and from itself
     ["errors"], ["columns", "command", "files", "geometry"], ["arrays"], ["pycaffe"], ["plotting"], ["positions"],
-    ["check", "data", "networks"], ["training"], ["evaluation", "conversion"], ["paper", "report"], ["cli"]]
+    ["check", "data", "networks"], ["training", "confusion"], ["evaluation", "conversion"], ["paper", "report"], ["cli"]]
 
 
 def modules(package=PACKAGE):

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import locate, messages
-from active_convolution.training import definition, run_folder, schedule
+from active_convolution.training import definition, deploying, run_folder, schedule
 from active_convolution.training.changes import Changes, classifiers
 from active_convolution.training.run_folder import RunFolder
 
@@ -179,6 +179,29 @@ def test_one_layer_for_training_and_testing_cannot_read_two_databases(tmp_path, 
     path = solver(tmp_path, 'net: "a.prototxt" test_iter: 1', a=TRAIN)
     with pytest.raises(UserError, match="reads data for training and for testing, and these are two databases"):
         run_folder.resolve(RunFolder(tmp_path / "run"), None, None, digits_data, solver=path)
+
+
+@pytest.mark.parametrize("network", ["digits/plain/acu", "cifar10/bottleneck/baseline", "places365/alexnet/acu"])
+def test_a_deploy_that_nobody_wrote_computes_what_the_written_one_does(network, root, tmp_path):
+    """Caffe builds both, with the same blobs and the same parameters."""
+    found, caffe = definition.of_model(root / "models" / network), locate.caffe()
+    shape = tuple(found.deploy.layer[0].input_param.shape[0].dim)[1:]
+    built = []
+    for name, net in (("written", found.deploy), ("made", deploying.of(found, shape))):
+        for layer in net.layer:
+            layer.convolution_param.ClearField("weight_filler")     # to fill AlexNet's takes seconds
+            layer.inner_product_param.ClearField("weight_filler")
+        messages.write(tmp_path / name, net)
+        live = caffe.Net(str(tmp_path / name), caffe.TEST)
+        built.append(({name: blob.data.shape for name, blob in live.blobs.items()},
+                      {name: [blob.data.shape for blob in blobs] for name, blobs in live.params.items()}, list(live.outputs)))
+    assert built[0] == built[1]
+
+
+def test_what_reads_no_data_set_gets_no_deploy(tmp_path):
+    text = TRAIN.replace('type: "Data"', 'type: "DummyData" dummy_data_param { shape { dim: 1 } shape { dim: 1 } }')
+    found = definition.of_solver(solver(tmp_path, 'net: "a.prototxt"', a=text))
+    assert deploying.of(found, (3, 8, 8)) is None
 
 
 def test_numbers_of_classes_must_agree(tiny, digits_data, tmp_path):

@@ -72,7 +72,7 @@ def test_active_weights_are_copied_whole_and_from_hdf5_known_as_active(tmp_path)
     other = net(tmp_path, ("a", "ActiveConvolution", CONVOLUTION), score(2), name="other")
     assert weights.copy(other, tmp_path / "a.h5").copied == ["a"]
     assert (other.params["a"][2].data == active.params["a"][2].data).all()
-    assert [layer.type for layer in messages.read_weights(tmp_path / "a.h5").layer] == ["ActiveConvolution"]
+    assert [layer.type for layer in messages.read_weights(tmp_path / "a.h5").layer if layer.blobs] == ["ActiveConvolution"]
     (tmp_path / "damaged.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:600])
     with pytest.raises(UserError, match="damaged.h5 is damaged, or HDF5 with something else"):
         messages.read_weights(tmp_path / "damaged.h5")

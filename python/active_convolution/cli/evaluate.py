@@ -21,13 +21,25 @@ def parser(prog):
     parser.add_argument("--batch", type=options.integer(1), default=50, metavar="N",
                         help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
                              "(default: %(default)s)")
+    parser.add_argument("--json", type=options.path, metavar="FILE",
+                        help="also write the errors of each class, the confusion matrix and the images about which the network "
+                             "errs most surely; acu report shows what it finds as RUN/evaluation.json")
+    parser.add_argument("--predictions", type=options.path, metavar="FILE",
+                        help="also write the answer to every test image, as CSV, in the order of the database")
     options.gpu(parser, "run on this GPU (default: on the CPU)")
     return parser
 
 
 def run(arguments):
-    from .. import evaluation
+    from .. import confusion, evaluation
     from ..pycaffe import nets
+    given = vars(arguments)
+    to_json, to_csv = given.pop("json"), given.pop("predictions")
     nets.check_deploy(arguments.model)
-    top1, top5, count = evaluation.evaluate(**vars(arguments))
+    answers = confusion.Confusion() if to_json or to_csv else None
+    top1, top5, count = evaluation.evaluate(**given, confusion=answers)
+    if to_json:
+        confusion.write(to_json, answers.content(top1, top5))
+    if to_csv:
+        answers.write_predictions(to_csv)
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")

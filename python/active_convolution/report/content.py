@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import confusion
 from ..errors import BadValue, UserError
 from ..geometry import grid
 from ..positions import History
@@ -46,11 +47,12 @@ def _run(name, folder):
     rows = Metrics.load(run.metrics).rows
     history = History.load(run.positions) if run.positions.exists() else History()
     training = [row for row in rows if row["loss"] is not None]
-    tests = [row for row in rows if row["test_error"] is not None]
+    tests = [row for row in rows if row["test_loss"] is not None]
     return {"name": name, "network": net.name, "warmup": schedule.warmup_iter(net),
             "summary": _summary(rows, tests, training, solver.max_iter),
             "training": _columns(training, "iteration", "loss"),
             "test": _columns(tests, "iteration", "test_loss", "test_error"),
+            "evaluation": confusion.load(run.path / confusion.FILE),
             "positions": _positions(history)}
 
 
@@ -70,7 +72,7 @@ def _number(value):
 
 def _summary(rows, tests, training, max_iter):
     """The run's line in the table of errors. None stands for what was not measured, or is no number."""
-    finite = [row for row in tests if math.isfinite(row["test_error"])]
+    finite = [row for row in tests if row["test_error"] is not None and math.isfinite(row["test_error"])]
     best = min(finite, key=lambda row: row["test_error"], default=dict.fromkeys(("iteration", "test_error")))
     broken = (row["iteration"] for row in training if not math.isfinite(row["loss"]))
     return {"iteration": rows[-1]["iteration"] if rows else 0, "max_iter": max_iter,

@@ -28,6 +28,7 @@ function fillCurves() {
 
 place("runs").append(...report.runs.map((run, index) => keyEntry(index, run.name)));
 fillErrors();
+fillClasses();
 const charts = fillCurves();
 if (report.runs.some(run => run.positions !== null)) {
   new Player(charts);

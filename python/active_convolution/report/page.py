@@ -8,7 +8,7 @@ from ..files import whole_file
 from . import content
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("elements.js", "panel.js", "errors.js", "chart.js", "player.js", "page.js")    # in the order of their use
+_SCRIPTS = ("elements.js", "panel.js", "errors.js", "classes.js", "chart.js", "player.js", "page.js")    # in the order of their use
 
 
 def write(folders, output):

@@ -66,7 +66,7 @@ def classifiers(solver, net):
         for index, layer in enumerate(layers):
             if layer.type in _JUDGES and len(layer.bottom) > 1:
                 source = _source(layers[:index], layer.bottom[0])
-                if source is not None and all(source is not other for other in found):
+                if source is not None and source not in found:
                     found.append(source)
     return found
 

@@ -14,9 +14,7 @@ def point(found, manifest, folder):
     in place. Raises UserError where they do not fit."""
     pb2 = locate.caffe_pb2()
     train = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
-    if len(train) != 1:
-        raise UserError(f"{found.source} has {len(train)} layers of {', '.join(schedule.READERS)} for training, and --data is "
-                        "for one: give it one, or leave --data out where it names its own sources")
+    _check_one(found, train, "training")
     tests = [_test_layer(found, index, train) for index in range(len(found.solver.test_iter))]
     for split, layers in (("train", train), ("test", tests)):
         for layer in layers:
@@ -26,13 +24,17 @@ def point(found, manifest, folder):
 
 def _test_layer(found, index, train):
     layers = schedule.data_layers(found.solver, found.net, locate.caffe_pb2().TEST, index)
-    if len(layers) != 1:
-        raise UserError(f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for testing, and --data is "
-                        "for one: give it one, or leave --data out where it names its own sources")
-    if any(layers[0] is layer for layer in train):
-        raise UserError(f"layer {layers[0].name} of {found.source} reads data for training and for testing, "
+    if train[0] in layers:
+        raise UserError(f"layer {train[0].name} of {found.source} reads data for training and for testing, "
                         "and these are two databases: give two layers, one for each phase")
+    _check_one(found, layers, "testing")
     return layers[0]
+
+
+def _check_one(found, layers, phase):
+    if len(layers) != 1:
+        raise UserError(f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase}, and --data is "
+                        "for one: give it one, or leave --data out where it names its own sources")
 
 
 def _check_crop(layer, part, source, folder):

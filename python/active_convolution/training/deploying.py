@@ -18,7 +18,7 @@ def of(found, shape):
     labelled = set(data[0].top[1:])
     for layer in layers:
         if labelled.isdisjoint(layer.bottom):
-            if layer is not data[0]:
+            if layer != data[0]:
                 _add(net, layer)
         else:
             labelled.update(layer.top)

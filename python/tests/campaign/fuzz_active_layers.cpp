@@ -29,8 +29,8 @@ struct Refusal {
 #define REGISTER_LAYER_CLASS(type)  // the library has
 
 // The layers themselves, with these checks and under the sanitizers.
-#include "../layers/active_convolution_layer.cpp"
-#include "../layers/aconv_fast_layer.cpp"
+#include "../../../src/caffe/layers/active_convolution_layer.cpp"
+#include "../../../src/caffe/layers/aconv_fast_layer.cpp"
 
 namespace caffe {
 
