@@ -21,9 +21,12 @@ flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
 
 mkdir -p build/fuzz/corpus
 read -ra flags <<< "$(sed -n 's/^CXX_\(DEFINES\|INCLUDES\) = //p' "$flags_of_build" | tr '\n' ' ')"
-"$compiler" "${flags[@]}" -w -g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-  -o build/fuzz/layers python/tests/campaign/fuzz_active_layers.cpp build/fork/src/caffe/util/active_cpu_*.cpp \
-  -Lbuild/out/lib -Wl,-rpath,"$PWD/build/out/lib" -lcaffe -lcaffeproto -lboost_system -lboost_thread -lglog -lprotobuf -lcblas
+flags+=(-w -g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)
+sources=(build/fork/src/caffe/test/fuzz_active_layers.cpp build/fork/src/caffe/util/active_cpu_*.cpp)
+printf '%s\0' "${sources[@]}" | xargs -0 -P "$(nproc)" -I{} sh -c \
+  "exec $(printf '%q ' "$compiler" "${flags[@]}") -c -o build/fuzz/\$(basename {}).o {}" || fail "the reason stands above"
+"$compiler" "${flags[@]}" -o build/fuzz/layers build/fuzz/*.cpp.o -Lbuild/out/lib -Wl,-rpath,"$PWD/build/out/lib" -lcaffe \
+  -lcaffeproto -lboost_system -lboost_thread -lglog -lprotobuf
 export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 GLOG_minloglevel=3 OMP_NUM_THREADS=1
 build/fuzz/layers -seed="$seed" -max_total_time=$((60 * minutes)) -max_len=512 -timeout=60 -rss_limit_mb=4096 \
   -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
