@@ -74,8 +74,8 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
 
 
 def of_iteration(benchmark, batch=64):
-    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and PyTorch's
-    iteration of that."""
+    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and
+    PyTorch's iteration of that."""
     times = iteration.times(benchmark, batch=batch)
     active, convolution = (times[name].median for name in (contestants.ACTIVE, contestants.CONVOLUTION))
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"

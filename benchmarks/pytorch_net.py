@@ -10,7 +10,9 @@ if pytorch.available():
     import torch
     from torch import nn
 
-TOLERANCE = 1e-3  # of gradients, relative to the largest: the loss goes through all layers, and sums are of 65,536 values
+# Relative to the largest. Rounding moves some values across a ReLU's kink, which gradients show in the third digit (they
+# differ by so much from those in double precision); in another network, all would be others.
+TOLERANCE = 5e-2
 
 
 class Iteration:
@@ -62,7 +64,8 @@ class _Model(nn.Module if pytorch.available() else object):
         self._steps, self.weights = [], {}
         self._layers = nn.ModuleList()
         makers = {"Convolution": _convolution, "InnerProduct": _inner_product, "BatchNorm": _batch_norm,
-                  "ReLU": lambda layer, _: nn.ReLU(inplace=layer.bottom[0] == layer.top[0]), "Pooling": _pooling, "LRN": _lrn,
+                  "ReLU": lambda layer, _: nn.ReLU(inplace=layer.bottom[0] == layer.top[0]),
+                  "Pooling": _pooling, "LRN": _lrn,
                   "Dropout": lambda layer, _: nn.Dropout(layer.dropout_param.dropout_ratio),
                   "Eltwise": lambda *_: None}
         for layer in proto.layer:

@@ -69,7 +69,7 @@ if docker info > /dev/null 2>&1; then
     rm -rf "$work/base"
   }
   build() {
-    docker build "${options[@]}" --file "docker/$1/Dockerfile" --target "$2" --tag "check-$1-$2" "${@:3}" .
+    docker build "${options[@]}" --file docker/Dockerfile --build-arg "KIND=$1" --target "$2" --tag "check-$1-$2" "${@:3}" .
   }
   run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
   size() { docker image ls --format '{{.Size}}' "$1"; }
@@ -103,7 +103,7 @@ else
   }
 
   build() {
-    buildah build --layers --network host --file "docker/$1/Dockerfile" --build-arg BASE=$base --target "$2" \
+    buildah build --layers --network host --file docker/Dockerfile --build-arg "KIND=$1" --build-arg BASE=$base --target "$2" \
       --tag "check-$1-$2" "${@:3}" .
   }
 

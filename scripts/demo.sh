@@ -13,8 +13,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 data=data/digits
 runs=runs/demo
 
-echo "The demo sets up and builds what is missing (the first time: see below), then trains two networks, which takes"
-echo "two idle cores 3 to 4 minutes, and draws where the synapses went. Run again, it goes straight to the training."
+echo "The demo sets up and builds what is missing (the first time: see below), then trains two networks, which takes two"
+echo "idle cores about 2 minutes, and draws where the synapses went. Run again, it goes straight to the training."
 "$root/scripts/build.sh"
 [ -e $data ] || "$root/scripts/acu" data digits --output $data
 rm -rf $runs
@@ -23,7 +23,7 @@ mkdir -p $runs
 cores=$(nproc)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( cores > 1 ? cores / 2 : 1 ))}
 train=("$root/scripts/acu" train "$root/models/digits/plain" --data $data)
-echo "Training the plain network twice, side by side: with ordinary convolutions (its messages: $runs/baseline.txt), and acu"
+echo "Training the plain network twice, side by side: acu, and with ordinary convolutions (messages: $runs/baseline.txt)"
 "${train[@]}" --variant baseline --output $runs/baseline > $runs/baseline.txt 2>&1 &
 baseline=$!
 trap 'kill $baseline 2>/dev/null || true' EXIT
@@ -35,7 +35,7 @@ trap - EXIT
 # The last row of metrics.csv is the finished network's; its fifth column is the test error.
 error() { tail -1 "$runs/$1/metrics.csv" | tr -d '\r' | awk -F, '{ printf "%5.2f %%", 100 * $5 }'; }
 echo
-echo "Test error on the handwritten digits"
+echo "Test error on 297 handwritten digits, too few to tell the two networks apart"
 echo "  ordinary convolutions  $(error baseline)"
 echo "  active convolutions    $(error acu)"
 echo "Learned positions: $PWD/$runs/positions.png"

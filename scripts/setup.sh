@@ -33,7 +33,7 @@ run=(
 # browser but a snap's.)
 test=(
   jupyter-nbconvert python3-ipykernel python3-nbformat
-  python3-pytest "chromium-headless-shell?" "python3-torch?" python3-venv python3-websocket
+  python3-pytest python3-pytest-xdist "chromium-headless-shell?" "python3-torch?" python3-venv python3-websocket
 )
 # To see that an older GCC and a Clang take our sources.
 compilers=(

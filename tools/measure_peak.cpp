@@ -1,5 +1,5 @@
-// Prints how many billion floating-point operations per second this machine's cores do at most: multiply-adds of floats in
-// its longest vectors, whose operands all stay in registers.
+// Prints how many billion floating-point operations per second this machine's cores do at most: multiply-adds of floats
+// in its longest vectors, whose operands all stay in registers.
 //
 //   measure_peak THREADS
 #ifdef _OPENMP

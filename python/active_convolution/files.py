@@ -3,9 +3,12 @@ they may take, and what is said where that fails."""
 import contextlib
 import csv
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import stat
 import tempfile
 import zipfile
@@ -41,7 +44,8 @@ def whole_file(path, mode="w", **options):
 @contextlib.contextmanager
 def _replacing(path, mode, options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    _remove_left_over(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     try:
         with os.fdopen(descriptor, mode, **options) as file:
             yield file
@@ -62,7 +66,8 @@ def whole_folder(path):
     check_new(path)
     with _written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _remove_left_over(path)
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     try:
         with _known_as(path, temporary):
             yield temporary
@@ -71,6 +76,41 @@ def whole_folder(path):
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _prefix(path):
+    """How the temporary neighbours of ``path`` begin: with the process that writes them, for a later one to know whether it
+    is still there."""
+    return f"{_of(path)}{os.getpid()}-{_started(os.getpid())}."
+
+
+def _of(path):
+    """... and with whose they are: short enough for a name, and not another machine's on a shared disk."""
+    machine = hashlib.sha256(socket.gethostname().encode(errors="surrogateescape")).hexdigest()[:8]
+    return f".{path.name[:40]}.{machine}-"
+
+
+def _started(process):
+    """When a process of this machine began, in ticks since the machine did; None where there is none of this number."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _remove_left_over(path):
+    """Removes the temporary neighbours of ``path`` whose processes were killed (kill -9, a power cut) before they could."""
+    mark = re.compile(re.escape(_of(path)) + r"(\d+)-(\d+)\.")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            match = mark.match(entry.name)
+            if match and _started(int(match[1])) != int(match[2]):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
 
 
 @contextlib.contextmanager

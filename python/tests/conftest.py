@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))  # of programs
 SHARED = ROOT.parent / "shared"
 
 
@@ -18,6 +19,10 @@ def _shared(part):
             pytest.fail(f"{path} is missing, and CI must not skip the tests that need it")
         pytest.skip(f"needs {path}")
     return path
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than some seconds; ./scripts/test.sh --quick leaves it out")
 
 
 def skip_in_a_gpu_build():

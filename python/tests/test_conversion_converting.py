@@ -317,7 +317,7 @@ def test_random_start_without_weights():
 
 
 SHARED = 'param { name: "w" } param { lr_mult: 2 }'
-SHARED_X = 'param {} param {} param { name: "x" }'
+SHARED_POSITIONS = 'param {} param {} param { name: "x" } param { name: "y" }'
 # {case: (two layers, the patterns of those to convert, the names that the error gives)}
 IN_COMMON = {
     "both": (authors("c", GRID, SHARED) + authors("d", GRID, SHARED), [], None),
@@ -327,7 +327,7 @@ IN_COMMON = {
     "the second is reordered": (authors("c", DILATED, SHARED) + authors("d", GRID, SHARED), [], "d and c"),
     "none is reordered": (authors("c", DILATED, SHARED) + authors("d", DILATED, SHARED), ["c"], None),
     "an ordinary one": (authors("c", GRID, SHARED) + convolution("d", SHARED), [], "c and d"),
-    "positions": (authors("c", GRID, SHARED_X) + authors("d", GRID, SHARED_X), ["c"], "c and d"),
+    "positions": (authors("c", GRID, SHARED_POSITIONS) + authors("d", GRID, SHARED_POSITIONS), ["c"], "c and d"),
     "the bias": (authors("c", GRID, 'param { name: "w" } param { name: "b" }') +
                  authors("d", GRID, 'param { name: "v" } param { name: "b" }'), ["c"], None),
     "one name": (authors("c", GRID, TRAIN) + authors("c", DILATED, TEST), [], "c and c"),

@@ -1,4 +1,5 @@
-"""Whole networks as ONNX: in onnxruntime and in OpenCV, at two image sizes and two batch sizes, and from the command line."""
+"""Whole networks as ONNX: in onnxruntime and in OpenCV, at two image sizes and two batch sizes, and from the command
+line."""
 import json
 import subprocess
 import sys

@@ -15,7 +15,7 @@ from active_convolution.conversion import exporting, onnx_model, probing, torch_
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
 
-from caffe_nets import assert_same, live, run, shake, single
+from caffe_nets import INPUT, assert_same, live, run, shake
 from conftest import ROOT
 from engines import engine
 from test_conversion_exporting import PUBLISHED, layer_of, random_blobs
@@ -171,15 +171,20 @@ def test_gradients_of_the_layer_itself(tmp_path):
     draw = np.random.default_rng(0)
     blobs = [draw.normal(size=(6, 2, 3, 3)), draw.normal(size=6), *draw.uniform(-2, 2, (2, 3, 1, 3, 3))]
     image, above = draw.normal(size=(2, 4, 9, 8)), draw.normal(size=(2, 6, 5, 4))
-    net = single(text, image.shape, tmp_path / "net.prototxt", blobs)
+    dims = " ".join(f"dim: {size}" for size in image.shape)
+    net = live(tmp_path / "net.prototxt", "force_backward: true\n" + INPUT.format(dims) + f"layer {{ {text} }}")
+    for blob, values in zip(net.params["c"], blobs, strict=True):
+        blob.data[...] = np.reshape(values, blob.data.shape)
     module = active_module(parameter, blobs, torch.float32)
-    top = module(torch.tensor(image, dtype=torch.float32))
+    seen = torch.tensor(image, dtype=torch.float32, requires_grad=True)
+    top = module(seen)
     assert_same(top.detach().numpy(), run(net, image))
     top.backward(torch.tensor(above, dtype=torch.float32))
     net.blobs["c"].diff[...] = above
     net.backward()
     for tensor, blob in zip((module.weight, module.bias, module.x, module.y), net.params["c"]):
         assert_same(tensor.grad.numpy().reshape(blob.diff.shape), blob.diff, 1e-4)
+    assert_same(seen.grad.numpy(), net.blobs["image"].diff, 1e-4)
 
 
 def test_positions_learn_as_in_the_layer():

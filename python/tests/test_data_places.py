@@ -63,8 +63,8 @@ def _exif(orientation):
 
 
 def make(tree, output, train=None, val=None, **options):
-    return places.create(output, train or places.Part(tree / "data_256", tree / "data.txt"),
-                         val or places.Part(tree / "val_256", tree / "val.txt"),
+    return places.create(output, train or places.PlacesPart(tree / "data_256", tree / "data.txt"),
+                         val or places.PlacesPart(tree / "val_256", tree / "val.txt"),
                          places.Options(**{"jobs": 2, **options}))
 
 
@@ -364,7 +364,7 @@ def test_a_list_of_which_nothing_can_be_read_is_an_error(tree, tmp_path):
 
 def test_a_list_of_which_nothing_is_there_is_an_error_before_the_work(tree, tmp_path):
     with pytest.raises(UserError, match="lacks 12 of the 12 images in .*val.txt"):
-        make(tree, tmp_path / "out", val=places.Part(tree / "data_256", tree / "val.txt"), max_unreadable=TRAIN)
+        make(tree, tmp_path / "out", val=places.PlacesPart(tree / "data_256", tree / "val.txt"), max_unreadable=TRAIN)
     assert not any(tmp_path.iterdir())
 
 
@@ -466,7 +466,7 @@ def test_other_settings_do_not_go_on(tree, tmp_path):
             make(tree, tmp_path / "out", **options)
     (tree / "longer.txt").write_text((tree / "val.txt").read_text().replace(" 3\n", " 4\n"))
     with pytest.raises(UserError, match="was begun with --val-list of SHA-256"):
-        make(tree, tmp_path / "out", val=places.Part(tree / "val_256", tree / "longer.txt"))
+        make(tree, tmp_path / "out", val=places.PlacesPart(tree / "val_256", tree / "longer.txt"))
 
 
 @pytest.mark.parametrize("damage, expected", [
@@ -513,7 +513,7 @@ def test_lists_as_people_have_them(tmp_path, monkeypatch):
     ("val_256", "lacks 40 of .* first: give the folder that the list's paths start from")])
 def test_another_folder_is_said_before_the_work(tree, tmp_path, source, expected):
     with pytest.raises(UserError, match=expected):
-        make(tree, tmp_path / "out", places.Part(tree / source, tree / "data.txt"))
+        make(tree, tmp_path / "out", places.PlacesPart(tree / source, tree / "data.txt"))
     assert not any(tmp_path.iterdir())
 
 
@@ -523,7 +523,7 @@ def test_an_output_that_exists_is_said_before_the_lists_are_read(tree, tmp_path,
     Path("link").symlink_to("nowhere")
     Path("tree").mkdir()
     with pytest.raises(UserError, match=f"^{output} exists already: remove it or name another --output$"):
-        make(tree, output, places.Part(tree / "data_256", tree / "nowhere.txt"))
+        make(tree, output, places.PlacesPart(tree / "data_256", tree / "nowhere.txt"))
     with pytest.raises(UserError, match=f"^{output} exists already"), partial_folder(output, {}):
         pass
 
@@ -539,7 +539,7 @@ def test_options_out_of_range(tree, tmp_path, options, expected):
 
 def test_one_list_for_both_is_refused(tree, tmp_path):
     with pytest.raises(UserError, match="are the same: give the training and the validation list"):
-        make(tree, tmp_path / "out", val=places.Part(tree / "data_256", tree / "data.txt"))
+        make(tree, tmp_path / "out", val=places.PlacesPart(tree / "data_256", tree / "data.txt"))
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 """The images, as far as they can be looked at without building them; docker/check.sh builds and uses them."""
-import fnmatch
 import os
 import re
 import shutil
@@ -13,78 +12,11 @@ from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 
 ENTRYPOINT = ROOT / "docker/entrypoint.sh"
-KINDS = ("cpu", "gpu")
-
-
-# ---- The Dockerfiles
-
-def instructions(kind):
-    """[(stage, instruction, arguments)] of a Dockerfile; a stage without a name is its number."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "docker" / kind / "Dockerfile").read_text(), flags=re.MULTILINE)
-    found, stage, stages = [], None, 0
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        if not line.strip():
-            continue
-        word, arguments = line.split(maxsplit=1)
-        if word == "FROM":
-            stage, stages = (arguments.split() + ["AS", str(stages)])[:3][2], stages + 1
-        found.append((stage, word, arguments))
-    return found
-
-
-def copies(kind):
-    """[(stage, --from or None, sources, target)], with every variable at its default."""
-    for stage, word, arguments in instructions(kind):
-        if word == "COPY":
-            words = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", arguments).split()
-            origin = words.pop(0).partition("--from=")[2] if words[0].startswith("--from=") else None
-            yield stage, origin, words[:-1], words[-1]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_copied_is_there(kind):
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    for _, origin, sources, _ in copies(kind):
-        for source in sources if origin is None else ():
-            assert (ROOT / source).exists(), source
-            assert not any(fnmatch.fnmatch(source, pattern) for pattern in ignored), source
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_copied_between_stages_is_made_there(kind):
-    found = [source for _, origin, sources, _ in copies(kind) if origin for source in sources]
-    collected = "/opt/active-convolution/collected/"
-    assert {source.removeprefix(collected) for source in found} == {"packages", "run", "test"}
-    assert all(origin in (None, "build") for _, origin, _, _ in copies(kind))
-    assert any(word == "RUN" and arguments == "docker/collect.sh build collected"
-               for stage, word, arguments in instructions(kind) if stage == "build")
-
-
-def test_both_images_hold_the_same():
-    kept = [{(stage, origin, tuple(sources), target) for stage, origin, sources, target in copies(kind)
-             if stage in ("image", "test")} for kind in KINDS]
-    only_gpu = {("image", None, ("docker/gpu/add_nonfree.sh",), "docker/gpu/")}
-    assert kept[1] - kept[0] == only_gpu
-    assert kept[0] - kept[1] == set()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_image_runs_as_a_normal_user_in_the_workspace(kind):
-    for stage in ("image", "test"):
-        last = {word: arguments for where, word, arguments in instructions(kind) if where == stage}
-        assert (last["USER"], last["WORKDIR"]) == ("caffe", "/workspace")
-
-
-@pytest.mark.parametrize("path", [".git", "build", "build-gpu", "data", "runs", "scripts/__pycache__"])
-def test_what_no_image_is_made_of(path):
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert any(fnmatch.fnmatch(path, pattern) for pattern in ignored)
 
 
 def test_nothing_asks_for_more_than_avx2():
-    files = [ROOT / "CMakeLists.txt", *(ROOT / "docker" / kind / "Dockerfile" for kind in KINDS),
-             *(BUILD / "out").rglob("flags.make")]
-    assert all(not re.search(r"=native\b|-mavx512|x86-64-v4", path.read_text()) for path in files)
+    files = [*(BUILD / "out").rglob("flags.make")]
+    assert files and all(not re.search(r"=native\b|-mavx512|x86-64-v4", path.read_text()) for path in files)
 
 
 # ---- collect.sh

@@ -1,10 +1,12 @@
 """Files and folders appear whole or not at all, and what is there in their place stays."""
+import multiprocessing
 import os
+import signal
 
 import pytest
 
 from active_convolution.errors import UserError
-from active_convolution.files import content, json_object, reading, whole_file, whole_folder
+from active_convolution.files import content, json_object, open_regular, reading, whole_file, whole_folder
 
 
 def write(path, text="new"):
@@ -111,3 +113,38 @@ def test_json_that_is_no_object_is_damage(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="a.json is damaged: remove it"), reading(tmp_path / "a.json", "is damaged", "remove it"):
         json_object(tmp_path / "a.json")
+
+
+def killed(kind, path):
+    """Begins to write ``path`` in a process that is killed meanwhile."""
+    def run():
+        with kind(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+
+
+@pytest.mark.parametrize("kind", [whole_file, whole_folder])
+@pytest.mark.parametrize("name", ["out", "solver.prototxt", 60 * "\N{BLACK STAR}"])
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, kind, name):
+    path = tmp_path / name
+    killed(kind, path)
+    left, = names(tmp_path)
+    assert left.startswith(".")
+    (tmp_path / f".{name[:40]}.of another").touch()     # not ours
+    with kind(path):
+        assert left not in names(tmp_path) and len(names(tmp_path)) == 2
+        with kind(tmp_path / f"{name[:40]}2"):
+            pass
+        with whole_file(path) if kind is whole_file else whole_folder(tmp_path / "b"):
+            assert len(names(tmp_path)) == 4, "those of a process that is still there stay"
+    assert sorted(names(tmp_path)) == sorted({name, f"{name[:40]}2", f".{name[:40]}.of another"} | (
+        set() if kind is whole_file else {"b"}))
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=f"{path} is no regular file"):
+        open_regular(tmp_path / path)

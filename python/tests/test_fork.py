@@ -56,7 +56,7 @@ def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
     update = solver[solver.index("::ApplyUpdate() {"):]
     assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
-    assert (caffe / "src/caffe/solver.cpp").read_text() == (tmp_path / "fork/src/caffe/solver.cpp").read_text()
+    assert "Clipping" not in (tmp_path / "fork/src/caffe/solver.cpp").read_text()   # Step is not the only way to an update
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 

@@ -131,9 +131,11 @@ def test_ten_crops_are_evaluated_once(plan, monkeypatch):
     folder = planned[1].folder
     assert (deploy, weights) == (folder.deploy, folder.snapshots / "cifar10_plain_acu_iter_12.caffemodel")
     assert data == planned[1].data
-    (folder.path / "evaluation.json").write_text("{}")
-    with pytest.raises(UserError, match="evaluation.json is damaged: remove it"):
-        results.measure(table, planned)
+    for text in ("{}", "[]", "[" * 100_000, '{"top1": "12", "top5": 1}', '{"top1": true, "top5": 1}', '{"top1": NaN, "top5": 1}',
+                 '{"top1": 101, "top5": 1}', '{"top1": 12, "top5": -1e999}'):
+        (folder.path / "evaluation.json").write_text(text)
+        with pytest.raises(UserError, match="evaluation.json is damaged: remove it"):
+            results.measure(table, planned)
 
 
 def test_everything_is_saved(plan, tmp_path):

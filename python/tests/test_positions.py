@@ -218,7 +218,7 @@ def _a_shape_below_zero(net):
     (lambda net: b"name: 'net'\nlayer { type: 'ActiveConvolution' }\n", "damaged or no binary"),
     (lambda net: b"", "no ActiveConvolution or AConvFast layer"),
     (_without_active_layer, "no ActiveConvolution or AConvFast layer"),
-    (lambda net: b"\x89HDF\r\n\x1a\n and more", "BINARYPROTO"),
+    (lambda net: b"\x89HDF\r\n\x1a\n and more", "is damaged, or HDF5|is HDF5, which needs h5py"),
     (_three_blobs, "conv/1 of .* has blobs 2×1×3×3, 1×1×1×1, 1×1×3×3:"),
     (_no_blobs, "conv/1 of .* has blobs none"),
     (_other_shape, "conv/1 of .* 1×1×1×9"),

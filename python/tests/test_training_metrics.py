@@ -67,8 +67,12 @@ HEADER = ",".join(COLUMNS) + "\n"
 
 @pytest.mark.parametrize("text", [
     "", "no record", "loss,iteration\n2.5,10\n", HEADER + "10,2.5,0.1\n", HEADER + "10,2.5,0.1,,,x\n",
-    HEADER + "1.5,2.5,0.1,,,1\n", HEADER + "1" * 200000 + ",1,1,,,1\n", b"\xff\xfe\x00"],
-    ids=["empty", "text", "columns", "short row", "no number", "no iteration", "long field", "binary"])
+    HEADER + "1.5,2.5,0.1,,,1\n", HEADER + "1" * 200000 + ",1,1,,,1\n", b"\xff\xfe\x00",
+    HEADER + "10,1,1,,,1,5\n", HEADER + "10,1,1,,,1\n" * 2, HEADER + "20,1,1,,,1\n10,1,1,,,2\n", HEADER + "-1,1,1,,,1\n",
+    HEADER + "2147483648,1,1,,,1\n", HEADER + "10,1,1,,,inf\n", HEADER + "10,1,1,,,nan\n", HEADER + "10,1,1,,,-1\n",
+    HEADER + '10,1,1,,,"1\n'],
+    ids=["empty", "text", "columns", "short row", "no number", "no iteration", "long field", "binary", "long row", "twice",
+         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes"])
 def test_damage_is_named(tmp_path, text):
     path = tmp_path / "metrics.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -15,8 +15,8 @@
 
 namespace caffe {
 
-// What compiles a function for an instruction set, and whether this machine has that. By features: not all compilers know
-// x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
+// What compiles a function for an instruction set, and whether this machine has that. By features: not all compilers
+// know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ACTIVE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2")))
 #define ACTIVE_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))

@@ -9,8 +9,8 @@
 /**
  * Loops of the fast CPU layers: cut into parts, shared by the threads, and compiled for the machine's vectors.
  *
- * What a part is depends on the blobs' shapes alone, and one thread works on all of it, so that results do not depend on
- * the number of threads. The loops' bodies must be inlined (FAST_LOOP) into a function for each instruction set; a loop
+ * What a part is depends on the blobs' shapes alone, and one thread works on all of it, so that results do not depend
+ * on the number of threads. The loops' bodies must be inlined (FAST_LOOP) into a function for each instruction set; a loop
  * whose iterations are independent, in place, too, says so to the compiler by `omp simd`.
  */
 #define FAST_LOOP __attribute__((always_inline))
@@ -19,7 +19,7 @@ namespace caffe {
 
 /// Elements that a thread works through before it pays to share them with others: about as long as waking those takes.
 const size_t kFastSerial = 1 << 16;
-/// Elements of a part where elements are independent, and of a sum that is kept in vectors before it goes into a double.
+/// Elements of a part where elements are independent, and of a sum that is kept in vectors until it goes into a double.
 const int kFastBlock = 1 << 12;
 
 #ifdef ACTIVE_AVX2

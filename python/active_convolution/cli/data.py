@@ -163,8 +163,8 @@ def _create_small(arguments):
 
 def _create_places(arguments):
     from ..data import places
-    return places.create(arguments.output, places.Part(arguments.source, arguments.list),
-                         places.Part(arguments.val_source, arguments.val_list),
+    return places.create(arguments.output, places.PlacesPart(arguments.source, arguments.list),
+                         places.PlacesPart(arguments.val_source, arguments.val_list),
                          places.Options(**_given(arguments, "seed", "raw", "jobs", "max_unreadable")))
 
 

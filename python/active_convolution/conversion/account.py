@@ -11,9 +11,10 @@ from ..pycaffe.messages import by
 class LayerReport:
     """One active convolution and the ordinary ones in its place; kernels and dilations are (vertical, horizontal).
 
-    ``kernel`` and ``dilation`` are those of the first convolution, ``parts`` [(kernel, dilation)] those of all, whose sum
-    it is. Costs are multiply-adds an image: those of the ACU count its interpolation. ``difference`` is the largest one
-    between the two networks after this layer (and what went into it), on random input; ``largest`` the largest value there.
+    ``kernel`` and ``dilation`` are those of the first convolution, ``parts`` [(kernel, dilation)] those of all, whose
+    sum it is. Costs are multiply-adds an image: those of the ACU count its interpolation. ``difference`` is the largest
+    one between the two networks after this layer (and what went into it), on random input; ``largest`` the largest
+    value there.
     """
     name: str
     active_kernel: tuple
@@ -29,12 +30,13 @@ class LayerReport:
 @dataclasses.dataclass(frozen=True)
 class Report:
     """``outputs`` maps the network's outputs to (largest difference, largest value); ``folded`` a convolution's name to
-    those of the layers that went into it; ``size`` the inputs to the shapes with which all that was found; ``unread``
-    are the layers in which a synapse reads nothing at that size; ``engines`` maps what ran the files to (version, largest
-    difference), or to why it could not; ``runs`` is a line that says where the result runs."""
+    those of the layers that went into it; ``cost_size`` and ``size`` the inputs to the shapes that the costs are for, and
+    that the differences were found with; ``unread`` are the layers in which a synapse reads nothing at that size; ``engines`` maps what ran the files to (version,
+    largest difference), or to why it could not; ``runs`` is a line that says where the result runs."""
     layers: list
     outputs: dict
     folded: dict
+    cost_size: dict
     size: dict
     unread: list = dataclasses.field(default_factory=list)
     engines: dict = dataclasses.field(default_factory=dict)
@@ -49,7 +51,10 @@ class Report:
             lines += ["  ".join(row).rstrip() for row in aligned(cells)]
         lines += [f"output {name}: largest difference {difference:.1e} (largest value {largest:.3g})"
                   for name, (difference, largest) in self.outputs.items()]
-        lines.append("costs and differences: random input of " + sizes_text(self.size))
+        if self.cost_size == self.size:
+            lines.append("costs and differences: random input of " + sizes_text(self.size))
+        else:
+            lines.append(f"costs: input of {sizes_text(self.cost_size)}; differences: random input of {sizes_text(self.size)}")
         lines += unread_text(self.unread)
         if self.folded:
             count = sum(map(len, self.folded.values()))

@@ -1,5 +1,5 @@
-"""The active convolution for PyTorch: ``ActiveConv2d``, whose positions learn. It needs torch alone, and what `acu export
---format torch --learnable` writes has the text of this class in it."""
+"""The active convolution for PyTorch: ``ActiveConv2d``, whose positions learn. It needs torch alone, and what `acu
+export --format torch --learnable` writes has the text of this class in it."""
 import torch
 from torch import nn
 from torch.nn import functional
@@ -9,12 +9,12 @@ from torch.nn import functional
 class ActiveConv2d(nn.Module):
     """A convolution whose K synapses sit at real-valued positions (Jeon and Kim, CVPR 2017), for images (N, C, H, W).
 
-    ``weight`` is (D, C/groups, K), ``x`` and ``y`` are (sets, K), in pixels from the base pixel, x to the right and y down;
-    set s serves the s-th part of the D outputs. Along an axis output m has its base at input pixel base + stride·m, and
-    there are ⌊(size + span) / stride⌋ + 1 of them; both are (vertical, horizontal). Each synapse gives its weight to the four
-    pixels around it (eq. 6–9), which makes an ordinary convolution: autograd then finds the gradients of eq. 10, 12 and 13,
-    at a lattice point the one-sided difference towards +1. Call ``finish_gradients`` between backward and the
-    optimizer's step; positions want 0.01 × the rate and no weight decay.
+    ``weight`` is (D, C/groups, K), ``x`` and ``y`` are (sets, K), in pixels from the base pixel, x to the right and y
+    down; set s serves the s-th part of the D outputs. Along an axis output m has its base at input pixel base +
+    stride·m, and there are ⌊(size + span) / stride⌋ + 1 of them; both are (vertical, horizontal). Each synapse gives
+    its weight to the four pixels around it (eq. 6–9), which makes an ordinary convolution: autograd then finds the
+    gradients of eq. 10, 12 and 13, at a lattice point the one-sided difference towards +1. Call ``finish_gradients``
+    between backward and the optimizer's step; positions want 0.01 × the rate and no weight decay.
     """
 
     def __init__(self, weight, bias, x, y, base, span, stride=(1, 1), groups=1, normalize=True, fix_origin=True):
@@ -46,8 +46,8 @@ class ActiveConv2d(nn.Module):
 
     @torch.no_grad()
     def finish_gradients(self):
-        """Gives each synapse's position gradient unit length (eq. 15–16), and none to a synapse that began at the origin
-        (§2.7)."""
+        """Gives each synapse's position gradient unit length (eq. 15–16), and none to a synapse that began at the
+        origin (§2.7)."""
         if self.x.grad is None:
             return
         for position in (self.x, self.y):

@@ -1,4 +1,5 @@
-"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into ActiveConvolution."""
+"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into
+ActiveConvolution."""
 import dataclasses
 import fnmatch
 import math
@@ -43,9 +44,9 @@ class Fields:
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """One converted layer: what it was, its kernel (vertical, horizontal) and number of synapses, the sets of positions, what
-    holds its positions still or together with others' (texts), and the largest difference behind it with the largest
-    value there, None where nothing was run."""
+    """One converted layer: what it was, its kernel (vertical, horizontal) and number of synapses, the sets of
+    positions, what holds its positions still or together with others' (texts), and the largest difference behind it
+    with the largest value there, None where nothing was run."""
     name: str
     was: str
     kernel: tuple
@@ -58,8 +59,8 @@ class Converted:
 @dataclasses.dataclass(frozen=True)
 class Conversion:
     """What was converted; ``outputs`` is what verify.compare says of the network's outputs, {} where nothing was run;
-    ``size`` the inputs' shapes that it was run with, ``unread`` the layers in which a synapse reads nothing at that size,
-    and ``runs`` a line that says where the result runs, and how that is known."""
+    ``size`` the inputs' shapes that it was run with, ``unread`` the layers in which a synapse reads nothing at that
+    size, and ``runs`` a line that says where the result runs, and how that is known."""
     rows: list
     outputs: dict
     size: dict
@@ -92,10 +93,10 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
 
     Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in a shell; none: any)
     and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none: any). With neither given it is every
-    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of the
-    noise in AConvFast's starting positions; ``report`` a place for the Conversion as JSON. Returns the Conversion. Raises
-    UserError for files that do not fit, for a layer that cannot be converted, and where the result does not compute the
-    same.
+    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of
+    the noise in AConvFast's starting positions; ``report`` a place for the Conversion as JSON. Returns the Conversion.
+    Raises UserError for files that do not fit, for a layer that cannot be converted, and where the result does not
+    compute the same.
     """
     net = messages.read_net(model)
     stored = messages.read_weights(weights) if weights else None
@@ -107,6 +108,7 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
     original.CopyFrom(net)
     # All of them before the first is replaced: a layer for training and one for testing may have one name, and weights.
     before = [_stored_blobs(stored, layer, weights) if stored else None for layer in chosen]
+    _check_axes(net, chosen)
     was = [layer.type for layer in chosen]
     with whole_folder(output) as folder:
         for layer, blobs in zip(chosen, before):
@@ -138,9 +140,9 @@ _RUNS = "runs in a Caffe with the layer ActiveConvolution (./scripts/build.sh); 
 
 
 def _compare(original, net, chosen, model, weights, folder):
-    """What a run of both networks says: ({layer: (largest difference, largest value)}, the same of the outputs, the inputs'
-    shapes, the layers where a synapse reads nothing, and where the result runs). Raises UserError where they differ, and
-    where Caffe builds the original and not the twin."""
+    """What a run of both networks says: ({layer: (largest difference, largest value)}, the same of the outputs, the
+    inputs' shapes, the layers where a synapse reads nothing, and where the result runs). Raises UserError where they
+    differ, and where Caffe builds the original and not the twin."""
     source = verify.own_source(original)
     if source is not None:
         return {}, {}, {}, [], f"{_RUNS}; not run here: layer {source.name} reads its images itself"
@@ -164,8 +166,8 @@ def _compare(original, net, chosen, model, weights, folder):
         for one in (live, twin):
             probing.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
-        verify.check(layers, "layer")
         verify.check(outputs, "output")
+        verify.check(layers, "layer")
         return layers, outputs, size, unread, _RUNS
 
 
@@ -201,13 +203,18 @@ def _choose(net, stored, model, patterns, kernels):
         if not any(geometry.kernel(layer) == kernel for layer in planar):
             raise UserError(f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel")
     chosen = [layer for layer in (planar if kernels else candidates) if _matches(layer, patterns, kernels)]
-    for layer in chosen:
-        if axes.get(layer.name, 4) != 4:
-            raise UserError(f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution takes "
-                            "images, of four: leave it out with --layers")
     if not chosen:
         raise UserError(f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone")
     return chosen
+
+
+def _check_axes(net, chosen):
+    """Raises UserError for a layer that was chosen by its name and, as nothing else has told, reads no images."""
+    axes = dimensions.counted(net)
+    for layer in chosen:
+        if axes.get(layer.name, 4) != 4:
+            raise UserError(f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution "
+                            "takes images, of four: leave it out with --layers")
 
 
 def _matches(layer, patterns, kernels):
@@ -216,8 +223,8 @@ def _matches(layer, patterns, kernels):
 
 
 def _is_planar(layer, stored, axes):
-    """Whether a Convolution runs over two axes, as its prototxt, the blob that it reads (``axes``: dimensions.counted), or
-    the .caffemodel, where there is one, tells."""
+    """Whether a Convolution runs over two axes, as its prototxt, the blob that it reads (``axes``: dimensions.counted),
+    or the .caffemodel, where there is one, tells."""
     found = _find(stored, layer.name) if stored else None
     of_weights = messages.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
     return geometry.is_planar(layer) and len(of_weights) == 4 and axes.get(layer.name, 4) == 4
@@ -267,7 +274,8 @@ def _find(stored, name):
 
 
 def _stored_blobs(stored, layer, weights):
-    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt announces."""
+    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt
+    announces."""
     found = _find(stored, layer.name)
     blobs = [messages.values(blob) for blob in found.blobs] if found is not None else []
     shapes = [messages.shape(blob) for blob in found.blobs] if blobs else []

@@ -1,4 +1,5 @@
-"""Exported networks in the engines that read them, each in a process of its own: what is foreign may crash, not the export."""
+"""Exported networks in the engines that read them, each in a process of its own: what is foreign may crash, not the
+export."""
 import json
 import math
 import subprocess
@@ -65,9 +66,9 @@ class Failed(Exception):
 
 def run(files, format, original):
     """Runs exported ``files`` in whatever reads their ``format`` and is installed, on the inputs that the pycaffe Net
-    ``original`` has just been run with, and compares: ({engine: (version, largest difference of all outputs, as a part of the
-    largest value) or why it did not run}, a line that says where the result runs). Raises UserError where the engine
-    that decides computes something else.
+    ``original`` has just been run with, and compares: ({engine: (version, largest difference of all outputs, as a part
+    of the largest value) or why it did not run}, a line that says where the result runs). Raises UserError where the
+    engine that decides computes something else.
     """
     inputs = {name: original.blobs[name].data for name in original.inputs}
     expected = [original.blobs[name].data for name in original.outputs]

@@ -35,21 +35,29 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
-        size, unread, blobs = _prepared(net, original, weights, Path(scratch) / "original.prototxt")
+        blobs = _checked_blobs(net, original, weights)
+        own = probing.input_shapes(original)
+        size, unread = probing.comparing_size(Path(scratch) / "original.prototxt", net, original, {
+            layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer if layer.type in positions.TYPES})
+        cost_size = own if probing.is_sensible(own) else size
+        probing.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
         limits = limits if format == "caffe" else _without_size(limits)
         parts = {} if learnable else _replace(net, blobs, original, limits)
         exported = _live(net, blobs, Path(scratch) / MODEL)
-        probing.resize(exported, size)
+        for live in (original, exported):
+            probing.resize(live, size)
         ends = {name: folded.get(name, [name])[-1] for name in active}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
         verify.check(outputs, "output")
+        probing.resize(exported, own)
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
+        probing.resize(exported, cost_size)
         rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
-        done = account.Report(rows, outputs, folded, size, unread, ran, runs)
+        done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
         done.write(folder)
         if report:
             account.write_json(report, done)
@@ -59,9 +67,9 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
 # ---- The network
 
 def _for_testing(model, format):
-    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and without
-    what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need replaced, takes its
-    images from elsewhere than its input, or has a layer that ``format`` does not know."""
+    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and
+    without what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need
+    replaced, takes its images from elsewhere than its input, or has a layer that ``format`` does not know."""
     net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
         if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
@@ -86,24 +94,21 @@ def _original(net, model, weights, path):
     return original
 
 
-def _prepared(net, original, weights, path):
-    """(the inputs' shapes to compare at, to which ``original`` is brought; the layers where a synapse reads nothing then;
-    all blobs as float64, {layer: list of arrays})."""
+def _checked_blobs(net, original, weights):
+    """All blobs as float64, {layer: list of arrays}, and all of them finite."""
     blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
     for layer in net.layer:
         if layer.type in positions.TYPES:
             forms.check_synapses(layer, *blobs[layer.name][2:])
-    _check_finite(blobs, weights)
-    synapses = {layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer
-                if layer.type in positions.TYPES}
-    size, unread = probing.comparing_size(path, net, original, synapses)
-    probing.resize(original, size)
-    return size, unread, blobs
+    for name, of_layer in blobs.items():
+        if not all(np.isfinite(blob).all() for blob in of_layer):
+            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
+    return blobs
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its Summands}.
-    All sizes are known before the first kernel is made."""
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its
+    Summands}. All sizes are known before the first kernel is made."""
     parts = {}
     for layer in net.layer:
         if layer.type in positions.TYPES:
@@ -114,7 +119,9 @@ def _replace(net, blobs, original, limits):
     layers = list(net.layer)
     del net.layer[:]
     for layer in layers:
-        made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name]) if layer.name in parts else [(layer, None)]
+        made = [(layer, None)]
+        if layer.name in parts:
+            made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name])
         for each, arrays in made:
             net.layer.append(each)
             if arrays:
@@ -126,8 +133,8 @@ def _check_together(net, blobs, parts, limits):
     numbers = sum(blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer)
     numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
     if 4 * numbers > limits.size:
-        raise UserError(f"all weights together are {4 * numbers / 2 ** 30:.1f} GiB, more than the {limits.size / 2 ** 30:.0f} "
-                        "GiB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
+        raise UserError(f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
+                        "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
 
 
 def to_convolution(layer, blobs, limits=forms.Limits("dense")):
@@ -142,12 +149,6 @@ def to_convolution(layer, blobs, limits=forms.Limits("dense")):
 
 
 # ---- The result
-
-def _check_finite(blobs, weights):
-    for name, of_layer in blobs.items():
-        if not all(np.isfinite(blob).all() for blob in of_layer):
-            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
-
 
 def _without_size(limits):
     """ONNX keeps weights of any size in a file beside the model."""
@@ -187,7 +188,8 @@ def _writers():
     try:
         from . import onnx_model, torch_module
     except ImportError as error:
-        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run ./scripts/setup.sh") from error
+        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run "
+                        "./scripts/setup.sh") from error
     return onnx_model, torch_module
 
 
@@ -199,8 +201,8 @@ def _pixels(net, name):
 
 
 def _active(layer, net):
-    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and the
-    sum over channels and synapses."""
+    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and
+    the sum over channels and synapses."""
     weight, x = (net.params[layer.name][index].data for index in (0, 2))
     outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
     read = len({(d * layer.convolution_param.group // outputs, d * len(x) // outputs) for d in range(outputs)})

@@ -1,7 +1,8 @@
 """The ordinary convolutions in the place of an active one: a dense kernel, or the sum of a few small ones.
 
-Both compute the same. A dense kernel covers all that lies between its farthest synapses, which for a dilated kernel off its
-lattice, or one far synapse, is mostly zeros; then each group of synapses that lie close together has a convolution of its own.
+Both compute the same. A dense kernel covers all that lies between its farthest synapses, which for a dilated kernel off
+its lattice, or one far synapse, is mostly zeros; then each group of synapses that lie close together has a convolution
+of its own.
 """
 import dataclasses
 import itertools
@@ -24,8 +25,8 @@ _WORTH = 2      # so much cheaper must the sum be before ``auto`` gives up the s
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """``form`` is one of NAMES; ``kernel`` the most taps along an axis that a synapse may need; ``multiply_adds`` the most
-    of a layer for each image; ``size`` the most bytes of its weights."""
+    """``form`` is one of NAMES; ``kernel`` the most taps along an axis that a synapse may need; ``multiply_adds`` the
+    most of a layer for each image; ``size`` the most bytes of its weights."""
     form: str = "auto"
     kernel: int = MAX_KERNEL
     multiply_adds: int = MAX_MULTIPLY_ADDS
@@ -34,8 +35,8 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Summand:
-    """One ordinary convolution: its Windows, how many outputs of it are dropped in front along each axis (None: it needs
-    no crop), and the indices of its synapses."""
+    """One ordinary convolution: its Windows, how many outputs of it are dropped in front along each axis (None: it
+    needs no crop), and the indices of its synapses."""
     rows: splat.Window
     columns: splat.Window
     dropped: tuple
@@ -53,9 +54,9 @@ class Summand:
 def parts(layer, weight, x, y, pixels, limits=Limits()):
     """The Summands in the place of an ACU, one for the dense form. Nothing of their size is allocated.
 
-    ``layer`` is its LayerParameter, ``weight`` (D, C/group, kh, kw), ``x`` and ``y`` (position_group, K), ``pixels`` the
-    number of its outputs for an image and channel. Raises UserError naming the synapse that is nowhere or too far away, or
-    the size of what would be too large.
+    ``layer`` is its LayerParameter, ``weight`` (D, C/group, kh, kw), ``x`` and ``y`` (position_group, K), ``pixels``
+    the number of its outputs for an image and channel. Raises UserError naming the synapse that is nowhere or too far
+    away, or the size of what would be too large.
     """
     check_synapses(layer, x, y)
     axes = geometry.axes(layer)
@@ -64,10 +65,8 @@ def parts(layer, weight, x, y, pixels, limits=Limits()):
     moved = _MOVED * (weight.shape[1] * layer.convolution_param.group + 2 * len(weight))
     dense = [_symmetric(axes, x, y, range(x.shape[1]))]
     reason = _too_large(dense, per_tap, pixels, limits)
-    if limits.form == "dense" or limits.form == "auto" and not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]:
-        sparse = None       # no sum can be so much cheaper
-    else:
-        sparse = _grouped(axes, x, y, per_tap, moved)
+    fine = not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]    # no sum can be so much cheaper
+    sparse = None if limits.form == "dense" or limits.form == "auto" and fine else _grouped(axes, x, y, per_tap, moved)
     chosen = dense
     if sparse and (limits.form == "sparse" or reason or
                    _cost(dense, per_tap, moved) > _WORTH * _cost(sparse, per_tap, moved)):
@@ -140,9 +139,9 @@ def _placed(axes, x, y, synapses):
 
 
 def _grouped(axes, x, y, per_tap, moved):
-    """Summands for groups of synapses. At first those on the layer's lattice are one group and any other one is its own; then
-    the two groups whose union saves most become one, while that saves anything. One group's taps are completed to stand
-    evenly around the base pixel: its output has the right size, which the others' are cropped to."""
+    """Summands for groups of synapses. At first those on the layer's lattice are one group and any other one is its
+    own; then the two groups whose union saves most become one, while that saves anything. One group's taps are
+    completed to stand evenly around the base pixel: its output has the right size, which the others' are cropped to."""
     on_lattice = np.all((x % axes[1].dilation == 0) & (y % axes[0].dilation == 0), axis=0)
     groups = [np.flatnonzero(on_lattice).tolist(), *([synapse] for synapse in np.flatnonzero(~on_lattice).tolist())]
     groups = {index: group for index, group in enumerate(filter(None, groups))}
@@ -211,8 +210,8 @@ def _too_large(chosen, per_tap, pixels, limits):
     if len(chosen) == 1 and max(chosen[0].kernel) > limits.kernel:  # a dilated kernel off its lattice takes more than a synapse
         return f"more than --max-kernel {limits.kernel}: raise that"
     if 4 * per_tap * taps > limits.size:
-        return (f"{per_tap * taps / 1e6:.0f} million weights or {4 * per_tap * taps / 2 ** 30:.1f} GiB, more than the "
-                f"{limits.size / 2 ** 30:.0f} GiB that a .caffemodel holds: --format onnx holds more")
+        return (f"{per_tap * taps / 1e6:.3g} million weights or {4 * per_tap * taps / 1e9:.3g} GB, more than the "
+                f"{limits.size / 1e9:.3g} GB that a .caffemodel holds: --format onnx holds more")
     if per_tap * taps * pixels > limits.multiply_adds:
         return (f"{per_tap * taps * pixels / 1e9:.3g} G multiply-adds an image, more than --max-multiply-adds "
                 f"{limits.multiply_adds / 1e9:.3g}e9: raise that")

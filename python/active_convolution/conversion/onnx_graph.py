@@ -42,7 +42,7 @@ class Layer:
     def constant(self, array, dtype=np.float32):
         """Adds an initializer with the values of ``array``; returns its name."""
         name = f"{self._prefix}.{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, dtype, order="C"), name))
         return name
 
     def integers(self, values):

@@ -1,4 +1,5 @@
-"""A Caffe network as an ONNX model: opset 13, which engines of all ages read, float32, with free axes where Caffe has them."""
+"""A Caffe network as an ONNX model: opset 13, which engines of all ages read, float32, with free axes where Caffe has
+them."""
 import collections
 
 import onnx
@@ -43,9 +44,9 @@ def check_types(net, table=TABLE):
 def build(net, blobs, sizes, table=TABLE):
     """The ModelProto of ``net`` (NetParameter, for testing, one format, without ACUs unless ``table`` knows them).
 
-    ``blobs`` maps layer names to lists of arrays; ``sizes`` (probing.Sizes) tells the blobs' shapes, which axes are free,
-    and the network's inputs and outputs. Layers stand in the order of the network, and its inputs and outputs keep their
-    names. Raises UserError naming the layer that cannot be expressed.
+    ``blobs`` maps layer names to lists of arrays; ``sizes`` (probing.Sizes) tells the blobs' shapes, which axes are
+    free, and the network's inputs and outputs. Layers stand in the order of the network, and its inputs and outputs
+    keep their names. Raises UserError naming the layer that cannot be expressed.
     """
     check_types(net, table)
     nodes, initializers, names = [], [], _Names(net, sizes.inputs)

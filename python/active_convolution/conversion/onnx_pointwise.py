@@ -1,6 +1,7 @@
 """Caffe's layers without weights that work on each number, and those that normalise: one function per layer type.
 
-Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states them.
+Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states
+them.
 """
 import math
 
@@ -155,5 +156,6 @@ def _largest(layer, value, axis, top_k):
         return layer.op("Cast", indices, to=1), layer.op("ReduceMax", value, axes=[axis], keepdims=1)
     backwards = layer.op("Slice", value, *map(layer.integers, ([-1], [-2 ** 31], [axis], [-1])))
     values, indices = layer.op("TopK", backwards, layer.integers([top_k]), axis=axis, outputs=2)
-    last = layer.op("Sub", layer.op("Slice", layer.op("Shape", value), *map(layer.integers, ([axis], [axis + 1]))), layer.integers([1]))
+    size = layer.op("Slice", layer.op("Shape", value), *map(layer.integers, ([axis], [axis + 1])))
+    last = layer.op("Sub", size, layer.integers([1]))
     return layer.op("Cast", layer.op("Sub", last, indices), to=1), values

@@ -138,8 +138,7 @@ def flatten(layer):
     first, last = bottom.axis(own.axis), bottom.axis(own.end_axis)
     if first == 1 and last == len(bottom.shape) - 1:
         return [layer.op("Flatten", bottom.name, axis=1)]
-    return [layer.op("Reshape", bottom.name, layer.integers(
-        [0] * first + [-1] + _trailing(layer, last + 1, first + 1)))]
+    return [layer.op("Reshape", bottom.name, _dims(layer, [0] * first + [-1], last + 1))]
 
 
 def reshape(layer):
@@ -147,19 +146,18 @@ def reshape(layer):
     first = own.axis if own.axis >= 0 else own.axis + len(bottom.shape) + 1
     last = len(bottom.shape) if own.num_axes == -1 else first + own.num_axes
     middle = list(own.shape.dim)                    # 0 copies an axis, −1 is what remains: ONNX's are the same
-    dims = [0] * first + middle + _trailing(layer, last, first + len(middle))
-    return [layer.op("Reshape", bottom.name, layer.integers(dims))]
+    return [layer.op("Reshape", bottom.name, _dims(layer, [0] * first + middle, last))]
 
 
-def _trailing(layer, axis, place):
-    """What a Reshape says of the bottom's axes from ``axis`` on, which are the output's from ``place`` on."""
+def _dims(layer, head, axis):
+    """The sizes for a Reshape: ``head``, then those of the bottom's axes from ``axis`` on."""
     bottom = layer.bottoms[0]
-    if axis == place:
-        return [0] * (len(bottom.shape) - axis)
-    for index in range(axis, len(bottom.shape)):
-        if not bottom.fixed(index):
-            layer.refuse(f"it moves axis {index}, whose size is not fixed")
-    return list(bottom.shape[axis:])
+    rest = range(axis, len(bottom.shape))
+    if axis == len(head) or not rest:
+        return layer.integers(head + [0] * len(rest))
+    if all(map(bottom.fixed, rest)):
+        return layer.integers(head + list(bottom.shape[axis:]))
+    return layer.op("Concat", layer.integers(head), layer.size(bottom, rest), axis=0)
 
 
 def _reshaped(layer, value, shape, like):

@@ -45,9 +45,9 @@ def shapes(model, candidates):
 
 
 def sizes(model, live):
-    """The Sizes of the prototxt ``model``, which is loaded as the pycaffe Net ``live``. An axis of an input is free where
-    Caffe takes twice as much of it: the batch, and height and width together."""
-    own = {name: tuple(live.blobs[name].data.shape) for name in live.inputs}
+    """The Sizes of the prototxt ``model``, which is loaded as the pycaffe Net ``live``. An axis of an input is free
+    where Caffe takes twice as much of it: the batch, and height and width together."""
+    own = input_shapes(live)
     batch = {name: (2 * size[0], *size[1:]) for name, size in own.items() if size}
     image = {name: (*size[:2], 2 * size[2], 2 * size[3]) if len(size) == 4 else size for name, size in own.items()}
     taken = shapes(model, [batch, image])
@@ -76,16 +76,18 @@ def _symbols(inputs, free):
 # ---- A size to compare at
 
 _SIDES = (32, 64, 128, 256, 512)
+_SMALLEST = 8       # pixels along an axis
 
 
 def comparing_size(model, net, live, synapses):
-    """The inputs' shapes, {name: shape}, at which every synapse reads a pixel, and the names of the layers where some does
-    not: the network's own size or, where that is too small, the first larger image that will do.
+    """The inputs' shapes, {name: shape}, at which every synapse reads a pixel, and the names of the layers where some
+    does not: the network's own size or, where that is too small, the first larger image that will do.
 
-    ``model`` is the prototxt, ``net`` its NetParameter and ``live`` its pycaffe Net; ``synapses`` maps the names of layers
-    to ((vertical, horizontal) Axis, x and y of their synapses). Where no size will do it is the one that leaves out fewest.
+    ``model`` is the prototxt, ``net`` its NetParameter and ``live`` its pycaffe Net; ``synapses`` maps the names of
+    layers to ((vertical, horizontal) Axis, x and y of their synapses). Where no size will do it is the one that leaves
+    out fewest.
     """
-    own = {name: tuple(live.blobs[name].data.shape) for name in live.inputs}
+    own = input_shapes(live)
     base = {name: tuple(blob.data.shape) for name, blob in live.blobs.items()}
     unread = _unread(net, base, synapses)
     if not unread:
@@ -96,6 +98,16 @@ def comparing_size(model, net, live, synapses):
     found = [(own, unread)] + [(sizes, _unread(net, after, synapses)) for sizes, after in zip(larger, shapes(model, larger))
                                if after is not None]
     return min(found, key=lambda each: len(each[1]))
+
+
+def input_shapes(live):
+    """{input: shape} of a pycaffe Net."""
+    return {name: tuple(live.blobs[name].data.shape) for name in live.inputs}
+
+
+def is_sensible(size):
+    """Whether images of these inputs' shapes are any, rather than a place for whatever comes (OpenPose names 1×1)."""
+    return all(min(shape[2:]) >= _SMALLEST for shape in size.values() if len(shape) == 4)
 
 
 def resize(live, size):

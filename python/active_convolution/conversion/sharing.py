@@ -11,8 +11,8 @@ from . import aconv_fast
 # ---- Positions as their weights
 
 def carry_over(net, layers, position_lr_mult=None):
-    """Lets ``layers``, Convolutions of ``net`` that have just become active, share positions where they share weights, and
-    hold positions still where the weights are frozen, unless ``position_lr_mult`` says that positions are to learn.
+    """Lets ``layers``, Convolutions of ``net`` that have just become active, share positions where they share weights,
+    and hold positions still where the weights are frozen, unless ``position_lr_mult`` says that positions are to learn.
 
     Positions are shared where they start alike: kernels, dilations and position groups are the same. Returns
     {layer: [what was done, in words]}.
@@ -46,7 +46,8 @@ def _unused(name, taken):
 
 
 def _name_positions(layer, names, rate):
-    """Gives the positions' parameters, the third and the fourth, names; naming them takes over what the layer would set."""
+    """Gives the positions' parameters, the third and the fourth, names; naming them takes over what the layer would
+    set."""
     while len(layer.param) < 2:
         layer.param.add()
     for name in names:
@@ -72,8 +73,8 @@ def _new_order(layer, with_weights):
 
 
 def _share(layer, other):
-    """Whether the weights or positions of an AConvFast layer are another one's, too, by the name of the parameter, or of
-    the layer where training and testing have one each. Its bias, parameter 1, has no order."""
+    """Whether the weights or positions of an AConvFast layer are another one's, too, by the name of the parameter, or
+    of the layer where training and testing have one each. Its bias, parameter 1, has no order."""
     names = {param.name for index, param in enumerate(layer.param) if index != 1 and param.name}
     return (not names.isdisjoint(param.name for param in other.param) or
             layer.name == other.name and other.type in positions.TYPES)

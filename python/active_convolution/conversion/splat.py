@@ -1,7 +1,7 @@
 """An active convolution as an ordinary one: by linearity, a synapse at p gives its weight to the four pixels around p.
 
-The shares are those of the bilinear interpolation (eq. 6–9), so that the output is the same everywhere, borders included.
-Everything here is float64 and knows no Caffe.
+The shares are those of the bilinear interpolation (eq. 6–9), so that the output is the same everywhere, borders
+included. Everything here is float64 and knows no Caffe.
 """
 import dataclasses
 
@@ -23,13 +23,14 @@ class Window:
 
 
 def window(axis, positions):
-    """The smallest Window that holds ``positions`` (pixels, finite) and gives the outputs of ``axis`` for any input size.
+    """The smallest Window that holds ``positions`` (pixels, finite) and gives the outputs of ``axis`` for any input
+    size.
 
     Output m of a Convolution with S taps d apart and pad P reads from s·m − P on, and there are
     ⌊(size + 2P − (S−1)d − 1)/s⌋ + 1 outputs. With its first tap at A = a·d from the base pixel, equal reads demand
-    P = −base − A, and equal sizes 2a + S = t, which the axis alone decides: t = 1, symmetric and odd, but for even kernels
-    at rest. P must not be negative: where the positions leave it so, taps of weight zero are added on both sides.
-    The layer's dilation stays where all positions are on its lattice.
+    P = −base − A, and equal sizes 2a + S = t, which the axis alone decides: t = 1, symmetric and odd, but for even
+    kernels at rest. P must not be negative: where the positions leave it so, taps of weight zero are added on both
+    sides. The layer's dilation stays where all positions are on its lattice.
     """
     spread = axis.dilation if np.all(positions % axis.dilation == 0) else 1
     at_rest = (axis.extent - 2 * (axis.base + axis.pad) - 1) // spread + 1                                      # t
@@ -40,12 +41,12 @@ def window(axis, positions):
 
 
 def placed(axis, positions):
-    """The Window of the fewest taps that holds ``positions`` wherever they are, and what to cut off its output: (Window,
-    outputs to drop in front, or None where its outputs are those of ``axis`` as they are).
+    """The Window of the fewest taps that holds ``positions`` wherever they are, and what to cut off its output:
+    (Window, outputs to drop in front, or None where its outputs are those of ``axis`` as they are).
 
-    Pads of a Convolution are equal on both sides and not negative, so an output further in front, s pixels each, makes up
-    for taps that stand to one side: with o outputs dropped, P = s·o − base − A, and enough outputs remain where
-    2P − extent ≥ 2·pad − extent at rest + s·o.
+    Pads of a Convolution are equal on both sides and not negative, so an output further in front, s pixels each, makes
+    up for taps that stand to one side: with o outputs dropped, P = s·o − base − A, and enough outputs remain where 2P −
+    extent ≥ 2·pad − extent at rest + s·o.
     """
     spread = axis.dilation if np.all(positions % axis.dilation == 0) else 1
     first, last = int(np.floor(positions.min())) // spread, int(np.ceil(positions.max())) // spread
@@ -60,8 +61,8 @@ def placed(axis, positions):
 def splat(weight, x, y, rows, columns):
     """The ordinary kernel, (D, C, rows.size, columns.size).
 
-    ``weight`` is (D, C, …) with K synapses, ``x`` and ``y`` are (position_group, K): set s serves the s-th part of the D
-    outputs. ``rows`` and ``columns`` are Windows.
+    ``weight`` is (D, C, …) with K synapses, ``x`` and ``y`` are (position_group, K): set s serves the s-th part of the
+    D outputs. ``rows`` and ``columns`` are Windows.
     """
     outputs, channels = weight.shape[:2]
     by_set = weight.reshape(len(x), -1, x.shape[1])                         # set × (outputs of it · channels) × synapse

@@ -1,7 +1,7 @@
 """A network as a Python module for PyTorch and a state dict, from the graph that the ONNX export makes.
 
-Convolutions, fully connected layers and normalisations become PyTorch's own modules, other weights parameters; ActiveConv2d
-takes the place of an ACU whose positions are to go on learning.
+Convolutions, fully connected layers and normalisations become PyTorch's own modules, other weights parameters;
+ActiveConv2d takes the place of an ACU whose positions are to go on learning.
 """
 import keyword
 import re
@@ -173,7 +173,8 @@ class Network(nn.Module):
     # ---- Names
 
     def _argument(self, node, name):
-        """An input in an expression: a number or a list where it is a small constant, else a parameter or a variable."""
+        """An input in an expression: a number or a list where it is a small constant, else a parameter or a
+        variable."""
         array = self._constants.get(name)
         if array is None:
             return self._name(name)

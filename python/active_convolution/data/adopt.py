@@ -7,9 +7,10 @@ from ..errors import BadValue, UserError
 from ..files import whole_file
 from . import annotations, backends
 from .backends import Database
-from .folder import MANIFEST, source_bytes, write_manifest
+from .folder import MANIFEST, SPLITS, source_bytes, write_manifest
 
 _TRAIN, _TEST = re.compile(r"train"), re.compile(r"val|test")
+_LISTED = "{}_hdf5.txt"  # what is written for one HDF5 file: the list that HDF5Data takes
 _ORDER = ("LMDB", "LEVELDB", "HDF5", "IMAGES")  # where several are there for one part
 
 
@@ -82,7 +83,8 @@ def _kind_of_list(path):
 
 def _found(folder):
     """{split: path} of the databases in ``folder``, by their names."""
-    there = {path: kind for path in sorted(folder.iterdir()) if not path.name.startswith(".") and (kind := backend_of(path))}
+    there = {path: kind for path in sorted(folder.iterdir()) if not path.name.startswith(".")
+             and path.name not in map(_LISTED.format, SPLITS) and (kind := backend_of(path))}
     if not there:
         raise UserError(f"{folder} holds no database of Caffe's: give the folder of LMDBs, LevelDBs, HDF5 files or lists of "
                         "images, or name them with --source and --val-source")
@@ -124,7 +126,7 @@ def _described(path, folder, output, split, size):
 def _listed(path, output, split):
     """A list of the one HDF5 file ``path``, which an HDF5Data layer wants."""
     output.mkdir(parents=True, exist_ok=True)
-    listed = output / f"{split}_hdf5.txt"
+    listed = output / _LISTED.format(split)
     with whole_file(listed, encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{path.absolute()}\n")
     return listed

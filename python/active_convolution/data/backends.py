@@ -220,7 +220,7 @@ class Inspection(NamedTuple):
 
 def inspected(source, known=None):
     """The Inspection of a Database, of which every record has been read. With ``known``, the checksum that it should have,
-    only that is compared. Raises UserError where a record cannot be read, or reading ends the process."""
+    that is compared, and of an LMDB it is all that is found out. Raises UserError where a record cannot be read, or reading ends the process."""
     command = json.dumps([source._asdict(), known])
     with start(_PROGRAM, [], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         answer, _ = child.communicate(command)
@@ -231,6 +231,8 @@ def inspected(source, known=None):
         raise UserError(f"{source.path} is damaged, what reads it ended with {how}: make the data set anew") from None
     if "error" in found:
         raise UserError(found["error"])
+    if known not in (None, found["sha256"]):
+        raise UserError(f"{source.path} is damaged, its content is not what its manifest says: make the data set anew")
     return Inspection(**found)
 
 
@@ -250,10 +252,3 @@ def inspect(source):
     if shape is None:
         raise UserError(f"{source.path} holds no images: give another")
     return Inspection(sum(counts), list(shape), counts, digest.hexdigest())
-
-
-def compare(source, known):
-    """Raises UserError unless a Database has the checksum ``known``."""
-    found = database.checksum(source.path) if source.backend == "LMDB" else inspect(source).sha256
-    if found != known:
-        raise UserError(f"{source.path} is damaged, its content is not what its manifest says: make the data set anew")

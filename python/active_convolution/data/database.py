@@ -1,6 +1,4 @@
 """Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it, and back."""
-import hashlib
-import itertools
 import math
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from tqdm import tqdm
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by
+from ..pycaffe.messages import by, parsed
 from . import datum
+from .checksums import checksum  # noqa: F401: part of what this module offers
 
 _TRANSACTION = 500  # images
 _PAGE = 4096  # bytes
@@ -48,19 +47,6 @@ def write(path, images, labels, seed=0):
             database.sync(True)
     except lmdb.Error as error:
         raise UserError(f"cannot write {path.name} ({error}): free some space or name another --output") from error
-
-
-def checksum(path):
-    """The SHA-256, in hexadecimal, of all keys and values of the LMDB folder ``path`` in order."""
-    digest = hashlib.sha256()
-    with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin(buffers=True) as transaction:
-        count = transaction.stat()["entries"]
-        # No more than there are: in a damaged database the way from one to the next may be a circle.
-        for key, value in tqdm(itertools.islice(transaction.cursor(), count + 1), desc=f"checksum of {Path(path).name}",
-                               total=count, unit="image", delay=2):
-            digest.update(key)
-            digest.update(value)
-    return digest.hexdigest()
 
 
 def _put(database, first_key, images, labels):
@@ -124,7 +110,7 @@ def _image(path, key, value, shape):
     """The pixels and the label of a record."""
     where = f"record {key.decode(errors='replace')} of {path}"
     try:
-        record = caffe_pb2().Datum.FromString(value)
+        record = parsed(caffe_pb2().Datum, value)
         pixels = datum.pixels(record)
     except (DecodeError, ValueError) as error:
         raise UserError(f"{where} is damaged: make the data set anew") from error

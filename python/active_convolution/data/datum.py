@@ -6,6 +6,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 28))  # read at the
 import cv2
 import numpy as np
 
+from ..command import libraries_unheard
 from ..pycaffe.locate import caffe_pb2
 
 QUALITY = 95  # of a JPEG that has to be encoded anew
@@ -127,7 +128,8 @@ def is_whole(data):
 
 def _decode(data, flag):
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+        with libraries_unheard():
+            return cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     except cv2.error:  # absurd sizes in a damaged header
         return None
 

@@ -16,7 +16,7 @@ CLASSES = 365
 SIZE = 256  # pixels on each side
 
 
-class Part(NamedTuple):
+class PlacesPart(NamedTuple):
     """The files of one split: ``source``, the folder of images, and ``list``, which names and labels them, as given
     with the options ``prefix``source and ``prefix``list."""
     source: Path
@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 
 def create(output, train, val, options=Options()):
-    """Makes the folder ``output``, which must not exist yet, out of two Parts: ``val`` becomes the split "test".
+    """Makes the folder ``output``, which must not exist yet, out of two PlacesParts: ``val`` becomes the split "test".
 
     There are as many classes as the lists have, 365 at most. Otherwise as building.build, which says what it raises, too;
     and UserError for bad lists and folders.
@@ -55,7 +55,7 @@ def create(output, train, val, options=Options()):
 
 
 def _read_part(part, max_unreadable):
-    """The building.ImagePart of a Part: its images are found to be in its folder but for what may be missing."""
+    """The building.ImagePart of a PlacesPart: its images are found to be in its folder but for what may be missing."""
     if not part.source.is_dir():
         raise UserError(f"{part.prefix}source {part.source} is no folder: give the one with the unpacked images")
     read = building.ImagePart(Folder(part.source), read_list(part.list, CLASSES), f"{part.prefix}source")

@@ -10,7 +10,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 def read(path):
     """The NetParameter of the weights in ``path``: layers with names and blobs, in no particular order; of their types the
     file says nothing, and those with the blobs of an active convolution are taken for one."""
-    h5py = _h5py()
+    h5py = _h5py(path)
     net = locate.caffe_pb2().NetParameter()
     try:
         with h5py.File(path, "r") as file:
@@ -32,9 +32,9 @@ def _active(shapes):
     return len(shapes) == 4 and len(shapes[0]) == 4 and shapes[2] == shapes[3] and shapes[2][1:] == (1, *shapes[0][2:])
 
 
-def _h5py():
+def _h5py(path):
     try:
         import h5py
     except ImportError as error:
-        raise UserError("weights in HDF5 need h5py: apt-get install python3-h5py, or pip install h5py") from error
+        raise UserError(f"{path} is HDF5, which needs h5py: apt-get install python3-h5py, or pip install h5py") from error
     return h5py

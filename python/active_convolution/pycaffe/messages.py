@@ -1,4 +1,5 @@
-"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and written.
+"""Caffe's own files as protocol buffers: prototxt and .caffemodel, read with errors that a user can act on, and
+written.
 
 Networks and weights may be in whichever of Caffe's formats: V0 and V1 (``layers { … }``) are brought up to date.
 """
@@ -126,9 +127,9 @@ def _text(stored):
 def _foreign(path, error):
     """What to do about a field that this Caffe does not know; None for any other error."""
     found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', error)
-    if not found:
+    if not found or found[2] in ("NetParameter", "SolverParameter"):      # then it is no network at all
         return None
-    line, message, field = found.groups()
+    line, _, field = found.groups()
     tree = _ELSEWHERE.get(field)
     known = f"which {tree} knows" if tree else "which this Caffe does not know: correct it, or"
     return (f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
@@ -198,8 +199,8 @@ def takes_part(layer, phase, stages=(), level=0):
 # ---- What ties a network to one build of Caffe
 
 def forget_build(net):
-    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that choose
-    an engine, and ``param`` entries for blobs that a layer does not have."""
+    """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that
+    choose an engine, and ``param`` entries for blobs that a layer does not have."""
     for layer in net.layer:
         for _, param in layer.ListFields():
             if isinstance(param, Message) and "engine" in param.DESCRIPTOR.fields_by_name:
@@ -251,7 +252,8 @@ def fill(stored, layer, blobs):
 
 
 def _packed(number, content):
-    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes minutes."""
+    """A packed repeated field as it is stored. Number by number, as Python would add them, a large layer takes
+    minutes."""
     size, length = len(content), b""
     while size > 127:
         length += bytes([size & 127 | 128])

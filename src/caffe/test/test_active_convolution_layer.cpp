@@ -484,6 +484,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
 /// What another thread does with a layer of its own.
 template <typename Dtype>
 void RunElsewhere(int num, size_t* bytes) {
+  SetThreads(1);  // of this thread's own, as in the test
   LayerParameter param = Parse("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   Blob<Dtype> bottom(num, 8, 9, 9), top;
   vector<Blob<Dtype>*> bottoms(1, &bottom), tops(1, &top);
@@ -496,6 +497,8 @@ void RunElsewhere(int num, size_t* bytes) {
 TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   if (Caffe::mode() != Caffe::CPU) { return; }
   typedef typename TypeParam::Dtype Dtype;
+  const int threads = MaxThreads();
+  SetThreads(1);  // with more, one may get no work and need no buffers
   this->FillBottom(2, 8, 9, 9);
   auto first = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   auto second = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
@@ -517,6 +520,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   auto third = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   third->Forward(this->bottom_vec_, this->top_vec_);
   EXPECT_EQ(bytes, third->workspace_bytes());  // nobody held it any more
+  SetThreads(threads);
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfWideImages) {
@@ -754,12 +758,12 @@ TEST_F(ActiveConvolutionErrorTest, TestConvolutionParam) {
       {"num_output: 4 kernel_size: 3 force_nd_im2col: true", "convolution_param.force_nd_im2col is true"},
       {"num_output: 4 kernel_size: 3 engine: CUDNN", "convolution_param.engine is CUDNN; allowed: DEFAULT, CAFFE"},
       {"num_output: 4294967295 kernel_size: 3", "convolution_param.num_output is 4294967295; allowed: 1 to 2147483647"},
-      {"num_output: 4 kernel_size: 46341", "kernel_size is 46341 x 46341, which is 2147488281 synapses; allowed: at most 1048576"},
-      {"num_output: 4 kernel_h: 1048576 kernel_w: 2", "which is 2097152 synapses; allowed: at most 1048576"},
+      {"num_output: 4 kernel_size: 46341", "convolution_param.kernel_size is 46341 x 46341, which is 2147488281 synapses; allowed: at most 1048576"},
+      {"num_output: 4 kernel_h: 1048576 kernel_w: 2", "convolution_param.kernel_size is 1048576 x 2, which is 2097152 synapses"},
       {"num_output: 1073741824 kernel_size: 1", "the weights are 1073741824 x 4 x 1 x 1; allowed: at most 2147483647 of them"},
       {"num_output: 4 kernel_size: 1024 dilation: 1048576", "the kernel covers 1072693249 pixels; allowed: at most"},
       {"num_output: 4 kernel_size: 1025 dilation: 1048576", "convolution_param.kernel_size is 1025 x 1025"},
-      {"num_output: 4 kernel_h: 2000 kernel_w: 1 dilation: 1048576", "dilation is 1048576 x 1048576, and the kernel covers"},
+      {"num_output: 4 kernel_h: 2000 kernel_w: 1 dilation: 1048576", "convolution_param.dilation is 1048576 x 1048576, and the"},
       {"num_output: 4 kernel_size: 1 pad: 1048576", "the top is 2 x 4 x 2097157 x 2097157; allowed: at most 2147483647 elem"},
       {"num_output: 4 kernel_size: 7", "the kernel covers 7 x 7 pixels; allowed: at most the padded input, 5 x 5"}};
   for (int i = 0; i < sizeof(cases) / sizeof(cases[0]); ++i) {

@@ -74,7 +74,8 @@ void NormalizeByBatch(const FastBatchNorm<Dtype>& l, const Planes& planes, const
     planes.ForEach(part, [&](int c, size_t at) FAST_LOOP {
       const Dtype* plane = from + at;
       const Dtype mean = means[first + c];
-      squares[c] += FastSum<Dtype>(planes.inner, [=](int i) FAST_LOOP { return (plane[i] - mean) * (plane[i] - mean); });
+      squares[c] +=
+          FastSum<Dtype>(planes.inner, [=](int i) FAST_LOOP { return (plane[i] - mean) * (plane[i] - mean); });
     });
     for (int c = 0; c < planes.Count(part); ++c) {
       const double variance = squares[c] / count;

@@ -54,9 +54,10 @@ class Buffer {
   Dtype* Get(size_t size) {
     if (size > size_) {
       std::free(data_);
-      size_ = (size * sizeof(Dtype) + 63) / 64 * 64 / sizeof(Dtype);
-      data_ = static_cast<Dtype*>(std::aligned_alloc(64, size_ * sizeof(Dtype)));
-      CHECK(data_) << "out of memory";
+      size_ = size;
+      void* memory = NULL;
+      CHECK_EQ(posix_memalign(&memory, 64, size_ * sizeof(Dtype)), 0) << "out of memory";
+      data_ = static_cast<Dtype*>(memory);
       std::fill_n(data_, size_, Dtype(0));
     }
     return data_;
@@ -270,7 +271,7 @@ class Pointwise {
 
   void MultiplyTile(const Product& p, const Dtype* weights, int g, int first, int count) const {
     Buffers<Dtype>& buffers = Buffers<Dtype>::OfThread();
-    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two: rows in different sets of a cache
+    const int row = RoundUp(count, kernels_.lanes) + kernels_.lanes;  // no power of two, for the caches' sets
     Dtype* tile = buffers.tile.Get(static_cast<size_t>(p.depth) * row);
     Dtype* result = buffers.product.Get(static_cast<size_t>(RoundUp(p.rows, kernels_.rows)) * row);
     Gather(p.from_side, p.from, g * p.depth, p.depth, first, count, row, tile);

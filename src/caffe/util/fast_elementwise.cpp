@@ -58,7 +58,8 @@ bool FastReluForward(Dtype negative_slope, const std::vector<Blob<Dtype>*>& bott
   if (!UseFastLayers()) { return false; }
   const Dtype* from = bottom[0]->cpu_data();
   Dtype* to = top[0]->mutable_cpu_data();
-  FastBlocks(bottom[0]->count(), [=](int first, int last) FAST_LOOP { Rectify(first, last, negative_slope, from, to); });
+  FastBlocks(bottom[0]->count(),
+             [=](int first, int last) FAST_LOOP { Rectify(first, last, negative_slope, from, to); });
   return true;
 }
 

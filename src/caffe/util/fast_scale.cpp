@@ -72,8 +72,8 @@ struct Sums {
   double scale, bias;
 };
 
-/// Adds a plane's part to its channel's sums, and writes the gradient of what was scaled, each where kSum, kDiff say so;
-/// block by block, so that the sum of a long plane stays exact.
+/// Adds a plane's part to its channel's sums (that of the scale where kData says so), and writes the gradient of what was
+/// scaled (kDiff); block by block, so that the sum of a long plane stays exact.
 template <bool kDiff, bool kData, typename Dtype>
 ACTIVE_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
                                Sums* sums) {

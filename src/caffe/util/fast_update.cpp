@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <vector>
 
+#include "caffe/common.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
@@ -41,7 +43,8 @@ bool FastClearDiffs(const std::vector<Blob<Dtype>*>& parameters) {
   if (!UseFastLayers() || Caffe::mode() != Caffe::CPU) { return false; }
   for (Blob<Dtype>* parameter : parameters) {
     Dtype* diff = parameter->mutable_cpu_diff();
-    FastBlocks(parameter->count(), [=](int first, int last) FAST_LOOP { std::fill(diff + first, diff + last, Dtype(0)); });
+    FastBlocks(parameter->count(),
+               [=](int first, int last) FAST_LOOP { std::fill(diff + first, diff + last, Dtype(0)); });
   }
   return true;
 }

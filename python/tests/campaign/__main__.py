@@ -1,0 +1,105 @@
+"""Runs trials until the time is over, then prints how many of each kind there were, and how many failed."""
+import argparse
+import collections
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from active_convolution import command
+
+from . import corpus, trials
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="campaign.sh", description="Damages files and kills programs, at random.")
+    parser.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is random (default: %(default)s)")
+    parser.add_argument("--patience", type=float, default=60, metavar="SECONDS",
+                        help="what takes longer hangs (default: %(default)g)")
+    parser.add_argument("--failures", type=Path, default=Path("build/campaign"), metavar="DIR",
+                        help="where failing inputs go, each with its command (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        campaign = Campaign(Path(scratch), arguments.failures / f"seed{arguments.seed}", arguments.seed,
+                            arguments.patience)
+        print(f"made the whole files in {campaign.prepared:.0f} s", flush=True)
+        campaign.run(time.monotonic() + 60 * arguments.minutes)
+    return campaign.report()
+
+
+class Campaign:
+    """Trials in the folder ``scratch``. Each has a number, and its own random numbers from that and the seed."""
+
+    def __init__(self, scratch, failures, seed, patience):
+        begun = time.monotonic()
+        self.scratch, self.failures, self.seed, self.patience = scratch, failures, seed, patience
+        self.tried, self.failed, self.number = collections.Counter(), collections.Counter(), 0
+        self.readers, self.undisturbed = trials.Readers(patience), {}
+        self.library = str(scratch / "killer.so")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.library, Path(__file__).with_name("killer.c"), "-ldl"],
+                       check=True)
+        corpus.make(scratch / "corpus")
+        self.prepared = time.monotonic() - begun
+
+    def run(self, end):
+        while time.monotonic() < end:
+            self._readers(40)
+            if time.monotonic() < end:
+                self._program()
+            if time.monotonic() < end:
+                self._kill()
+        self.readers.close()
+
+    def _next(self):
+        self.number += 1
+        folder = self.scratch / "trial"
+        trials.copy(self.scratch / "corpus", folder)
+        return folder, random.Random(f"{self.seed} {self.number}")
+
+    def _readers(self, count):
+        for _ in range(count):
+            folder, draw = self._next()
+            trial = draw.choice(trials.READERS)
+            trials.damage(folder, trial, draw)
+            self._note(trial.name, self.readers.judge(trial, folder), f"campaign.readers <<< '{trial.reader} {trial.path}'")
+
+    def _program(self):
+        folder, draw = self._next()
+        trial = draw.choice(trials.PROGRAMS)
+        trials.damage(folder, trial, draw)
+        self._note(trial.name, trials.judge(trial, folder, self.patience), f"acu {trial.command}")
+
+    def _kill(self):
+        folder, draw = self._next()
+        killed = draw.choice(trials.KILLED)
+        if killed not in self.undisturbed:
+            self.undisturbed[killed] = trials.undisturbed(killed, folder, self.library, self.patience)
+            trials.copy(self.scratch / "corpus", folder)
+        wrong = trials.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
+        self._note(f"kill -9, acu {killed.split()[0]}", wrong, f"acu {killed}")
+
+    def _note(self, name, wrong, said):
+        self.tried[name] += 1
+        if wrong:
+            self.failed[name] += 1
+            kept = self.failures / str(self.number)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(self.scratch / "trial", kept, symlinks=True)
+            (kept / "COMMAND").write_text(f"{said}\n{wrong}\n", errors="replace")
+            print(f"trial {self.number} ({name}): {wrong}; in {kept}", flush=True)
+
+    def report(self):
+        width = max(map(len, self.tried), default=0)
+        for name in sorted(self.tried):
+            print(f"{name:{width}}  {self.tried[name]:6} trials  {self.failed[name]:4} failures")
+        total, failed = sum(self.tried.values()), sum(self.failed.values())
+        print(f"{'all':{width}}  {total:6} trials  {failed:4} failures, seed {self.seed}")
+        return 1 if failed else 0
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+command.run(main)
