@@ -761,7 +761,7 @@ TEST_F(ActiveConvolutionErrorTest, TestConvolutionParam) {
       {"num_output: 4 kernel_size: 46341", "convolution_param.kernel_size is 46341 x 46341, which is 2147488281 synapses; allowed: at most 1048576"},
       {"num_output: 4 kernel_h: 1048576 kernel_w: 2", "convolution_param.kernel_size is 1048576 x 2, which is 2097152 synapses"},
       {"num_output: 1073741824 kernel_size: 1", "the weights are 1073741824 x 4 x 1 x 1; allowed: at most 2147483647 of them"},
-      {"num_output: 4 kernel_size: 1024 dilation: 1048576", "the kernel covers 1072693249 pixels; allowed: at most"},
+      {"num_output: 4 kernel_size: 1024 dilation: 1048576", "the kernel covers 1072693249 x 1072693249 pixels"},
       {"num_output: 4 kernel_size: 1025 dilation: 1048576", "convolution_param.kernel_size is 1025 x 1025"},
       {"num_output: 4 kernel_h: 2000 kernel_w: 1 dilation: 1048576", "convolution_param.dilation is 1048576 x 1048576, and the"},
       {"num_output: 4 kernel_size: 1 pad: 1048576", "the top is 2 x 4 x 2097157 x 2097157; allowed: at most 2147483647 elem"},
