@@ -25,7 +25,7 @@ build=(
 # To run pycaffe and our package; to train with several processes.
 run=(
   "libopenblas0-openmp|libopenblas0"
-  python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-six
+  python3 python3-h5py python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-six
   python3-onnx python3-skimage python3-sklearn python3-tqdm
   openmpi-bin python3-mpi4py
 )
