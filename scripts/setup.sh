@@ -25,8 +25,8 @@ build=(
 # To run pycaffe and our package; to train with several processes.
 run=(
   "libopenblas0-openmp|libopenblas0"
-  python3 python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-protobuf python3-scipy python3-six
-  python3-onnx python3-skimage python3-sklearn python3-tqdm
+  python3 python3-h5py python3-lmdb python3-matplotlib python3-numpy python3-onnx python3-opencv python3-protobuf
+  python3-scipy python3-six python3-skimage python3-sklearn python3-tqdm
   openmpi-bin python3-mpi4py
 )
 # To execute the notebook; to test, the report's page in a browser and exported networks in PyTorch, too. (Ubuntu has no

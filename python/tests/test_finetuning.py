@@ -36,7 +36,7 @@ def test_three_commands_end_better_than_they_began(acu, shared_data, tmp_path):
     done = acu("train", "acu", "--solver", "runs/ordinary/solver.prototxt", "--weights", "acu/weights.caffemodel", "--lr", 0.01,
                "--max-iter", 40, "--set", "solver.test_initialization=true", "--data", "data", "--output", "runs/finetuned")
 
-    assert "weights.caffemodel: weights of 22 layers copied\n" in done.stderr
+    assert "weights.caffemodel: weights of 25 layers copied\n" in done.stderr
     ordinary, tuned = (Metrics.load(tmp_path / f"runs/{name}/metrics.csv") for name in ("ordinary", "finetuned"))
     first, last = tuned.rows[0], tuned.rows[-1]
     assert first["iteration"] == 0 and first["test_error"] == pytest.approx(ordinary.last("test_error"), abs=1e-6)

@@ -160,7 +160,7 @@ def test_trains_both_sides_with_all_seeds(done):
 def test_prints_saves_and_draws_what_came_out(done):
     above, stdout, _ = done
     saved = json.loads((above / "table.json").read_text())
-    errors = {f"cifar10_plain_{run['variant']}_seed{run['seed']}": run["errors"][0] for run in saved["runs"]}
+    errors = {f"cifar10_plain_{run['variant']}_seed{run['seed']}": run["figures"][0] for run in saved["runs"]}
     for name in NAMES:
         last = Metrics.load(above / "runs" / name / "metrics.csv").last("test_error")
         assert errors[name] == pytest.approx(100 * last) and 0 < last < 1

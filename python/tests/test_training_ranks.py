@@ -255,7 +255,8 @@ def test_a_rank_that_cannot_begin_is_named(tiny, digits_data, tmp_path, spoilt, 
 def test_what_rank_0_refuses_is_said_once(tiny, digits_data, tmp_path):
     """And by rank 0, which alone looks at the options and the folder."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/solver.prototxt").write_text("")
+    for name in ("solver.prototxt", "metrics.csv"):
+        (tmp_path / "run" / name).write_text("")
     _, stderr = mpirun(*command(tiny, digits_data, tmp_path / "run")).communicate(timeout=TIMEOUT)
     assert re.findall("^error: .*$|Traceback|interrupted", stderr, re.MULTILINE) == [
         f"error: {tmp_path}/run holds a run already: go on with --resume, or name another --output"]

@@ -181,3 +181,27 @@ def test_trains_where_layers_have_run_before(run, tiny, digits_data, tmp_path):
     net.blobs["data"].reshape(64, 1, 8, 8)
     net.forward()
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=1) == 0
+
+
+def test_several_tests_and_losses_have_names_and_no_accuracy_is_needed(tiny, digits_data, tmp_path, capfd):
+    """Two losses in training, a test without an accuracy, and one with two."""
+    model = write_model(tmp_path / "tiny")
+    path = model / "acu/train_val.prototxt"
+    text = path.read_text().replace('name: "accuracy"', 'name: "accuracy" include { phase: TEST stage: "second" }', 1)
+    text = re.sub(r'(top: "accuracy"\n)  include \{\s*phase: TEST\s*\}\n', r"\1", text)
+    path.write_text(text + """
+layer { name: "top5" type: "Accuracy" bottom: "score" bottom: "label" top: "top5" accuracy_param { top_k: 5 }
+        include { phase: TEST stage: "second" } }
+layer { name: "hinge" type: "HingeLoss" bottom: "score" bottom: "label" top: "hinge" loss_weight: 0.5 }
+""")
+    solver = model / "acu/solver.prototxt"
+    solver.write_text(solver.read_text() + 'test_iter: 2 test_state { stage: "first" } test_state { stage: "second" }\n')
+    assert train(model, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
+    stdout, _ = capfd.readouterr()
+    last = rows(tmp_path / "run")[-1]
+    assert list(last)[6:] == ["train/hinge", "train/loss", "test1_loss", "test1_error", "test/hinge", "test/loss", "test1/hinge",
+                              "test1/loss", "test1/top5"]
+    assert last["test_error"] is None and 0 < last["test1_error"] < 1 and 0 < last["test1/top5"] <= 1
+    assert last["loss"] == pytest.approx(last["train/loss"] + 0.5 * last["train/hinge"], rel=1e-4)
+    assert last["test_loss"] == pytest.approx(last["test/loss"] + 0.5 * last["test/hinge"], rel=1e-4)
+    assert re.match(r"test loss \d+\.\d+ after 4 iterations", stdout) and "\n  test1/top5 " in stdout

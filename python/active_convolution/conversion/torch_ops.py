@@ -82,7 +82,8 @@ def _max_pool(inputs, own):
 
 def _average_pool(inputs, own):
     if own["count_include_pad"]:
-        return f"functional.avg_pool2d({inputs[0]}, {own['kernel_shape']}, {own['strides']}, {own['pads'][:2]})"
+        padded = f"functional.pad({inputs[0]}, {_pads(own)})" if any(own["pads"]) else inputs[0]
+        return f"functional.avg_pool2d({padded}, {own['kernel_shape']}, {own['strides']})"
     return f"_mean_pool({inputs[0]}, {own['kernel_shape']}, {own['strides']}, {_pads(own)})"
 
 

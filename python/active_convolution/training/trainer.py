@@ -233,7 +233,8 @@ class Trainer(Worker):
 
     def _warn_of_data(self):
         for name, layer in zip(self.solver.net._layer_names, self.solver.net.layers):
-            reads = layer.type in (*schedule.READERS, "WindowData", "MemoryData")
+            reads = (layer.type in (*schedule.READERS, "WindowData", "MemoryData")
+                     or layer.type == "Python" and not self.solver.net.bottom_names[name])
             if reads and not (layer.type == "Data" and hasattr(layer, "continue_at")):
                 self._say(f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on where it stood")
 
