@@ -33,6 +33,7 @@ MODULES = [
     ("skimage", "python3-skimage", "python3-scikit-image", "scikit-image"),
     ("sklearn", "python3-sklearn", "python3-scikit-learn", "scikit-learn"),
     ("matplotlib", "python3-matplotlib", "python3-matplotlib", "matplotlib"),
+    ("h5py", "python3-h5py", "python3-h5py", "h5py"),
     ("lmdb", "python3-lmdb", "python3-lmdb", "lmdb"),
     ("cv2", "python3-opencv", "python3-opencv", "opencv-python-headless"),
     ("tqdm", "python3-tqdm", "python3-tqdm", "tqdm"),
