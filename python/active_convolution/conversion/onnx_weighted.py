@@ -72,7 +72,7 @@ def batch_norm(layer):
 def scale(layer):
     """Times a learned factor, or the second bottom, from ``axis`` on; then plus a learned summand."""
     own = layer.param.scale_param
-    value = layer.op("Mul", layer.bottoms[0].name, _aligned(layer, own.axis, layer.blobs[0]))
+    value = layer.op("Mul", layer.bottoms[0].name, _aligned(layer, own.axis, layer.blobs[0] if layer.blobs else None))
     return [layer.op("Add", value, _spread(layer, own.axis, layer.blobs[-1])) if own.bias_term else value]
 
 

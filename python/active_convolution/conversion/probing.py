@@ -57,11 +57,11 @@ def sizes(model, live):
     free = {name: frozenset(axis for other in taken if other is not None and len(other[name]) == len(size)
                             for axis in range(len(size)) if other[name][axis] != size[axis])
             for name, size in base.items()}
-    return Sizes(list(live.inputs), list(live.outputs), base, free, _symbols(own, free))
+    return Sizes(list(live.inputs), list(live.outputs), base, free, _symbols(own, base, free))
 
 
-def _symbols(inputs, free):
-    """Names of the inputs' free axes: the same where inputs have the same size."""
+def _symbols(inputs, base, free):
+    """Names of the inputs' free axes, the same where inputs have the same size; and of the batch in other blobs."""
     symbols, taken = {}, {}
     for name, size in inputs.items():
         symbols[name] = {}
@@ -70,6 +70,9 @@ def _symbols(inputs, free):
             if taken.setdefault(word, size[axis]) != size[axis]:
                 word = f"{name}_{word}"
             symbols[name][axis] = word
+    for name, size in base.items():
+        if name not in inputs and 0 in free[name] and size[0] == taken.get("batch"):
+            symbols[name] = {0: "batch"}
     return symbols
 
 
