@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "caffe/util/active_vector.hpp"  // before what it uses
