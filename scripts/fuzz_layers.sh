@@ -22,7 +22,7 @@ flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
 mkdir -p build/fuzz/corpus
 read -ra flags <<< "$(sed -n 's/^CXX_\(DEFINES\|INCLUDES\) = //p' "$flags_of_build" | tr '\n' ' ')"
 flags+=(-w -g1 -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined)
-sources=(src/caffe/test/fuzz_active_layers.cpp src/caffe/util/active_cpu_*.cpp)
+sources=(python/tests/campaign/fuzz_active_layers.cpp src/caffe/util/active_cpu_*.cpp)
 printf '%s\0' "${sources[@]}" | xargs -0 -P "$(nproc)" -I{} sh -c \
   "exec $(printf '%q ' "$compiler" "${flags[@]}") -c -o build/fuzz/\$(basename {}).o {}" || fail "the reason stands above"
 "$compiler" "${flags[@]}" -o build/fuzz/layers build/fuzz/*.cpp.o -Lbuild/out/lib -Wl,-rpath,"$PWD/build/out/lib" -lcaffe \

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "caffe/util/active_vector.hpp"  // before what it uses
@@ -183,7 +184,7 @@ struct Kernels {
     ACTIVE_INLINE void Advance(const ActivePlanes<Dtype>& s) {
       at += s.pixel_size;
       if (++column == s.row_pixels) {
-        at += s.row_size - s.row_pixels * s.pixel_size;
+        at += static_cast<ptrdiff_t>(s.row_size) - static_cast<ptrdiff_t>(s.row_pixels * s.pixel_size);  // back, for one row
         column = 0;
       }
     }
