@@ -565,7 +565,7 @@ def test_script(script, encoded, tmp_path):
 @pytest.mark.parametrize("arguments, status, expected", [
     ("places365 --source data_256 --list data.txt", 2, "places365 needs --val-source, --val-list too"),
     (f"places365 {_FILES} --val-list nowhere.txt", 1, "cannot read nowhere.txt: No such file"),
-    ("cifar10 --source val_256 --jobs 2", 2, "--jobs is for places365 only")])
+    ("cifar10 --source val_256 --jobs 2", 2, "--jobs is for images and places365 only")])
 def test_script_refuses_in_one_line(script, tmp_path, arguments, status, expected):
     result = script(*arguments.split(), "--output", tmp_path / "out")
     assert result.returncode == status and result.stdout == ""
