@@ -53,10 +53,11 @@ def edit(name, old, new):
 
 
 @pytest.mark.parametrize("spoil, expected", [
-    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt has the field base_rate in line "),
+    (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt .*field.* \"?base_rate\"?"),
     (edit("train_val.prototxt", "}", ""), "train_val.prototxt has the field .* in line "),
     (edit("deploy.prototxt", "}", ""), "deploy.prototxt has the field .* in line "),
-    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"), "train_val.prototxt has the field "),
+    (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"),
+     "train_val.prototxt is no valid prototxt of a network: 1:1 "),
     (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give its solver.prototxt max_iter"),
     (edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
      "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it")])
