@@ -3,7 +3,9 @@
 # Prints the trials and failures of each kind, and ends with exit status 1 where one failed; failing inputs stay, each with its
 # command, in build/campaign/seed<S>/. Needs the build, and makes it where it is missing.
 #
-#   ./scripts/campaign.sh [--minutes N] [--seed S] [--patience SECONDS]      (default: 60 minutes, seed 0; 60 s are a hang)
+#   ./scripts/campaign.sh [--minutes N] [--trials N] [--seed S] [--patience SECONDS]
+#
+# Default: 60 minutes, seed 0; what takes longer than 60 s hangs.
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."

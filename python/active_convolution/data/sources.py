@@ -20,7 +20,7 @@ from ..files import open_regular
 
 MOST = 2 ** 28  # bytes of a file: CIFAR-100's training batch has 2^27
 _DEPTH = 6  # <any folder>/<set>/train/<class>/images/<image>: what lies deeper in a folder belongs to something else
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError,
+_DAMAGE = (MemoryError, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError,
            ValueError, OverflowError)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _COMPRESSIONS = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File,

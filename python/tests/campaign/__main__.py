@@ -1,6 +1,7 @@
 """Runs trials until the time is over, then prints how many of each kind there were, and how many failed."""
 import argparse
 import collections
+import itertools
 import random
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from . import corpus, trials
 def main():
     parser = argparse.ArgumentParser(prog="campaign.sh", description="Damages files and kills programs, at random.")
     parser.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default: %(default)g)")
+    parser.add_argument("--trials", type=int, metavar="N", help="no more than these (default: as many as the time allows)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is random (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=60, metavar="SECONDS",
                         help="what takes longer hangs (default: %(default)g)")
@@ -27,7 +29,7 @@ def main():
         campaign = Campaign(Path(scratch), arguments.failures / f"seed{arguments.seed}", arguments.seed,
                             arguments.patience)
         print(f"made the whole files in {campaign.prepared:.0f} s", flush=True)
-        campaign.run(time.monotonic() + 60 * arguments.minutes)
+        campaign.run(time.monotonic() + 60 * arguments.minutes, arguments.trials)
     return campaign.report()
 
 
@@ -45,13 +47,11 @@ class Campaign:
         corpus.make(scratch / "corpus")
         self.prepared = time.monotonic() - begun
 
-    def run(self, end):
-        while time.monotonic() < end:
-            self._readers(40)
-            if time.monotonic() < end:
-                self._program()
-            if time.monotonic() < end:
-                self._kill()
+    def run(self, end, most=None):
+        """Until the time ``end``, or for ``most`` trials: the same ones with the same seed, however fast the machine."""
+        steps = itertools.cycle([*[self._reader] * 40, self._program, self._kill])
+        while time.monotonic() < end and (most is None or self.number < most):
+            next(steps)()
         self.readers.close()
 
     def _next(self):
@@ -60,12 +60,11 @@ class Campaign:
         trials.copy(self.scratch / "corpus", folder)
         return folder, random.Random(f"{self.seed} {self.number}")
 
-    def _readers(self, count):
-        for _ in range(count):
-            folder, draw = self._next()
-            trial = draw.choice(trials.READERS)
-            trials.damage(folder, trial, draw)
-            self._note(trial.name, self.readers.judge(trial, folder), f"campaign.readers <<< '{trial.reader} {trial.path}'")
+    def _reader(self):
+        folder, draw = self._next()
+        trial = draw.choice(trials.READERS)
+        trials.damage(folder, trial, draw)
+        self._note(trial.name, self.readers.judge(trial, folder), f"campaign.readers <<< '{trial.reader} {trial.path}'")
 
     def _program(self):
         folder, draw = self._next()

@@ -7,18 +7,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS, DEPLOY = "run/weights.caffemodel", "run/deploy.prototxt"
+ORDINARY_WEIGHTS, ORDINARY_DEPLOY = "ordinary/weights.caffemodel", "ordinary/deploy.prototxt"    # which can be converted
 
 
 def make(folder):
-    """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` (its training), and ``images`` with
-    ``images.tar``, ``train.txt`` and ``test.txt``."""
+    """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` and ``ordinary`` (trainings of
+    it, with an active convolution and without), and ``images`` with ``images.tar``, ``train.txt`` and ``test.txt``."""
     from data_samples import packed, write_tree
     from training_runs import write_model
     folder.mkdir(parents=True)
     write_model(folder / "model", test_iter=[1], test_interval=10, snapshot=10, display=5)
     acu("data digits --output data", folder)
-    acu("train model --variant acu --data data --max-iter 20 --output run", folder)
-    shutil.copy(next(folder.glob("run/snapshots/*_20.caffemodel")), folder / WEIGHTS)
+    for variant, run, weights in (("acu", "run", WEIGHTS), ("baseline", "ordinary", ORDINARY_WEIGHTS)):
+        acu(f"train model --variant {variant} --data data --max-iter 20 --output {run}", folder)
+        shutil.copy(next(folder.glob(f"{run}/snapshots/*_20.caffemodel")), folder / weights)
     write_tree(folder / "images", "cifar10")
     packed(folder / "images", ".tar")
     for split in ("train", "test"):

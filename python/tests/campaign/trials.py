@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from . import mutations
-from .corpus import ACU, DEPLOY, WEIGHTS, environment
+from .corpus import ACU, DEPLOY, ORDINARY_DEPLOY, ORDINARY_WEIGHTS, WEIGHTS, environment
 
 _BAR = re.compile(r"\d+%\||\d+\S* ?\[\d\d:\d\d|^\s*$")       # tqdm's
 _FATAL = re.compile(r"^error: .+")
@@ -35,7 +35,7 @@ class Trial:
 
 _EVALUATE = f"evaluate --model {DEPLOY} --weights {WEIGHTS} --data data"
 _EXPORT = f"export --model {DEPLOY} --weights {WEIGHTS} --output out"
-_CONVERT = f"convert --model {DEPLOY} --weights {WEIGHTS} --output out"
+_CONVERT = f"convert --model {ORDINARY_DEPLOY} --weights {ORDINARY_WEIGHTS} --output out"
 _PLACES = "data places365 --source images --list train.txt --val-source images --val-list test.txt --jobs 1 --output out"
 _TRAIN = "train model --variant acu --data data --max-iter 4 --output out"
 _PLOT, _REPORT = "plot run --output out.png", "report run --output out.html"
@@ -47,8 +47,8 @@ READERS = [Trial("protobuf", WEIGHTS, "weights"), Trial("prototxt", "run/train_v
 PROGRAMS = [Trial("npz", "run/positions.npz", command=_PLOT), Trial("npz", "run/positions.npz", command=_REPORT),
             Trial("csv", "run/metrics.csv", command=_REPORT), Trial("prototxt", "run/solver.prototxt", command=_REPORT),
             Trial("protobuf", WEIGHTS, command=f"plot {WEIGHTS} --output out.png"), Trial("protobuf", WEIGHTS, command=_EXPORT),
-            Trial("protobuf", WEIGHTS, command=_CONVERT), Trial("protobuf", WEIGHTS, command=_EVALUATE),
-            Trial("prototxt", DEPLOY, command=_EXPORT), Trial("prototxt", DEPLOY, command=_CONVERT),
+            Trial("protobuf", ORDINARY_WEIGHTS, command=_CONVERT), Trial("protobuf", WEIGHTS, command=_EVALUATE),
+            Trial("prototxt", DEPLOY, command=_EXPORT), Trial("prototxt", ORDINARY_DEPLOY, command=_CONVERT),
             Trial("prototxt", DEPLOY, command=_EVALUATE), Trial("prototxt", "model/acu/train_val.prototxt", command=_TRAIN),
             Trial("lmdb", "data/test_lmdb/data.mdb", command=_EVALUATE), Trial("lmdb", "data/train_lmdb/data.mdb", command=_TRAIN),
             Trial("json", "data/manifest.json", command=_EVALUATE), Trial("csv", "train.txt", command=_PLACES),
