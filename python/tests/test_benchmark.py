@@ -168,14 +168,14 @@ def test_iterations_are_compared_with_the_baseline_s():
     assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 
-if pytorch.available():  # optional; where it is missing, nothing is left out that the project needs
-    @pytest.mark.parametrize("layer", layers.SETS["tiny"].layers)
-    @pytest.mark.parametrize("kind", ["Dense", "PerSynapse"])
-    def test_pytorch_computes_the_same(kind, layer):
-        values = layer.values(2)
-        contestant = getattr(pytorch, kind)(layer, values, "cpu")
-        contestant.forward()
-        image, weight, x, y = (tensor.numpy() for tensor in contestant.backward())
-        found = cases.differences(layer.case(2), contestants._exact(values), contestant.top.detach().numpy(), image,
-                                    [weight, np.zeros((1, 1, 1, 1)), x, y])
-        assert max(found.values()) < cases.TOLERANCE["float"]
+@pytest.mark.skipif(not pytorch.available(), reason="needs PyTorch")
+@pytest.mark.parametrize("layer", layers.SETS["tiny"].layers)
+@pytest.mark.parametrize("kind", ["Dense", "PerSynapse"])
+def test_pytorch_computes_the_same(kind, layer):
+    values = layer.values(2)
+    contestant = getattr(pytorch, kind)(layer, values, "cpu")
+    contestant.forward()
+    image, weight, x, y = (tensor.numpy() for tensor in contestant.backward())
+    found = cases.differences(layer.case(2), contestants._exact(values), contestant.top.detach().numpy(), image,
+                                [weight, np.zeros((1, 1, 1, 1)), x, y])
+    assert max(found.values()) < cases.TOLERANCE["float"]

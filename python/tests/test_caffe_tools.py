@@ -12,6 +12,8 @@ from active_convolution.pycaffe import locate, messages
 
 from training_runs import TINY
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {"BINARYPROTO": "", "HDF5": ".h5"}
 
 

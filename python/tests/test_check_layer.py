@@ -11,6 +11,8 @@ from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(*options, timeout=None):
     return subprocess.run([ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True, timeout=timeout)

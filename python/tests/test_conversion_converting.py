@@ -17,6 +17,8 @@ from active_convolution.pycaffe import locate, messages, nets
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 BASELINE = ROOT / "models/digits/plain/baseline"
 PUBLISHED = ROOT / "models/cifar10/published/deploy.prototxt"
 

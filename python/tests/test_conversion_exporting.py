@@ -22,6 +22,8 @@ from active_convolution.pycaffe import locate, messages, nets
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 CASES = 120
 PUBLISHED = ROOT / "models/cifar10/published/deploy.prototxt"
 

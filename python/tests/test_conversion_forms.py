@@ -20,6 +20,8 @@ from active_convolution.pycaffe import locate, messages, nets
 from caffe_nets import INPUT, assert_same, live, run, shake
 from test_conversion_exporting import layer_of, random_blobs
 
+pytestmark = pytest.mark.slow
+
 SPARSE = forms.Limits("sparse")
 
 

@@ -15,6 +15,8 @@ from active_convolution.pycaffe import locate, messages, nets
 
 from caffe_nets import INPUT, assert_same, live, run, shake
 
+pytestmark = pytest.mark.slow
+
 IMAGE = INPUT.format("dim: 2 dim: 3 dim: 9 dim: 9")
 
 

@@ -15,6 +15,8 @@ from active_convolution.pycaffe import locate
 from caffe_nets import INPUT, live
 from engines import onnxruntime_outputs
 
+pytestmark = pytest.mark.slow
+
 IMAGE = INPUT.format("dim: 2 dim: 6 dim: 9 dim: 11")
 VECTOR = INPUT.format("dim: 2 dim: 7")
 INDICES = INPUT.format("dim: 3 dim: 4")

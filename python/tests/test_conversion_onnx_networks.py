@@ -19,6 +19,8 @@ from conftest import ROOT
 from engines import onnxruntime_outputs
 from test_conversion_exporting import NETWORKS, PUBLISHED, shaken  # noqa: F401: a fixture
 
+pytestmark = pytest.mark.slow
+
 BASELINES = [f"{model.folder}/baseline" for model in models.MODELS if model.folder.startswith(("digits", "places365"))]
 FIXED = ("places365/alexnet",)      # fully connected layers fix their images' size
 

@@ -21,6 +21,8 @@ from engines import engine
 from test_conversion_exporting import PUBLISHED, layer_of, random_blobs
 from test_conversion_onnx import EACH, FIX_THE_BATCH, FIX_THE_IMAGE, IMAGE, SEVERAL, layer, randomise, variants
 
+pytestmark = pytest.mark.slow
+
 torch = None
 
 

@@ -20,6 +20,8 @@ from active_convolution.data.folder import check_manifest, database_path
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import locate
 
+pytestmark = pytest.mark.slow
+
 SHAPE, CLASSES = (3, 12, 16), 4
 COUNTS = {"train": 24, "val": 9}
 

@@ -21,6 +21,8 @@ from active_convolution.pycaffe import locate
 from test_data_database import records
 from test_data_places import _exif
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["ant", "bee", "cat"]
 TRAIN, TEST = 4, 2  # images of each class
 

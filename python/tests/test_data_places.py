@@ -25,6 +25,8 @@ from active_convolution.pycaffe import locate
 
 from test_data_database import records
 
+pytestmark = pytest.mark.slow
+
 TRAIN, VAL = 40, 12  # images; each has a label of its own, which says which image a record is
 ODD = {3: (200, 300), 4: (256, 300), 5: (97, 31)}  # images that are not 256x256: height, width
 GREY, TURNED, TURNED_SQUARE, PNG = 6, 7, 8, 9

@@ -11,6 +11,8 @@ from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 ENTRYPOINT = ROOT / "docker/entrypoint.sh"
 
 

@@ -9,6 +9,8 @@ from active_convolution import positions
 from active_convolution.pycaffe import process
 from active_convolution.training.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 60
 
 

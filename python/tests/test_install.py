@@ -14,6 +14,8 @@ from active_convolution.pycaffe.locate import BUILD
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):

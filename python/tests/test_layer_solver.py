@@ -8,7 +8,7 @@ from active_convolution.pycaffe import locate
 
 from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 # ---- Steps

@@ -18,6 +18,8 @@ from active_convolution.pycaffe import locate
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 INSPECT = ROOT / "docs" / "inspect_positions.ipynb"
 
 

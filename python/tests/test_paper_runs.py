@@ -17,6 +17,8 @@ from active_convolution.training.metrics import Metrics
 from conftest import ROOT
 from paper_runs import ITERATIONS, MAX_ITER, SCALE, make_run, write_data, write_models
 
+pytestmark = pytest.mark.slow
+
 TABLE = tables.TABLES[2]
 NAMES = [f"cifar10_plain_{variant}_seed{seed}" for seed in (1, 2) for variant in ("baseline", "acu")]
 

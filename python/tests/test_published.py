@@ -11,6 +11,8 @@ from active_convolution.pycaffe import nets
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 DEPLOY = ROOT / "models/cifar10/published/deploy.prototxt"
 ITERATIONS = (10000, 30000, 64000)
 # Errors in percent on the 500 original test images, from the README beside the weights.

@@ -21,6 +21,8 @@ from browser import Browser
 from conftest import ROOT
 from training_runs import MAX_ITER, TINY, WARMUP_ITER, run_script
 
+pytestmark = pytest.mark.slow
+
 
 def write_run(folder, rows=(), history=None, variant="acu"):
     """A run folder of the tiny network, with rows of (iteration, values) as metrics."""

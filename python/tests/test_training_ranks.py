@@ -26,6 +26,8 @@ from active_convolution.training.trainer import Worker, train
 from conftest import ROOT, skip_in_a_gpu_build
 from training_runs import WARMUP_ITER, MAX_ITER, run_script, train_script, write_model
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 1499
 ITERATIONS, BATCH = 30, 28
 TIMEOUT = 300       # seconds, for what takes a few

@@ -18,6 +18,8 @@ from active_convolution.training.trainer import train
 
 from training_runs import MAX_ITER, WARMUP_ITER, run_script, train_script, write_model
 
+pytestmark = pytest.mark.slow
+
 LONG = 600      # iterations: a second or two of training
 
 

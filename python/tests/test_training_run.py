@@ -18,6 +18,8 @@ from conftest import ROOT
 from test_data_database import records
 from training_runs import run_script, write_model
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS, WARMUP, TESTED = 12, 4, [3, 6, 9, 12]      # --max-iter 12 of the tiny network's schedule
 
 

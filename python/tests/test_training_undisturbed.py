@@ -14,6 +14,8 @@ from active_convolution.training.trainer import train
 
 from training_runs import run_script, write_model
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 30
 
 
