@@ -9,8 +9,9 @@
 #    ~/.cache/active-convolution). Git's hash of all its files must be that of the commit.
 # 2. Debian's source package `caffe` of its release bullseye, which is that commit with Debian's patches. apt does the
 #    work in a private configuration: the machine's own sources, lists and cache are read, never changed. Asked are the
-#    Debian mirrors that the machine's apt sources name, then Debian's own servers; no other system's. apt checks the
-#    release file against Debian's archive keys, and the package's files against the checksums in it.
+#    Debian mirrors that the machine's apt sources name, then those in DEBIAN_MIRRORS (addresses, such as one that keeps old
+#    releases); no other system's. apt checks the release file against Debian's archive keys, and the package's files
+#    against the checksums in it.
 # 3. A git repository, by default BVLC's; CAFFE_GIT gives another address, a mirror's or a folder's. The hash of the
 #    commit is the check.
 set -euo pipefail
@@ -19,7 +20,6 @@ readonly commit=99bd99795dcdf0b1d3086a8d67ab1782a8a08383
 readonly files=660066a34ecbb387946ab4feede1b916ef0bcfa5  # git's hash of the commit's files
 readonly release=bullseye
 readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-readonly debian_mirrors="http://deb.debian.org/debian http://archive.debian.org/debian"  # the last one keeps old releases
 readonly cache=${CAFFE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/active-convolution}
 readonly repository=${CAFFE_GIT:-https://github.com/BVLC/caffe.git}
 
@@ -84,7 +84,8 @@ from_debian() {
   tools_are_there apt-get dpkg-source gpgv || return 1
   [ -r "$keyring" ] || { reason="$keyring is missing (package debian-archive-keyring)"; return 1; }
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/package"
-  for mirror in $(debian_mirrors_of_this_machine) $debian_mirrors; do
+  reason="no Debian mirror in this machine's apt sources: DEBIAN_MIRRORS can name one"
+  for mirror in $(debian_mirrors_of_this_machine) ${DEBIAN_MIRRORS-}; do
     echo "Fetching Debian's source package caffe ($release) from $mirror"
     if package_from "$mirror" > "$log" 2>&1; then
       # apt has just verified the .dsc by the signed release; the uploader's own key need not be installed here.

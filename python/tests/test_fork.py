@@ -333,38 +333,30 @@ def test_what_the_cache_holds_is_verified(fetch, commit, tmp_path):
 DEBIAN_MIRROR = '[ "$1" = indextargets ] && {{ echo "Debian {}"; exit; }}\nexec /usr/bin/apt-get "$@"\n'
 
 
-def only_this_machines_mirrors(tmp_path):
-    """The script without Debian's own servers."""
-    text = (ROOT / "fork/fetch_caffe.sh").read_text()
-    (tmp_path / "fetch.sh").write_text(re.sub(r"^readonly debian_mirrors=.*", "readonly debian_mirrors=", text,
-                                              flags=re.MULTILINE))
-    return tmp_path / "fetch.sh"
-
-
 def test_an_unsigned_mirror_is_refused(fetch, tmp_path):
     sources = tmp_path / "mirror/dists/bullseye/main/source/Sources"
     sources.parent.mkdir(parents=True)
     sources.write_text("Package: caffe\nVersion: 1\nFormat: 1.0\nDirectory: pool\nFiles:\n")
     (tmp_path / "mirror/dists/bullseye/Release").write_text("Suite: bullseye\nCodename: bullseye\nComponents: main\n")
-    done = fetch(DEBIAN_MIRROR.format(f"file:{tmp_path}/mirror/"), only_this_machines_mirrors(tmp_path))
+    done = fetch(DEBIAN_MIRROR.format(f"file:{tmp_path}/mirror/"))
     assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe")
 
 
 def test_a_mirror_that_does_not_answer(fetch, tmp_path):
-    done = fetch(DEBIAN_MIRROR.format("http://127.0.0.1:9/debian/"), only_this_machines_mirrors(tmp_path))
+    done = fetch(DEBIAN_MIRROR.format("http://127.0.0.1:9/debian/"))
     assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe", "  apt: .*127.0.0.1")
 
 
 def test_another_systems_mirrors_are_never_asked(fetch, tmp_path):
-    """Ubuntu's have no bullseye: Debian's own servers are asked instead."""
-    apt_get = f"""[ "$1" = indextargets ] && {{ echo "Ubuntu http://archive.ubuntu.com/ubuntu/"; exit; }}
+    """Ubuntu's have no bullseye: what DEBIAN_MIRRORS names is asked instead."""
+    apt_get = f"""[ "$1" = indextargets ] && {{ echo "Ubuntu http://127.0.0.1:9/ubuntu/"; exit; }}
     case "$*" in *" update") cat {tmp_path}/caffe.*/sources.list >> {tmp_path}/bin/asked ;; esac
     exit 1
     """
-    assert_refused(fetch(apt_get), tmp_path, "no source from debian")
+    assert_refused(fetch(apt_get), tmp_path, "no source from debian: no Debian mirror .*: DEBIAN_MIRRORS can name one")
+    assert_refused(fetch(apt_get, DEBIAN_MIRRORS="http://127.0.0.1:9/debian"), tmp_path, "no source from debian")
     asked = (tmp_path / "bin/asked").read_text().split()
-    assert [word for word in asked if word.startswith("http")] == ["http://deb.debian.org/debian",
-                                                                   "http://archive.debian.org/debian"]
+    assert [word for word in asked if word.startswith("http")] == ["http://127.0.0.1:9/debian"]
 
 
 def test_a_missing_tool_is_named(fetch, tmp_path):
