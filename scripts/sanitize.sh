@@ -11,7 +11,8 @@ cd "$(dirname "$0")/.."
 ./scripts/build.sh
 mkdir -p build-sanitize
 tree=$(cat build/fork/.assembled)  # the Caffe that the ordinary build was made of
-cmake -S . -B build-sanitize -DCPU_ONLY=ON -DCAFFE_SOURCE_DIR="$tree" -DFORK_TARGETS="test.testbin;run_layer" -DCMAKE_BUILD_TYPE=None \
+cmake -S . -B build-sanitize -DCPU_ONLY=ON -DCAFFE_SOURCE_DIR="$tree" -DFORK_TARGETS="test.testbin;run_layer" \
+  -DCAFFE_TESTS= -DCMAKE_BUILD_TYPE=None \
   -DCMAKE_CXX_FLAGS="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
   > build-sanitize/configure.log || { cat build-sanitize/configure.log; echo "error: the reason stands above" >&2; exit 1; }
 cmake --build build-sanitize --parallel "$(nproc)"
