@@ -1,6 +1,7 @@
 """Paths for the tests: the package, and the material beside the project where it is there."""
 import ctypes
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def _shared(part):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some seconds; ./scripts/test.sh --quick leaves it out")
+
+
+def skip_where_others_cannot_look():
+    """For tests that run the package as another user."""
+    from active_convolution.pycaffe import locate
+    for folder in {*(ROOT / "python").parents, *(locate.BUILD / "fork").resolve().parents}:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            pytest.skip(f"another user may not enter {folder}")
 
 
 def skip_in_a_gpu_build():

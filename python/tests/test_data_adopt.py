@@ -20,6 +20,8 @@ from active_convolution.data.folder import check_manifest, database_path
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import locate
 
+from conftest import skip_where_others_cannot_look
+
 pytestmark = pytest.mark.slow
 
 SHAPE, CLASSES = (3, 12, 16), 4
@@ -347,6 +349,7 @@ def anybody(tmp_path):
     """Lets a command run as one who owns nothing, and may read ``tmp_path``'s neighbour, a Path that comes with it."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root, who can become another, and setpriv")
+    skip_where_others_cannot_look()
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
 
