@@ -24,13 +24,13 @@ ACTIVE_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const 
 /// The channels' planes. A part of the work are all images' planes of some channels: so few that they are still in the
 /// second cache when they are read again, so many that neighbouring planes make a run of memory worth loading.
 struct Planes {
-  static const int kMostTogether = 256, kRun = 1024;  // channels, elements
+  enum { kMostTogether = 256, kRun = 1024 };  // channels, elements
 
   int num, channels, inner, together;
 
   Planes(int num, int channels, int inner)
       : num(num), channels(channels), inner(inner),
-        together(std::min(kMostTogether, std::max(1, kRun / std::max(1, inner)))) {}
+        together(std::min<int>(kMostTogether, std::max<int>(1, kRun / std::max(1, inner)))) {}
 
   int parts() const { return (channels + together - 1) / together; }
   size_t elements() const { return static_cast<size_t>(num) * channels * inner; }
