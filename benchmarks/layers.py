@@ -5,7 +5,7 @@ import numpy as np
 
 from active_convolution.check import oracle
 from active_convolution.check.cases import Case, Values
-from active_convolution.errors import BadValue, UserError
+from active_convolution.errors import BadValue
 
 BYTES = 4  # of a float
 
@@ -99,7 +99,7 @@ DEFAULT = ("table1", "alexnet", "residual")
 
 
 def choose(names):
-    """The Sets that ``names`` lists: names of sets, or set:layer for one of a set's layers. UserError names a wrong one."""
+    """The Sets that ``names`` lists: names of sets, or set:layer for one of a set's layers. BadValue names a wrong one."""
     chosen = {}
     for name in names:
         of_set, _, layer = name.partition(":")

@@ -56,15 +56,20 @@ def integer(least, most=None):
     return parse
 
 
-def positive(text):
-    """A number above 0."""
+def number(text):
+    """A float."""
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is no number") from None
-    if not 0 < number < math.inf:
+
+
+def positive(text):
+    """A number above 0."""
+    value = number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is out of range: give a number above 0")
-    return number
+    return value
 
 
 def devices(text):

@@ -46,10 +46,7 @@ def parser(prog):
 
 
 def _fraction(text):
-    try:
-        fraction = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no number") from None
+    fraction = options.number(text)
     if not 0 < fraction <= 1:
         raise argparse.ArgumentTypeError(f"{text} is out of range: give a fraction of the full schedule, above 0, 1 at most")
     return fraction
