@@ -10,7 +10,7 @@ PLAIN = [f"conv{stage}/{index}" for stage in (1, 2, 3) for index in (1, 2)]
 BASIC = [f"conv{stage}/{block}{letter}" for stage in (1, 2, 3) for block in (1, 2, 3, 4, 5) for letter in "ab"]
 BOTTLENECK = [f"conv{stage}/{block}b" for stage in (1, 2, 3) for block in (1, 2, 3, 4, 5)]
 ACTIVE = {  # the names of each network's ACUs
-    "digits/plain": PLAIN,
+    "digits/plain": PLAIN, "digits/shallow": ["conv1", "conv2"],
     "cifar10/plain": PLAIN, "cifar10/basic": BASIC, "cifar10/bottleneck": BOTTLENECK,
     "cifar100/plain": PLAIN, "cifar100/basic": BASIC, "cifar100/bottleneck": BOTTLENECK,
     "places365/alexnet": ["conv3", "conv4", "conv5"],

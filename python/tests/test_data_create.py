@@ -168,6 +168,18 @@ def test_script_makes_the_digits(script, digits_data, tmp_path):
     assert {**made, "path": None} == {**original, "path": None}
 
 
+def test_script_makes_a_fold_of_enlarged_digits(script, tmp_path):
+    result = script("digits", "--fold", 2, "--size", "16x16", "--output", "fold")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "digits: 1498 training and 299 test images, 2 MB, in fold\n"
+    manifest = check_manifest(tmp_path / "fold")
+    assert manifest["fold"] == 2 and manifest["train"]["shape"] == [1, 18, 18]
+    images, labels = read_back(tmp_path / "fold", "test")
+    expected = sources.read_digits(fold=2, size=(16, 16))
+    mean = expected.train.images.mean(axis=0)
+    assert as_rows(images, labels) == as_rows(expected.test.images - mean, expected.test.labels)
+
+
 def test_script_explains_itself(script):
     result = script("--help")
     assert result.returncode == 0 and "examples:" in result.stdout
@@ -180,6 +192,10 @@ def test_script_explains_itself(script):
     ("cifar10 --output out --source .", 1, "holds no CIFAR-10"),
     ("cifar10 --output out --source text", 1, "cannot read text as a tar archive"),
     ("digits --output out --source text", 2, "leave --source out"),
+    ("digits --output out --fold 7", 2, "--fold 7 is out of range: the digits have the folds 1 to 6"),
+    ("digits --output out --fold 0", 2, "--fold 0 is out of range"),
+    ("digits --output out --size 7x8", 2, "--size 7x8 is out of range"),
+    ("cifar10 --output out --source text --fold 1", 2, "--fold is for digits only"),
     ("digits --output out --seed -1", 2, "--seed -1 is out of range"),
     ("digits --output text", 1, "text exists already"),
     ("digits --output text/out", 1, "cannot write text/out"),

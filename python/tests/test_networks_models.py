@@ -99,6 +99,7 @@ def test_solver_is_the_papers(network, variant):
     numbers = solver.base_lr, solver.weight_decay, solver.max_iter, *solver.stepvalue
     assert numbers == pytest.approx({
         "digits/plain": (0.1, 0.0001, 1000, 500, 750),
+        "digits/shallow": (0.1, 0.0001, 400, 200, 300),
         "places365/alexnet": (0.01, 0.0005, 400000, 200000, 300000),
         "places365/residual": (0.1, 0.0001, 350000, 200000, 300000),
     }.get(network, (0.1, 0.0001, 64000, 32000, 48000)))
@@ -108,7 +109,8 @@ def test_solver_is_the_papers(network, variant):
 
 @each_network
 def test_positions_wait_for_the_warm_up(network):
-    warmup_iter = {"digits": 156, "cifar10": 10000, "cifar100": 10000, "places365": 50000}[network.split("/")[0]]
+    warmup_iter = {"digits/plain": 156, "digits/shallow": 62, "places365/alexnet": 50000, "places365/residual": 50000}.get(
+        network, 10000)
     for name in ACTIVE[network]:
         parameter = layers(read(network, "acu", "train_val"))[name].active_convolution_param
         assert parameter.warmup_iter == warmup_iter
@@ -131,8 +133,8 @@ def test_batches_are_the_papers(network, variant):
 @each_variant
 def test_training_images_are_cropped_and_mirrored(network, variant):
     train, test = (layer.transform_param for layer in data_layers(network, variant))
-    size = {"digits/plain": 8, "places365/alexnet": 227, "places365/residual": 224}.get(network, 32)
-    assert (train.crop_size, train.mirror) == (size, network != "digits/plain")
+    size = {"digits/plain": 8, "digits/shallow": 16, "places365/alexnet": 227, "places365/residual": 224}.get(network, 32)
+    assert (train.crop_size, train.mirror) == (size, not network.startswith("digits"))
     assert list(read(network, variant, "deploy").layer[0].input_param.shape[0].dim)[2:] == [size, size]
     if network.startswith("places365"):
         assert list(train.mean_value) == list(test.mean_value) == [104, 117, 123]
@@ -143,7 +145,8 @@ def test_training_images_are_cropped_and_mirrored(network, variant):
 
 @each_network
 def test_every_test_image_is_tested_once(network):
-    images = {"digits": 297, "cifar10": 10000, "cifar100": 10000, "places365": 36500}[network.split("/")[0]]
+    images = {"digits/plain": 297, "digits/shallow": 299, "places365/alexnet": 36500, "places365/residual": 36500}.get(
+        network, 10000)
     _, test = data_layers(network, "acu")
     assert test.data_param.batch_size * read(network, "acu", "solver").test_iter[0] == images
 

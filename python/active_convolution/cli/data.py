@@ -19,6 +19,7 @@ at all.
 After an interruption of images and places365 the same command goes on with what the folder DIR.partial holds."""
 EXAMPLES = """\
   acu data digits --output data/digits
+  acu data digits --size 16x16 --fold 1 --output data/digits16/1
   acu data cifar10 --download --output data/cifar10
   acu data cifar100 --source cifar-100-python.tar.gz --output data/cifar100
   acu data images --source flowers.zip --test-share 0.2 --size 64x64 --resize crop --output data/flowers
@@ -33,8 +34,8 @@ _PLACES_NEEDS = ("source", "list", "val_source", "val_list")
 _LISTED = ("images", "places365")
 _ONLY = {  # option: the data sets that take it
     "list": _LISTED, "val_list": _LISTED, "val_source": (*_LISTED, "adopt"), "raw": ("places365",), "jobs": _LISTED,
-    "max_unreadable": _LISTED, "size": ("images", "adopt"), "resize": ("images",), "encode": ("images",),
-    "mean": ("images",), "gcn_zca": ("images",), "label_names": ("images", "adopt"), "test_share": ("images",),
+    "max_unreadable": _LISTED, "size": ("digits", "images", "adopt"), "fold": ("digits",), "resize": ("images",),
+    "encode": ("images",), "mean": ("images",), "gcn_zca": ("images",), "label_names": ("images", "adopt"), "test_share": ("images",),
     "folder": ("adopt",)}
 
 
@@ -53,6 +54,8 @@ def parser(prog):
                              "~/.cache/active-convolution, or in $XDG_CACHE_HOME")
     options.output(parser, "the folder to make; must not exist", "DIR", required=False)
     options.seed(parser, "shuffles the images (default: %(default)s)")
+    parser.add_argument("--fold", type=options.integer(1), metavar="K",
+                        help="of digits: test on the 299 images of part K of 6, for a cross-validation (default: on 297 images)")
     _add_lists(parser.add_argument_group("images and places365"))
     _add_images(parser.add_argument_group("images"))
     parser.add_argument_group("places365").add_argument(
@@ -75,7 +78,7 @@ def _add_lists(group):
 
 
 def _add_images(group):
-    group.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: that of the images, if all have one)")
+    group.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: that of the images, if all have one); of digits, too")
     group.add_argument("--resize", choices=("stretch", "crop", "pad"), help="to the --size: stretched; the middle that fills "
                        "it; or the whole with black around it (default: stretch)")
     group.add_argument("--encode", choices=("jpeg", "png", "raw"), help="what is stored: JPEG or PNG, files of the right size "
@@ -158,7 +161,7 @@ def _create_small(arguments):
     if arguments.download:
         check_new(arguments.output)  # now, not after the download
         source = download.fetch(download.ARCHIVES[arguments.dataset])
-    return create(arguments.dataset, arguments.output, source, arguments.seed)
+    return create(arguments.dataset, arguments.output, source, arguments.seed, arguments.fold, arguments.size)
 
 
 def _create_places(arguments):

@@ -17,20 +17,21 @@ _PADDING = {"digits": 1, "cifar10": 4, "cifar100": 4}  # pixels on each side of 
 DATASETS = tuple(_PADDING)
 
 
-def create(dataset, output, source=None, seed=0):
+def create(dataset, output, source=None, seed=0, fold=None, size=None):
     """Makes the folder ``output``, which must not exist yet, out of ``dataset`` ("digits", "cifar10", "cifar100").
 
     ``source`` is where CIFAR lies (see cifar.read); the digits come with scikit-learn. ``seed`` shuffles the images.
+    ``fold`` and ``size`` are the digits' (see sources.read_digits).
     Training images are padded, for Caffe's random crop and mirror to give the augmentation of section 3.1; test images
     are not. CIFAR takes about 2 GB of memory.
 
     Returns the manifest, a dictionary (see docs/data.md). ``output`` appears whole or not at all.
     Raises UserError for a bad source or seed, too little space and a fork that is not built.
     """
-    _check_arguments(dataset, source, seed)
+    _check_arguments(dataset, source, seed, fold, size)
     with whole_folder(output) as folder:
         locate.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
-        data = sources.read_digits() if dataset == "digits" else cifar.read(dataset, source)
+        data = sources.read_digits(fold=fold, size=size) if dataset == "digits" else cifar.read(dataset, source)
         padding = _PADDING[dataset]
         _check_space(folder, output, data, padding)
         train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(data, folder)
@@ -38,6 +39,7 @@ def create(dataset, output, source=None, seed=0):
         preprocessing["steps"].append(f"training images padded with zeros, {padding} on each side")
         manifest = {"dataset": dataset, "source": data.source, "seed": seed, "classes": data.classes,
                     **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
+                    **({} if fold is None else {"fold": fold}),
                     "preprocessing": {**preprocessing, "train_padding": padding},
                     "train": _write(folder, "train", train, data.classes, seed),
                     "test": _write(folder, "test", test, data.classes, seed),
@@ -46,11 +48,17 @@ def create(dataset, output, source=None, seed=0):
     return manifest
 
 
-def _check_arguments(dataset, source, seed):
+def _check_arguments(dataset, source, seed, fold, size):
     if dataset == "digits" and source is not None:
         raise BadValue("digits come with scikit-learn: leave --source out")
     if dataset != "digits" and source is None:
         raise BadValue(f"{dataset} needs --download, or --source: {cifar.accepted(dataset)}")
+    if dataset != "digits" and (fold, size) != (None, None):
+        raise BadValue("--fold and --size are the digits': leave them out")
+    if fold is not None and fold not in range(1, sources.DIGITS_FOLDS + 1):
+        raise BadValue(f"--fold {fold} is out of range: the digits have the folds 1 to {sources.DIGITS_FOLDS}")
+    if size is not None and not all(8 <= side <= 64 for side in size):
+        raise BadValue(f"--size {size[0]}x{size[1]} is out of range: digits of 8x8 pixels can be enlarged up to 64x64")
     database.check_seed(seed)
 
 

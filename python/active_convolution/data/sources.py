@@ -28,6 +28,7 @@ _COMPRESSIONS = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": 
 _RATIO, _LEAST_LIMIT = 100, 2 ** 30  # files that are compressed already hardly shrink; but a small archive may hold bitmaps
 _PIECE = 2 ** 20
 DIGITS_TRAIN, DIGITS_TEST = 1500, 297
+DIGITS_FOLDS = 6
 _DIGITS_MAXIMUM = 16  # the set's pixels count the set dots of a 4x4 block
 
 
@@ -47,21 +48,36 @@ class Dataset(NamedTuple):
 
 # ---- The digits
 
-def read_digits(split_seed=0):
+def read_digits(split_seed=0, fold=None, size=None):
     """The handwritten digits that come with scikit-learn, 1797 real images of 8x8 pixels (Alpaydin and Kaynak, 1998), as
     a Dataset: images (N, 1, 8, 8) float32 in [0, 1], 1500 to train and 297 to test.
 
     The set has no test part of its own, so one is drawn, with every digit in proportion. ``split_seed`` chooses
-    which; leave it alone to test on the same images everywhere.
+    which; leave it alone to test on the same images everywhere. With a ``fold`` from 1 to DIGITS_FOLDS the test images
+    are the 299 of that part, which share none with another part's: for a cross-validation. ``size``, (width, height) in
+    pixels, enlarges the images bilinearly.
     """
     from sklearn.datasets import load_digits            # here, for those who read other data: it takes seconds
-    from sklearn.model_selection import train_test_split
     digits = load_digits()
-    images = (digits.images / _DIGITS_MAXIMUM).astype(np.float32)[:, None]
-    train, test, train_labels, test_labels = train_test_split(
-        images, digits.target, train_size=DIGITS_TRAIN, test_size=DIGITS_TEST, stratify=digits.target,
-        random_state=split_seed)
-    return Dataset(10, "scikit-learn's load_digits", Split(train, train_labels), Split(test, test_labels))
+    images = (digits.images / _DIGITS_MAXIMUM).astype(np.float32)
+    if size is not None:
+        import cv2
+        images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in images])
+    train, test = _split_digits(digits.target, split_seed, fold)
+    return Dataset(10, "scikit-learn's load_digits",
+                   *(Split(images[chosen, None], digits.target[chosen]) for chosen in (train, test)))
+
+
+def _split_digits(labels, seed, fold):
+    """Returns the numbers of the training images and of the test images."""
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+    if fold is None:
+        return train_test_split(np.arange(len(labels)), train_size=DIGITS_TRAIN, test_size=DIGITS_TEST, stratify=labels,
+                                random_state=seed)
+    folds = StratifiedKFold(DIGITS_FOLDS, shuffle=True, random_state=seed)
+    train, test = list(folds.split(labels, labels))[fold - 1]
+    size = len(labels) // DIGITS_FOLDS  # the same for every part: the images left over are trained on
+    return np.concatenate((train, test[size:])), test[:size]
 
 
 # ---- Files, packed or not

@@ -12,7 +12,8 @@ from ..pycaffe import locate
 from .alexnet import alexnet
 from .plain import plain, published
 from .residual import basic, bottleneck, residual26
-from .schedules import CIFAR10, CIFAR100, DIGITS, PLACES365_ALEXNET, PLACES365_RESIDUAL, Task
+from .schedules import CIFAR10, CIFAR100, DIGITS, DIGITS_16, PLACES365_ALEXNET, PLACES365_RESIDUAL, Task
+from .shallow import shallow
 
 VARIANTS = ("baseline", "acu")
 KINDS = ("train_val", "deploy", "solver")
@@ -34,7 +35,7 @@ class Model:
 
 
 MODELS = (
-    Model(DIGITS, "plain", plain),
+    Model(DIGITS, "plain", plain), Model(DIGITS_16, "shallow", shallow),
     Model(CIFAR10, "plain", plain), Model(CIFAR10, "basic", basic), Model(CIFAR10, "bottleneck", bottleneck),
     Model(CIFAR100, "plain", plain), Model(CIFAR100, "basic", basic), Model(CIFAR100, "bottleneck", bottleneck),
     Model(PLACES365_ALEXNET, "alexnet", alexnet), Model(PLACES365_RESIDUAL, "residual", residual26))
