@@ -6,8 +6,8 @@ Writes one HTML file about training runs: curves, errors, and the positions of e
 
 The file needs nothing else, no network either: open it from the disk, or send it to somebody."""
 EXAMPLES = """\
-  acu report runs/demo/baseline runs/demo/acu --output report.html
-  acu report runs/demo/acu --serve"""
+  acu report runs/demo/1/baseline runs/demo/1/acu --output report.html
+  acu report runs/demo/1/acu --serve"""
 
 
 def parser(prog):
