@@ -1,7 +1,3 @@
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -15,30 +11,13 @@
 
 #include "caffe/layer_factory.hpp"
 #include "caffe/test/active_random_test.hpp"
+#include "caffe/util/active_threads.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
 namespace caffe {
-
-namespace {
-
-void SetThreads(int threads) {
-#ifdef _OPENMP
-  omp_set_num_threads(threads);
-#endif
-}
-
-int MaxThreads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-}  // namespace
 
 /// Caffe's layers with our loops against the same layers with Caffe's own, on random shapes: everything that a forward
 /// and a backward pass write, and the same bits for any number of threads.
@@ -52,10 +31,10 @@ class FastLayersTest : public ActiveRandomTest<Dtype> {
   using ActiveRandomTest<Dtype>::Uniform;
   using ActiveRandomTest<Dtype>::RandomVector;
 
-  FastLayersTest() : threads_(MaxThreads()) {}
+  FastLayersTest() : threads_(ActiveMaxThreads()) {}
   virtual ~FastLayersTest() {
     UseFastLayers() = true;
-    SetThreads(threads_);
+    ActiveSetThreads(threads_);
   }
 
   /// A layer, what it gets, and how it is run.
@@ -89,7 +68,8 @@ class FastLayersTest : public ActiveRandomTest<Dtype> {
   /// Two rounds of both passes, with values that `seed` draws.
   Written Run(const Case& c, int seed, bool fast, int threads) {
     UseFastLayers() = fast;
-    SetThreads(threads);
+    ActiveSetThreads(threads);
+    CHECK_EQ(threads, ActiveMaxThreads()) << "libcaffe was built without OpenMP";
     Caffe::set_random_seed(seed);
     LayerParameter parameter;
     CHECK(google::protobuf::TextFormat::ParseFromString(c.layer, &parameter)) << c.layer;

@@ -1,7 +1,3 @@
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +5,7 @@
 
 #include "caffe/util/active_cpu_kernels.hpp"
 #include "caffe/util/active_geometry.hpp"
+#include "caffe/util/active_threads.hpp"
 #include "caffe/util/fast_parallel.hpp"
 #include "caffe/util/fast_pointwise.hpp"
 
@@ -35,14 +32,6 @@ const int kParts = 16, kPartOutputs = 256;
 const size_t kPartBytes = 16 << 20;
 
 int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
-
-int MaxThreads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
 
 /// Memory from the start of a cache line on, that only grows; zeros at first, so that what nobody wrote is no NaN.
 template <typename Dtype>
@@ -245,7 +234,7 @@ class Pointwise {
     const size_t matrix_size = static_cast<size_t>(rows) * p.depth;
     if (p.rows < rows) { PadRows(rows, &p); }
     const int fitting = kTileBytes / static_cast<int>(sizeof(Dtype)) / (p.depth + rows) / unit * unit;
-    const int tile = std::max(unit, std::min(fitting, RoundUp(CeilDivide(columns(), MaxThreads()), unit)));
+    const int tile = std::max(unit, std::min(fitting, RoundUp(CeilDivide(columns(), ActiveMaxThreads()), unit)));
     const int tiles = CeilDivide(columns(), tile);
 #pragma omp parallel for schedule(dynamic) if (work() > kFastSerial)
     for (int i = 0; i < tiles * group_; ++i) {
