@@ -1,5 +1,6 @@
 """What the layer must reach, and whether it does."""
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -30,6 +31,7 @@ CPU = {("table1", 64, "forward"): (0.40, 1.00), ("table1", 64, "both"): (0.45, 1
        ("table1", 1, "forward"): (1.0, 1.0), ("table1", 1, "both"): (None, 1.0),
        **{(name, batch, passes): (1.0, 1.5) for name in ("depthwise", "grouped") for batch in (1, 32)
           for passes in ("forward", "both")}}
+PEAK = {("table1", 64, "forward"): 0.80, ("table1", 64, "backward"): 0.72}
 GPU = {("table1", batch, passes): (None, most)
        for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
 
@@ -46,6 +48,23 @@ def of_times(sums, gpu):
             if other in times:
                 yield Bar(f"{name}, batch {batch}, {passes}: {other} relative to ours",
                           times[other][passes] / times[contestants.ACTIVE][passes], np.inf, 2)
+
+
+def of_peak(rows, limits):
+    """How much of the machine's peak a set's products reach; ``rows`` as summary.Row, ``limits`` as machine.limits."""
+    if not limits["gflops_peak"]:
+        return
+    for (name, batch, passes), least in PEAK.items():
+        of_set = [row for row in rows if (row.set, row.batch) == (name, batch)]
+        if of_set:
+            taken = sum(row.times[contestants.ACTIVE][passes].median for row in of_set)
+            yield Bar(f"{name}, batch {batch}, {passes}: of the machine's peak",
+                      sum(row.products(passes, limits) for row in of_set) / taken, np.inf, least)
+    reached = {(row.set, row.batch, row.layer, passes): row.products(passes, limits) / times[passes].median
+               for row in rows for times in row.times.values() for passes in contestants.PASSES}
+    fastest = max(reached, key=reached.get, default=None)
+    if fastest:
+        yield Bar(f"the most that anybody reaches of the peak, {' '.join(map(str, fastest))}", reached[fastest], 1)
 
 
 def of_workspace(rows):
@@ -77,14 +96,15 @@ def of_iteration(benchmark, batch=64):
     """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and
     PyTorch's iteration of that."""
     times = iteration.times(benchmark, batch=batch)
-    active, convolution = (times[name].median for name in (contestants.ACTIVE, contestants.CONVOLUTION))
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"
-    yield Bar(f"{title}: relative to {contestants.CONVOLUTION}'s {convolution:.3g} ms", active / convolution, 1)
-    for name in iteration.PYTORCH:
-        if name in times:
-            yield Bar(f"{title}: relative to {name}'s {times[name].median:.3g} ms", active / times[name].median, 1)
+    pairs = [(contestants.ACTIVE, contestants.CONVOLUTION), *itertools.product((contestants.ACTIVE, contestants.OURS),
+                                                                               iteration.PYTORCH)]
+    for ours, other in pairs:
+        if ours in times and other in times:
+            yield Bar(f"{title}: {ours} ({times[ours].median:.3g} ms) relative to {other}'s {times[other].median:.3g} ms",
+                      times[ours].median / times[other].median, 1)
     if benchmark.gpu:
-        yield Bar(f"{title}: ms", active, 5)
+        yield Bar(f"{title}: ms", times[contestants.ACTIVE].median, 5)
 
 
 def _both(benchmark, layer, batch):

@@ -10,11 +10,12 @@ from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
 from active_convolution.pycaffe.process import check_gpu
 
-from . import pytorch
+from . import loops, pytorch
 from .layer_net import LayerNet
 from .timing import PeakMemory, interleaved
 
 ACTIVE, CONVOLUTION, CONV2D, DENSE = "active", "Convolution", "conv2d", "DCLS's way"
+OURS = "Convolution, ours"    # our loops in Caffe's layer; the plain name means Caffe's own
 DEFORMABLE, PER_SYNAPSE = "deform_conv2d", "1×1 per synapse"
 PASSES = ("forward", "backward")
 
@@ -78,12 +79,14 @@ class Benchmark:
                 for name in memory}
 
     def _contestants(self):
-        def net(layer_type):
-            return lambda layer, values: LayerNet(layer.case(len(values.image)), layer_type, values)
+        def net(layer_type, of_caffe=False):
+            return lambda layer, values: LayerNet(layer.case(len(values.image)), layer_type, values, of_caffe)
 
         def torch(kind):
             return lambda layer, values: kind(layer, values, pytorch.device(self.gpu))
-        made = {ACTIVE: net("ActiveConvolution"), CONVOLUTION: net("Convolution")}
+        made = {ACTIVE: net("ActiveConvolution"), CONVOLUTION: net("Convolution", of_caffe=True)}
+        if not self.gpu and loops.ours_are_built():
+            made |= {OURS: net("Convolution")}
         if pytorch.available():
             made |= {CONV2D: torch(pytorch.Conv2d), DENSE: torch(pytorch.Dense)}
             if self.gpu:
@@ -109,7 +112,7 @@ def _exact(values):
 
 def _agree(layer, contestants):
     """UserError where contestants that should compute the same do not: then their times say nothing."""
-    for one, others in ((ACTIVE, (DENSE, DEFORMABLE, PER_SYNAPSE)), (CONVOLUTION, (CONV2D,))):
+    for one, others in ((ACTIVE, (DENSE, DEFORMABLE, PER_SYNAPSE)), (CONVOLUTION, (OURS, CONV2D))):
         for other in others:
             if one in contestants and other in contestants:
                 both = (contestants[name].results() for name in (one, other))

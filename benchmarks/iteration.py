@@ -8,11 +8,13 @@ import numpy as np
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate
 
-from . import contestants, pytorch, pytorch_net
+from . import contestants, loops, pytorch, pytorch_net
 from .timing import interleaved
 
 MODEL = next(model for model in models.MODELS if model.folder == "cifar10/plain")
-VARIANTS = {contestants.ACTIVE: "acu", contestants.CONVOLUTION: "baseline"}
+# name: the variant, and whether by Caffe's own loops
+VARIANTS = {contestants.ACTIVE: ("acu", False), contestants.CONVOLUTION: ("baseline", True),
+            contestants.OURS: ("baseline", False)}
 PYTORCH = {"PyTorch": "contiguous_format", "PyTorch, channels_last": "channels_last"}   # name: its memory format
 REACH = 1.5     # pixels that positions are away from the grid, at most
 IMAGES = 256    # of the database
@@ -23,7 +25,8 @@ class Iteration:
     the device. At a rate of 0, so that all is computed and nothing changes: the positions stay off the grid, and every
     iteration costs the same."""
 
-    def __init__(self, model, variant, batch, gpu):
+    def __init__(self, model, variant, batch, gpu, of_caffe=False):
+        self._of_caffe = of_caffe
         self.proto, self.solver_proto = _net(model, variant, batch, gpu), _solver(model, variant)
         draw = np.random.default_rng(0)
         self._folder = tempfile.TemporaryDirectory()
@@ -49,17 +52,22 @@ class Iteration:
 
     def compute_gradients(self):
         """Both passes alone: afterwards the net holds the gradients, which an update at a rate of 0 would make zero."""
-        self.solver.net.clear_param_diffs()
-        self.solver.net.forward()
-        self.solver.net.backward()
+        with loops.of_caffe(self._of_caffe):
+            self.solver.net.clear_param_diffs()
+            self.solver.net.forward()
+            self.solver.net.backward()
 
     def __call__(self):
-        self.solver.step(1)
+        with loops.of_caffe(self._of_caffe):
+            self.solver.step(1)
 
 
 def times(benchmark, model=MODEL, batch=64):
     """{contestant: Time} of one iteration; PyTorch's, on a CPU, is that of the baseline, compared with it first."""
-    iterations = {name: Iteration(model, variant, batch, benchmark.gpu) for name, variant in VARIANTS.items()}
+    variants = {name: of for name, of in VARIANTS.items()
+                if name != contestants.OURS or (not benchmark.gpu and loops.ours_are_built())}
+    iterations = {name: Iteration(model, variant, batch, benchmark.gpu, of_caffe)
+                  for name, (variant, of_caffe) in variants.items()}
     if pytorch.available() and not benchmark.gpu:
         baseline = iterations[contestants.CONVOLUTION]
         baseline.compute_gradients()

@@ -3,12 +3,16 @@ import tempfile
 
 from active_convolution.pycaffe import locate
 
+from . import loops
+
 
 class LayerNet:
-    """A net of an Input and one ``layer_type`` (ActiveConvolution or Convolution) with the shape of ``case``."""
+    """A net of an Input and one ``layer_type`` (ActiveConvolution or Convolution) with the shape of ``case``; by Caffe's
+    own loop, if ``of_caffe``."""
 
-    def __init__(self, case, layer_type, values):
+    def __init__(self, case, layer_type, values, of_caffe=False):
         """Gives the blobs, data and gradients, the Values; gradients that the layer computes start at zero."""
+        self._of_caffe = of_caffe
         with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
             file.write(case.net(layer_type))
             file.flush()
@@ -22,10 +26,12 @@ class LayerNet:
             array[...] = value
 
     def forward(self):
-        self._net._forward(1, 1)
+        with loops.of_caffe(self._of_caffe):
+            self._net._forward(1, 1)
 
     def backward(self):
-        self._net._backward(1, 1)
+        with loops.of_caffe(self._of_caffe):
+            self._net._backward(1, 1)
 
     @property
     def top(self):

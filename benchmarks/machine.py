@@ -24,13 +24,13 @@ def limits(threads, gpu, synchronize):
     best = min(times, key=lambda name: times[name].least)
     copied = timing.interleaved({"copy": _copy(threads, gpu)}, REPEATS[gpu], synchronize, least=0)["copy"]
     return {"gflops": 2e-6 * SIZE[gpu] ** 3 / times[best].least, "gflops_by": best,
-            "gflops_peak": None if gpu else _peak(threads),
+            "gflops_peak": None if gpu else peak(threads),
             "gigabytes_per_second": 2e-6 * COPIED[gpu] / copied.least, "cpus": os.cpu_count(), "load": os.getloadavg()[0],
             "processor": pytorch.gpu_name() if gpu else _cpu()}
 
 
-def _peak(threads):
-    """What no product can exceed; a BLAS's best one is no limit."""
+def peak(threads):
+    """GFLOP/s that no product can exceed; a BLAS's best one is no limit. The clock moves: the best of several calls counts."""
     done = subprocess.run([locate.BUILD / "out/tools/measure_peak", str(threads)], stdout=subprocess.PIPE, text=True,
                           check=True)
     return float(done.stdout)

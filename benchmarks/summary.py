@@ -17,11 +17,14 @@ class Row:
     difference: float       # from the oracle, relative
     times: dict
 
+    def products(self, which, limits):
+        """Milliseconds of a pass's products at the machine's peak, or, where that is not known, at a library's best rate."""
+        return 1e3 * self.gflop * (1 if which == "forward" else 2) / (limits.get("gflops_peak") or limits["gflops"])
+
     def limit(self, which, limits):
         """The least milliseconds that a pass can take: its products, or what it must move."""
-        products = self.gflop * (1 if which == "forward" else 2) / limits["gflops"]
         moved = self.gigabytes[contestants.PASSES.index(which)] / limits["gigabytes_per_second"]
-        return 1e3 * max(products, moved)
+        return max(self.products(which, limits), 1e3 * moved)
 
 
 def sums(rows, limits):

@@ -26,7 +26,7 @@ POOLING = """FastPooling{
       pooled_width_, kernel_h_, kernel_w_, stride_h_, stride_w_, pad_h_, pad_w_}"""
 CONVOLUTION = """FastConvolution{
       this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_, this->kernel_shape_, this->stride_,
-      this->pad_}"""
+      this->pad_, this->dilation_}"""
 UPDATE = """FastSgdUpdate(
       rate * Dtype(this->net_->params_lr()[param_id]), Dtype(this->param_.momentum()), {nesterov},
       this->net_->learnable_params()[param_id], this->history_[param_id].get())"""
@@ -70,7 +70,7 @@ CALLS = [
 
 
 # What a file must mention: older layers of the same name keep less than the calls hand over.
-MARKS = {"layers/batch_norm_layer.cpp": "x_norm_", "layers/conv_layer.cpp": "kernel_shape_",
+MARKS = {"layers/batch_norm_layer.cpp": "x_norm_", "layers/conv_layer.cpp": "dilation_",
          "layers/scale_layer.cpp": "bias_param_id_", "layers/softmax_layer.cpp": "softmax_axis_",
          "solvers/sgd_solver.cpp": "params_lr", "solvers/nesterov_solver.cpp": "params_lr"}
 

@@ -72,12 +72,15 @@ def _time(benchmark, each, batch, limits):
     """Verifies and times the layers of a set, prints their table, and returns their Rows."""
     rows = []
     for layer in tqdm(each.layers, desc=f"{each.name}, batch {batch}", unit="layer", leave=False):
+        if not benchmark.gpu:
+            limits["gflops_peak"] = max(limits["gflops_peak"], machine.peak(benchmark.threads))
         difference = benchmark.verify(layer)
         rows.append(summary.Row(each.name, layer.name, batch, layer.gflop(batch), layer.gigabytes(batch), difference,
                                benchmark.time(layer, batch)))
     print("", *summary.table(each.title, rows, limits), sep="\n")
     worst = max(row.difference for row in rows)
-    print(f"  compared with the oracle first: worst relative difference {worst:.1e}", flush=True)
+    peak = "" if benchmark.gpu else f"; the best of multiply-adds so far: {limits['gflops_peak']:.0f} GFLOP/s"
+    print(f"  compared with the oracle first: worst relative difference {worst:.1e}{peak}", flush=True)
     return rows
 
 
@@ -86,8 +89,8 @@ def _bars(benchmark, rows, limits):
     memory = {(row.set, row.batch, row.layer): row.times["active"]["memory"] for row in rows}
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")
-    for bar in itertools.chain(bars.of_times(summary.sums(rows, limits), benchmark.gpu), bars.of_workspace(known),
-                               bars.of_growth(benchmark), bars.of_iteration(benchmark)):
+    for bar in itertools.chain(bars.of_times(summary.sums(rows, limits), benchmark.gpu), bars.of_peak(rows, limits),
+                               bars.of_workspace(known), bars.of_growth(benchmark), bars.of_iteration(benchmark)):
         print(f"  {bar}", flush=True)
         yield bar
 

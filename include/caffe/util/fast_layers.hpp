@@ -106,13 +106,14 @@ bool FastSoftmaxForward(int axis, Blob<Dtype>* bottom, Blob<Dtype>* top);
 template <typename Dtype>
 bool FastSoftmaxBackward(int axis, Blob<Dtype>* top, Blob<Dtype>* bottom);
 
-/// A Convolution; what is covered has 1x1 kernels without padding.
+/// A Convolution; what is covered has 1x1 kernels without padding, or two spatial axes.
 struct FastConvolution {
   int channel_axis, spatial_axes, group;
   bool bias;
   const Blob<int>& kernel;  // an element per spatial axis, if there are any
   const Blob<int>& stride;
   const Blob<int>& pad;
+  const Blob<int>& dilation;
 };
 
 template <typename Dtype>

@@ -12,6 +12,7 @@
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 
+#include "caffe/test/caffes_loops.hpp"
 #include "caffe/test/test_caffe_main.hpp"
 #include "caffe/test/test_gradient_check_util.hpp"
 
@@ -48,6 +49,7 @@ class AConvFastLayerTest : public MultiDeviceTest<TypeParam> {
     }
   }
 
+  const CaffesLoops caffes_loops_;
   Blob<Dtype> bottom_, top_;
   vector<Blob<Dtype>*> bottom_vec_, top_vec_;
 };

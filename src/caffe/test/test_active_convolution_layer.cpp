@@ -1,5 +1,3 @@
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -16,26 +14,16 @@
 #include "caffe/layers/active_convolution_layer.hpp"
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/net.hpp"
+#include "caffe/util/active_threads.hpp"
 #include "caffe/util/math_functions.hpp"
 
+#include "caffe/test/caffes_loops.hpp"
 #include "caffe/test/test_caffe_main.hpp"
 #include "caffe/test/test_gradient_check_util.hpp"
 
 namespace caffe {
 
 namespace {
-
-/// A function of the OpenMP runtime of libcaffe, for which Caffe compiles its library but not its tests.
-template <typename Function>
-Function* OpenMP(const char* name) {
-  Function* function = reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
-  CHECK(function) << name << " is missing: libcaffe was built without OpenMP";
-  return function;
-}
-
-int MaxThreads() { return OpenMP<int()>("omp_get_max_threads")(); }
-
-void SetThreads(int threads) { OpenMP<void(int)>("omp_set_num_threads")(threads); }
 
 LayerParameter Parse(const std::string& text) {
   LayerParameter param;
@@ -150,12 +138,12 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
 
   /// Forward and backward with one to three threads, and once more with one.
   void ExpectSameBits(const std::string& conv) {
-    const int threads = MaxThreads();
+    const int threads = ActiveMaxThreads();
     auto layer = Make("convolution_param { " + conv + " weight_filler { type: 'msra' } }");
     Scatter(layer.get());
     vector<Dtype> first;
     for (int run = 0; run < 4; ++run) {
-      SetThreads(std::max(1, run));
+      ActiveSetThreads(std::max(1, run));
       Caffe::set_random_seed(7);
       layer->Forward(bottom_vec_, top_vec_);
       FillDiff(&top_);
@@ -170,7 +158,7 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
       if (run == 0) { first = all; }
       EXPECT_TRUE(first == all) << conv << ", run " << run;
     }
-    SetThreads(threads);
+    ActiveSetThreads(threads);
   }
 
   /// Forward, input gradient and weight gradient of an untrained ACU against Caffe's own Convolution.
@@ -223,6 +211,7 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
     checker.CheckGradientExhaustive(&layer, bottom_vec_, top_vec_);
   }
 
+  const CaffesLoops caffes_loops_;
   Blob<Dtype> bottom_, top_;
   vector<Blob<Dtype>*> bottom_vec_, top_vec_;
 };
@@ -443,8 +432,8 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestTwoBottoms) {
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
-  const int threads = MaxThreads();
-  SetThreads(1);  // with more, one may get no work and need no buffers
+  const int threads = ActiveMaxThreads();
+  ActiveSetThreads(1);  // with more, one may get no work and need no buffers
   size_t bytes[2];
   for (int i = 0; i < 2; ++i) {
     this->FillBottom(i ? 256 : 64, 16, 16, 16);
@@ -454,7 +443,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceIsLimitedWhateverTheBatch) {
     layer->Backward(this->top_vec_, vector<bool>(1, true), this->bottom_vec_);
     bytes[i] = layer->workspace_bytes();
   }
-  SetThreads(threads);
+  ActiveSetThreads(threads);
   EXPECT_GT(bytes[0], 0);
   EXPECT_LE(bytes[1], 64 << 20);
   if (Caffe::mode() == Caffe::CPU) { EXPECT_EQ(bytes[0], bytes[1]); }
@@ -484,7 +473,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfALargeLayer) {
 /// What another thread does with a layer of its own.
 template <typename Dtype>
 void RunElsewhere(int num, size_t* bytes) {
-  SetThreads(1);  // of this thread's own, as in the test
+  ActiveSetThreads(1);  // of this thread's own, as in the test
   LayerParameter param = Parse("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   Blob<Dtype> bottom(num, 8, 9, 9), top;
   vector<Blob<Dtype>*> bottoms(1, &bottom), tops(1, &top);
@@ -497,8 +486,8 @@ void RunElsewhere(int num, size_t* bytes) {
 TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   if (Caffe::mode() != Caffe::CPU) { return; }
   typedef typename TypeParam::Dtype Dtype;
-  const int threads = MaxThreads();
-  SetThreads(1);  // with more, one may get no work and need no buffers
+  const int threads = ActiveMaxThreads();
+  ActiveSetThreads(1);  // with more, one may get no work and need no buffers
   this->FillBottom(2, 8, 9, 9);
   auto first = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   auto second = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
@@ -520,13 +509,13 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestLayersOfAThreadShareAWorkspace) {
   auto third = this->Make("convolution_param { num_output: 8 kernel_size: 3 pad: 1 }");
   third->Forward(this->bottom_vec_, this->top_vec_);
   EXPECT_EQ(bytes, third->workspace_bytes());  // nobody held it any more
-  SetThreads(threads);
+  ActiveSetThreads(threads);
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfWideImages) {
   if (Caffe::mode() != Caffe::CPU) { return; }
-  const int threads = MaxThreads();
-  SetThreads(1);
+  const int threads = ActiveMaxThreads();
+  ActiveSetThreads(1);
   const int shapes[][3] = {{3, 2, 200000}, {64, 4, 16384}, {2, 20000, 3}};
   for (int i = 0; i < 3; ++i) {
     this->FillBottom(1, shapes[i][0], shapes[i][1], shapes[i][2]);
@@ -538,7 +527,7 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestWorkspaceOfWideImages) {
     // Tile, frame and its gradient of the thread; the rest are weights and what bands of the image add to each other.
     EXPECT_LE(layer->workspace_bytes(), 4 << 20) << shapes[i][1] << " x " << shapes[i][2];
   }
-  SetThreads(threads);
+  ActiveSetThreads(threads);
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestTwoRunsGiveTheSameBitsWithAnyNumberOfThreads) {

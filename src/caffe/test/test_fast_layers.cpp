@@ -1,7 +1,3 @@
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -15,30 +11,13 @@
 
 #include "caffe/layer_factory.hpp"
 #include "caffe/test/active_random_test.hpp"
+#include "caffe/util/active_threads.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
 namespace caffe {
-
-namespace {
-
-void SetThreads(int threads) {
-#ifdef _OPENMP
-  omp_set_num_threads(threads);
-#endif
-}
-
-int MaxThreads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-}  // namespace
 
 /// Caffe's layers with our loops against the same layers with Caffe's own, on random shapes: everything that a forward
 /// and a backward pass write, and the same bits for any number of threads.
@@ -52,10 +31,10 @@ class FastLayersTest : public ActiveRandomTest<Dtype> {
   using ActiveRandomTest<Dtype>::Uniform;
   using ActiveRandomTest<Dtype>::RandomVector;
 
-  FastLayersTest() : threads_(MaxThreads()) {}
+  FastLayersTest() : threads_(ActiveMaxThreads()) {}
   virtual ~FastLayersTest() {
     UseFastLayers() = true;
-    SetThreads(threads_);
+    ActiveSetThreads(threads_);
   }
 
   /// A layer, what it gets, and how it is run.
@@ -89,7 +68,8 @@ class FastLayersTest : public ActiveRandomTest<Dtype> {
   /// Two rounds of both passes, with values that `seed` draws.
   Written Run(const Case& c, int seed, bool fast, int threads) {
     UseFastLayers() = fast;
-    SetThreads(threads);
+    ActiveSetThreads(threads);
+    CHECK_EQ(threads, ActiveMaxThreads()) << "libcaffe was built without OpenMP";
     Caffe::set_random_seed(seed);
     LayerParameter parameter;
     CHECK(google::protobuf::TextFormat::ParseFromString(c.layer, &parameter)) << c.layer;
@@ -324,6 +304,54 @@ TYPED_TEST(FastLayersTest, Convolution) {
     c.tops = images;
     for (int j = 0; j < images; ++j) { c.propagate[j] = this->Random(0, 4) > 0; }
     this->CheckSums(c);
+  }
+}
+
+/// Of images: groups of one channel and of many, strides, dilation; now and then 11x11 with stride 4.
+TYPED_TEST(FastLayersTest, PlanarConvolution) {
+  FAST_TYPES;
+  for (int i = 0; i < 2 * this->kCases; ++i) {
+    const bool large = this->Random(0, 9) == 0, far = this->Random(0, 9) == 0, depthwise = this->Random(0, 3) == 0;
+    const int group = depthwise ? this->Random(1, 40) : this->Random(0, 3) ? 1 : this->Random(2, 3);
+    const int channels = depthwise ? this->Random(1, 2) : large ? this->Random(20, 70) : this->Random(1, 20);
+    const int images = this->Random(1, 3), kernel_h = far ? 11 : this->Random(1, 5), kernel_w = this->Random(1, 5);
+    const int dilation = far ? 1 : this->Random(1, 3);
+    const Shape shape = {this->Random(1, large ? 20 : 4), group * channels,
+                         (kernel_h - 1) * dilation + this->Random(1, large ? 30 : 9),
+                         (kernel_w - 1) * dilation + this->Random(1, large ? 30 : 9)};
+    std::string text = this->Text(
+        "type: 'Convolution' convolution_param { engine: CAFFE num_output: ",
+        group * (depthwise ? this->Random(1, 2) : this->Random(1, this->Random(0, 9) ? 30 : 100)), " group: ", group,
+        " kernel_h: ", kernel_h, " kernel_w: ", kernel_w, " pad_h: ", this->Random(0, 2), " pad_w: ", this->Random(0, 2),
+        " dilation: ", dilation, " stride_h: ", this->Random(1, 4), " stride_w: ", this->Random(1, 4));
+    if (this->RandomBool()) { text += " bias_term: false"; }
+    Case c(text + " weight_filler { type: 'xavier' } }", std::vector<Shape>(images, shape));
+    c.tops = images;
+    for (int j = 0; j < images; ++j) { c.propagate[j] = this->Random(0, 4) > 0; }
+    this->CheckSums(c);
+  }
+}
+
+/// Weights without a gradient of their own, as of a layer that a solver leaves as it is.
+TYPED_TEST(FastLayersTest, FrozenConvolution) {
+  for (int fast = 0; fast <= 1; ++fast) {
+    UseFastLayers() = fast;
+    LayerParameter parameter;
+    CHECK(google::protobuf::TextFormat::ParseFromString(
+        "type: 'Convolution' convolution_param { engine: CAFFE num_output: 3 kernel_size: 3 "
+        "weight_filler { type: 'xavier' } }", &parameter));
+    shared_ptr<Layer<TypeParam> > layer = LayerRegistry<TypeParam>::CreateLayer(parameter);
+    Blob<TypeParam> bottom(std::vector<int>{2, 4, 6, 7}), top;
+    const std::vector<Blob<TypeParam>*> bottoms(1, &bottom), tops(1, &top);
+    layer->SetUp(bottoms, tops);
+    layer->set_param_propagate_down(0, false);
+    layer->set_param_propagate_down(1, false);
+    layer->Forward(bottoms, tops);
+    this->Fill(top.count(), top.mutable_cpu_diff());
+    layer->Backward(tops, std::vector<bool>(1, true), bottoms);
+    EXPECT_EQ(0, layer->blobs()[0]->asum_diff());
+    EXPECT_EQ(0, layer->blobs()[1]->asum_diff());
+    EXPECT_GT(bottom.asum_diff(), 0);
   }
 }
 

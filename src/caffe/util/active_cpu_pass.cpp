@@ -1,7 +1,3 @@
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,26 +9,11 @@
 #include "caffe/util/active_cpu_plan.hpp"
 #include "caffe/util/active_cpu_tiles.hpp"
 #include "caffe/util/active_geometry.hpp"
+#include "caffe/util/active_threads.hpp"
 
 namespace caffe {
 
 namespace {
-
-int MaxThreads() {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-int ThisThread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 /// `size` elements at the start of a cache line; a buffer keeps the largest of the sizes it was ever asked for.
 template <typename Dtype>
@@ -61,13 +42,13 @@ class ActiveCpuPass {
       : g_(geometry), num_(num), synapses_(geometry.synapses()), parameters_(parameters), bottom_(bottom),
         workspace_(workspace), kernels_(*workspace->kernels),
         plan_(geometry, num, parameters.x, parameters.y, kernels_) {
-    workspace_->threads.resize(MaxThreads());
+    workspace_->threads.resize(ActiveMaxThreads());
   }
 
   void Forward(Dtype* top) {
     for (const Round& round : plan_.Rounds()) {
       PackForward(round);
-      const std::vector<Piece> pieces = plan_.Pieces(round, MaxThreads());
+      const std::vector<Piece> pieces = plan_.Pieces(round, ActiveMaxThreads());
 #pragma omp parallel for schedule(dynamic) if (pieces.size() > 1)
       for (int i = 0; i < pieces.size(); ++i) { ForwardPiece(pieces[i], top); }
     }
@@ -216,7 +197,7 @@ class ActiveCpuPass {
 
   void ForwardPiece(const Piece& piece, Dtype* top) {
     const Segment& segment = *piece.segment;
-    Thread* thread = &workspace_->threads[ThisThread()];
+    Thread* thread = &workspace_->threads[ActiveThisThread()];
     Dtype* columns = Columns(segment, piece.tile, thread);
     Dtype* outputs = Outputs(segment, piece.tile, thread);
     const bool by_lines = plan_.WorksByLines(segment, piece.tile, piece.frame_synapses);
@@ -343,7 +324,7 @@ class ActiveCpuPass {
 
   void BackwardPart(const Part& part, const Dtype* top_diff, const ActiveGradients<Dtype>& wanted) {
     const Segment& segment = *part.segment;
-    Thread* thread = &workspace_->threads[ThisThread()];
+    Thread* thread = &workspace_->threads[ActiveThisThread()];
     if (wanted.weight) { std::fill_n(part.weight_sums, plan_.SumSize(segment) * part.blocks, Dtype(0)); }
     if (wanted.bottom) { std::fill_n(part.overhang_diff, plan_.OverhangSize(part), Dtype(0)); }
     std::fill_n(part.x_sums, 2 * synapses_, 0.);
