@@ -172,8 +172,9 @@ def _tables(source, root):
 
 
 def resolved(rows, names, folder, part="train"):
-    """([(name, class)], [files that are not there]) for the ``rows`` of a table in ``folder``: a file may be named without
-    its ending, and from a folder beside the table, such as that of its ``part``."""
+    """([(name, class)] of what is there, the same of what is not) for the ``rows`` of a table in ``folder``: a file may be named without
+    its ending, in Windows' way, and from a folder beside the table, such as that of its ``part``."""
+    rows = [(_plain(file), label) for file, label in rows]
     prefix = f"{folder}/" if folder else ""
     images = [name for name in names if name.startswith(prefix) and is_image(name)]
     starts = {name[:len(prefix) + name[len(prefix):].find("/") + 1] for name in images}
@@ -187,7 +188,12 @@ def resolved(rows, names, folder, part="train"):
             best, known = hits, {**short, **inside}
     classes = classes_of([label for _, label in rows])
     return ([(known[file], label) for (file, _), label in zip(rows, classes) if file in known],
-            [file for file, _ in rows if file not in known])
+            [(file, label) for (file, _), label in zip(rows, classes) if file not in known])
+
+
+def _plain(file):
+    """A file as sources name it: without "./", and with slashes."""
+    return file.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
 # ---- Classes and labels
