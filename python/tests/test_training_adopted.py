@@ -7,7 +7,9 @@ import pytest
 
 from active_convolution import evaluation
 from active_convolution.data.adopt import adopt
+from active_convolution.errors import UserError
 from active_convolution.report import content
+from active_convolution.training.changes import Changes
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 
@@ -75,3 +77,24 @@ def test_every_kind_of_database_trains_the_same(made, of_lmdb, tmp_path, kind): 
         assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
     losses = [row["loss"] for row in rows[1:]]
     assert len(set(losses)) == 6 and np.isfinite(losses).all(), "it learned something"
+
+
+def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
+    """A network of 1000 classes may be tested on a few images; but not one of fewer classes than these have."""
+    folder = databases("lmdb", made, tmp_path / "data")
+    adopt(folder)
+    for name, text in (("net", NET), ("solver", SOLVER)):
+        (tmp_path / f"{name}.prototxt").write_text(text)
+
+    def trained(output, classes):
+        return train(solver=tmp_path / "solver.prototxt", data=folder, output=tmp_path / output, max_iter=1,
+                     changes=Changes(classes=classes))
+    assert trained("more", 6) == 0
+    assert evaluation.evaluate(tmp_path / "more/deploy.prototxt", tmp_path / "more/snapshots/net_iter_1.caffemodel", folder)[2] == 9
+    with pytest.raises(UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"):
+        trained("fewer", 3)
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\nd\ne\n")
+    adopt(folder, label_names=names)
+    with pytest.raises(UserError, match="layer score .* has 6 outputs, and .* has 5 classes"):
+        trained("other", 6)
