@@ -500,6 +500,15 @@ def test_names_give_the_order_and_words(tmp_path):
     assert content(tmp_path / "out", "train") == expected("train", ["cat", "ant", "bee"])
 
 
+def test_names_may_describe_other_classes_too(tmp_path):
+    """As words.txt of Tiny ImageNet, which has all of WordNet."""
+    tiny_imagenet(tmp_path / "source")
+    (tmp_path / "words.txt").write_text("aaa\tan aardvark\nant\tant, emmet\nbee\tbee\nbeetle\tbeetle\ncat\tcat, true cat\n")
+    manifest, _ = make(tmp_path / "out", tmp_path / "source", label_names=tmp_path / "words.txt")
+    assert manifest["label_names"] == ["ant, emmet", "bee", "cat, true cat"] and manifest["classes"] == 3
+    assert content(tmp_path / "out", "test") == expected("test")
+
+
 def test_names_that_are_no_utf8(tmp_path):
     """The report of what cannot be read names them in their own bytes."""
     source = os.fsencode(per_class(tmp_path / "source"))

@@ -215,7 +215,7 @@ def _names(found, numbered, file):
         if most >= MOST_CLASSES:
             raise UserError(f"{found.file} has the label {most}: give labels from 0 to {MOST_CLASSES - 1}")
         return given
-    order = [_folder(line, set(classes)) for line in given] if given else classes
+    order = _ordered(given, set(classes)) if given else classes
     known = set(order)
     unknown = next((label for _, label in (*found.train, *found.test) if label not in known), None)
     if unknown is not None:
@@ -227,6 +227,14 @@ def _names(found, numbered, file):
     return order
 
 
+def _ordered(lines, classes):
+    """The classes that the lines of --label-names are about, in their order. A file that describes them by their folders, as
+    words.txt of Tiny ImageNet does, may describe others, too."""
+    order = [_folder(line, classes) for line in lines]
+    describes = any(name != line for name, line in zip(order, lines))
+    return [name for name in order if name in classes] if describes else order
+
+
 def _folder(line, classes):
     """The class that a line of --label-names is about: the line itself, or its first word, as in n02119789 kit fox."""
     return line if line in classes or line.split()[0] not in classes else line.split()[0]
@@ -236,8 +244,8 @@ def _described(names, file):
     """The names to keep: of "n02119789 kit fox", where n02119789 is the class, the rest."""
     if names is None or file is None:
         return names
-    lines = annotations.read_names(file)
-    return [line if line == name else line[len(name):].strip() for name, line in zip(names, lines)]
+    lines = {_folder(line, set(names)): line for line in annotations.read_names(file)}
+    return [lines[name] if lines[name] == name else lines[name][len(name):].strip() for name in names]
 
 
 # ---- What is made of them
