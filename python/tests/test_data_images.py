@@ -94,6 +94,25 @@ def kaggle(folder, heading=("id", "label"), suffix="", separator=","):
     return folder
 
 
+def unpacked(folder):
+    """As archives unpack that are called as the folder in them."""
+    kaggle(folder)
+    for part in ("train", "test"):
+        (folder / part).rename(folder / "moved")
+        (folder / part).mkdir()
+        (folder / "moved").rename(folder / part / part)
+    return folder
+
+
+def tables_apart(folder):
+    """The tables in a folder of their own."""
+    kaggle(folder)
+    (folder / "labels").mkdir()
+    for table in folder.glob("*.csv"):
+        table.rename(folder / "labels" / table.name)
+    return folder
+
+
 def darknet(folder):
     for part, label, index, number in everything():
         write(folder / part / f"{index}_{label}.png", picture(number))
@@ -126,6 +145,9 @@ LAYOUTS = {
     "kaggle": kaggle,
     "kaggle with names": lambda folder: kaggle(folder, ("Image", "Category"), ".png", ";"),
     "kaggle without a heading": lambda folder: kaggle(folder, None),
+    "kaggle unpacked": unpacked,
+    "kaggle with tables apart": tables_apart,
+    "unpacked": lambda folder: per_class(folder, "train/train", "test/test"),
     "darknet": darknet,
     "tiny_imagenet": tiny_imagenet,
 }
