@@ -8,8 +8,9 @@
 #   --test   the same, and what its tests need (default: all of these)
 #   --compilers  compilers beside the system's own, for ./scripts/check_compilers.sh
 #
-# The tests run exported networks in onnxruntime, which Debian does not have: it comes from PyPI, into a virtual environment
-# that only the tests look into, build/test-env or $ACTIVE_CONVOLUTION_TEST_ENV. Without PyPI those tests are skipped.
+# The tests run exported networks in onnxruntime, and write files for TensorBoard, which Debian does not have: they come from
+# PyPI, into a virtual environment that only the tests look into, build/test-env or $ACTIVE_CONVOLUTION_TEST_ENV. Without PyPI
+# those tests are skipped.
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 . "$(dirname "$0")/progress.sh"
@@ -76,12 +77,14 @@ missing() {
 }
 
 environment=${ACTIVE_CONVOLUTION_TEST_ENV:-$(cd "$(dirname "$0")/.." && pwd)/build/test-env}
+# Without what they depend on: of that, Debian's is in use. TensorBoard 2.21 wants a newer protobuf than Debian's.
+extras=(onnxruntime absl-py "tensorboard<2.21")
 finish() {
-  [[ ${1-} = @(|--test) ]] && ! compgen -G "$environment/lib/python3*/site-packages/onnxruntime" > /dev/null || exit 0
-  echo "Installing from PyPI into $environment: onnxruntime"
+  [[ ${1-} = @(|--test) ]] && ! compgen -G "$environment/lib/python3*/site-packages/tensorboard" > /dev/null || exit 0
+  echo "Installing from PyPI into $environment: ${extras[*]}"
   /usr/bin/python3 -m venv --system-site-packages "$environment" &&
-    "$environment/bin/pip" install -q --no-deps --retries 1 --timeout 20 --disable-pip-version-check onnxruntime ||
-    echo "onnxruntime could not be installed: the tests that need it will be skipped" >&2
+    "$environment/bin/pip" install -q --no-deps --retries 1 --timeout 20 --disable-pip-version-check "${extras[@]}" ||
+    echo "${extras[*]} could not be installed: the tests that need them will be skipped" >&2
   exit 0
 }
 

@@ -20,6 +20,7 @@ class Confusion:
     def begin(self, classes, names=None):
         """``names`` are those of the ``classes``, in the order of the labels, or None for their numbers."""
         self.names = list(names or map(str, range(classes)))
+        self._named = bool(names)
         self.matrix = np.zeros((classes, classes), int)     # [label, answer]: how many images
         self._rows = []         # (label, answer, probability of the answer, of the label), in the database's order
         self._confused = []     # a heap of (by how much, number of the image, pixels) of wrong answers
@@ -35,13 +36,22 @@ class Confusion:
                 (heapq.heappush if len(self._confused) < _MOST else heapq.heappushpop)(self._confused, entry)
         np.add.at(self.matrix, (labels, answers), 1)
 
-    def content(self, top1, top5):
-        """All of it as dictionaries and lists: what ``evaluate --json`` writes."""
+    def _by_class(self):
+        """(name, images, error as a fraction or None without images) of each class, in the order of the labels."""
         images = self.matrix.sum(axis=1)
         wrong = images - self.matrix.diagonal()
+        return [(name, int(all_of), float(bad / all_of) if all_of else None)
+                for name, all_of, bad in zip(self.names, images, wrong)]
+
+    def worst(self, most=5):
+        """(name, error) of so many classes with the largest errors; none where nobody named the classes."""
+        erring = [(name, error) for name, _, error in self._by_class() if error] if self._named else []
+        return sorted(erring, key=lambda entry: -entry[1])[:most]
+
+    def content(self, top1, top5):
+        """All of it as dictionaries and lists: what ``evaluate --json`` writes."""
         return {"images": len(self._rows), "top1_error": float(top1), "top5_error": float(top5),
-                "classes": [{"name": name, "images": int(all_of), "error": float(bad / all_of) if all_of else None}
-                            for name, all_of, bad in zip(self.names, images, wrong)],
+                "classes": [dict(zip(("name", "images", "error"), entry)) for entry in self._by_class()],
                 "confusion": self.matrix.tolist(),
                 "most_confused": [self._told(-negative, image) for _, negative, image in sorted(self._confused)[::-1]]}
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .data.backends import Database, batches, inspected
-from .data.folder import check_manifest
+from .data.folder import check_manifest, has_classes
 from .errors import BadValue, UserError
 from .pycaffe import locate, messages, nets
 from .pycaffe.messages import by
@@ -133,9 +133,8 @@ def _probabilities(scores):
 
 
 def _check_classes(manifest, classes, model, data):
-    known = manifest["classes"] or classes
-    if known != classes:
-        raise UserError(f"{data} has {known} classes, and {model} knows {classes}: give the --data that fits it")
+    if not has_classes(manifest, classes):
+        raise UserError(f"{data} has {manifest['classes']} classes, and {model} knows {classes}: give the --data that fits it")
 
 
 def _check_labels(labels, classes, model, data):

@@ -54,6 +54,12 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def shared_cases():
+    """Small inputs that went wrong once, a folder for each (Path)."""
+    return _shared("cases")
+
+
+@pytest.fixture(scope="session")
 def digits_data(tmp_path_factory):
     """The digits, as train.py takes them (Path)."""
     from active_convolution.data.create import create

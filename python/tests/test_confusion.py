@@ -59,6 +59,15 @@ def test_predictions_have_a_line_for_each_image(told, tmp_path):
     assert rows[1]["label_name"] == "cat" and float(rows[4]["probability"]) == 0.95
 
 
+def test_the_worst_classes_have_names(told):
+    made, _ = told
+    assert made.worst() == [("<b>frog</b>", pytest.approx(2 / 3)), ("cat", 0.5)], "those without errors are none"
+    assert made.worst(1) == made.worst()[:1]
+    made.begin(3)
+    made.add(np.zeros((1, 1, 2, 2), np.float32), np.array([0]), np.array([[0, 1., 0]]))
+    assert made.worst() == []
+
+
 def test_only_the_surest_errors_are_kept():
     made = confusion.Confusion()
     made.begin(2)

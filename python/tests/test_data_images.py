@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -93,6 +94,25 @@ def kaggle(folder, heading=("id", "label"), suffix="", separator=","):
     return folder
 
 
+def unpacked(folder):
+    """As archives unpack that are called as the folder in them."""
+    kaggle(folder)
+    for part in ("train", "test"):
+        (folder / part).rename(folder / "moved")
+        (folder / part).mkdir()
+        (folder / "moved").rename(folder / part / part)
+    return folder
+
+
+def tables_apart(folder):
+    """The tables in a folder of their own."""
+    kaggle(folder)
+    (folder / "labels").mkdir()
+    for table in folder.glob("*.csv"):
+        table.rename(folder / "labels" / table.name)
+    return folder
+
+
 def darknet(folder):
     for part, label, index, number in everything():
         write(folder / part / f"{index}_{label}.png", picture(number))
@@ -125,6 +145,9 @@ LAYOUTS = {
     "kaggle": kaggle,
     "kaggle with names": lambda folder: kaggle(folder, ("Image", "Category"), ".png", ";"),
     "kaggle without a heading": lambda folder: kaggle(folder, None),
+    "kaggle unpacked": unpacked,
+    "kaggle with tables apart": tables_apart,
+    "unpacked": lambda folder: per_class(folder, "train/train", "test/test"),
     "darknet": darknet,
     "tiny_imagenet": tiny_imagenet,
 }
@@ -174,6 +197,45 @@ def test_lists_of_convert_imageset(tmp_path, slash, mark):
     make(tmp_path / "out", tmp_path, tmp_path / "train.txt", val_list=tmp_path / "test.txt",
          label_names=tmp_path / "names.txt")
     assert assert_is_sample(tmp_path / "out")["label_names"] == ["Ant", "Honey bee", "Cat"]
+
+
+LISTED = {  # how an image of the folder {root} is called in a list or a table, and the table's heading
+    "with a dot": ("./{name}", "file,class"), "absolute": ("{root}/{name}", "filename,label"),
+    "Windows'": ("{back}", "image,category"), "dot of Windows'": (".\\{back}", "image,category"),
+    "UTF-16": ("{name}", "fname,class_id"), "unknown heading": ("{name}", "picture,what"),
+    "no heading": ("{name}", None), "numbered": ("{name}", ",filename,label")}
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+@pytest.mark.parametrize("way", LISTED)
+def test_lists_as_people_write_them(tmp_path, way, as_table):
+    source, (form, heading) = per_class(tmp_path / "source"), LISTED[way]
+    files = {}
+    for part in ("train", "test"):
+        entries = [(form.format(root=source, name=f"{part}/{label}/{index}.png", back=f"{part}\\{label}\\{index}.png"), label)
+                   for where, label, index, _ in everything() if where == part]
+        files[part] = tmp_path / f"{part}{'.csv' if as_table else '.txt'}"
+        if as_table:
+            numbered = heading is not None and heading.startswith(",")
+            lines = ([heading] if heading else []) + [f"{f'{number},' if numbered else ''}{name},{label}"
+                                                      for number, (name, label) in enumerate(entries)]
+        else:
+            lines = [f"{name} {CLASSES.index(label)}" for name, label in entries]
+        files[part].write_text("\r\n".join(lines) + "\n", encoding="utf-16" if way == "UTF-16" else None, newline="")
+    _, left = make(tmp_path / "out", source, files["train"], val_list=files["test"])
+    assert_is_sample(tmp_path / "out")
+    assert left == {}
+
+
+def test_a_list_of_absolute_paths_starts_from_the_root(tmp_path):
+    """As convert_imageset takes it, whose root folder is then /; which is not walked through."""
+    source = per_class(tmp_path / "a/b/c/d/e/f/g")
+    write_lists(source, slash=f"{source}/")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="lacks .*: give /$"):
+        make(tmp_path / "out", tmp_path / "other", source / "train.txt", val_list=source / "test.txt")
+    make(tmp_path / "out", Path("/"), source / "train.txt", val_list=source / "test.txt")
+    assert_is_sample(tmp_path / "out")
 
 
 def test_lists_of_an_archives_images(tmp_path):
@@ -458,6 +520,15 @@ def test_names_give_the_order_and_words(tmp_path):
     manifest, _ = make(tmp_path / "out", tmp_path / "source", label_names=tmp_path / "names.txt")
     assert manifest["label_names"] == ["domestic cat", "red ant, soldier", "bee"]
     assert content(tmp_path / "out", "train") == expected("train", ["cat", "ant", "bee"])
+
+
+def test_names_may_describe_other_classes_too(tmp_path):
+    """As words.txt of Tiny ImageNet, which has all of WordNet."""
+    tiny_imagenet(tmp_path / "source")
+    (tmp_path / "words.txt").write_text("aaa\tan aardvark\nant\tant, emmet\nbee\tbee\nbeetle\tbeetle\ncat\tcat, true cat\n")
+    manifest, _ = make(tmp_path / "out", tmp_path / "source", label_names=tmp_path / "words.txt")
+    assert manifest["label_names"] == ["ant, emmet", "bee", "cat, true cat"] and manifest["classes"] == 3
+    assert content(tmp_path / "out", "test") == expected("test")
 
 
 def test_names_that_are_no_utf8(tmp_path):

@@ -96,7 +96,9 @@ def test_the_command_prints_the_error(shared_reference, part):
     done = subprocess.run([ROOT / "scripts/evaluate.py", "--model", DEPLOY, "--weights", weights(shared_reference, 64000),
                            "--data", part], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("top-1 error 7.") and done.stdout.endswith(", 500 images\n")
+    errors, classes = done.stdout.splitlines()
+    assert errors.startswith("top-1 error 7.") and errors.endswith(", 500 images")
+    assert classes.startswith("most errors: ") and " %, " in classes
 
 
 @pytest.mark.parametrize("options, message", [

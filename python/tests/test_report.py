@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from active_convolution import confusion
 from active_convolution.errors import UserError
 from active_convolution.geometry import grid
 from active_convolution.networks import models
@@ -191,7 +192,8 @@ def show(browser, tmp_path):
         return browser
 
     yield show
-    assert browser.complaints == [] and browser.requests == [(tmp_path / "page.html").as_uri()]
+    asked = [address for address in browser.requests if not address.startswith("data:")]   # nobody is asked for those
+    assert browser.complaints == [] and asked == [(tmp_path / "page.html").as_uri()]
 
 
 def slide(browser, index):
@@ -473,6 +475,51 @@ def contrast(one, other):
 
 def test_narrow_screen_does_not_overflow(show, tmp_path):
     browser = show(*(write_run(tmp_path / name, curve([240]), walk([0, 240], GRID)) for name in ("a", "b", "c")))
+    browser.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False)
+    width = browser.evaluate("document.documentElement.scrollWidth")
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    assert width <= 390
+
+
+def evaluated(folder, classes, seen=60):
+    """A run folder with what acu evaluate --json writes, of ``seen`` images: every third one of class c is taken for c + 1."""
+    made = confusion.Confusion()
+    made.begin(classes, [f"kind {label}" for label in range(classes)])
+    labels = np.arange(seen) % classes
+    answers = np.where(np.arange(seen) % 3 == 0, (labels + 1) % classes, labels)
+    probabilities = np.full((seen, classes), 0.2 / (classes - 1))
+    probabilities[np.arange(seen), answers] = 0.8
+    made.add(np.random.RandomState(0).randint(0, 256, (seen, 3, 8, 8)).astype(np.float32), labels, probabilities)
+    confusion.write(write_run(folder, curve([120, 240]), walk([0, 240], GRID)) / confusion.FILE, made.content(1 / 3, 0.1))
+    return folder
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40, 41, 100])
+def test_classes(show, tmp_path, classes):
+    """Errors by class, the worst first; the matrix in numbers, or where they would be too small, as a picture; and images."""
+    seen = 3 * classes
+    browser = show(evaluated(tmp_path / "run", classes, seen))
+    matrix = json.loads((tmp_path / "run" / confusion.FILE).read_text())["confusion"]
+    names, errors = texts(browser, ".classes tbody th"), texts(browser, ".classes tbody td:nth-child(3)")
+    expected = {f"kind {label}": f"{100 * (1 - row[label] / sum(row)):.2f} %" for label, row in enumerate(matrix)}
+    assert dict(zip(names, errors)) == expected and len(names) == classes
+    assert [float(error.split()[0]) for error in errors] == sorted((float(error.split()[0]) for error in errors), reverse=True)
+    if classes <= 40:
+        cells = [int(text or 0) for text in texts(browser, ".confusion tbody td")]
+        assert cells == np.ravel(matrix).tolist() and texts(browser, ".matrix") == []
+    else:
+        cells = browser.evaluate("""[...document.querySelectorAll(".matrix rect")].map(cell =>
+            [cell.y.baseVal.value, cell.x.baseVal.value, Number(cell.textContent.match(/: (\\d+)$/)[1])])""")
+        assert cells == [[row, column, matrix[row][column]] for row, column in np.argwhere(matrix).tolist()]
+        box = browser.evaluate("(({width, height}) => [width, height])(document.querySelector('.matrix').getBoundingClientRect())")
+        assert box[0] == pytest.approx(box[1]) and box[0] > 5 * classes, "cells that one can see"
+    assert len(texts(browser, ".confused figure")) == min(24, seen // 3)
+    assert browser.evaluate("[...document.querySelectorAll('.confused img')].every(image => image.naturalWidth === 8)")
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_classes_fit_a_narrow_screen(show, tmp_path):
+    browser = show(evaluated(tmp_path / "few", 40), evaluated(tmp_path / "many", 41))
     browser.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False)
     width = browser.evaluate("document.documentElement.scrollWidth")
     browser.call("Emulation.clearDeviceMetricsOverride")

@@ -117,6 +117,7 @@ def test_changes_are_made(found):
     (dict(set=["solver.momentun=1"]), BadValue, "SolverParameter has no field momentun, there is momentum"),
     (dict(set=["solver.base_lr=fast"]), BadValue, "base_lr does not take that"),
     (dict(set=["conv.convolution_param.pad=-1"]), BadValue, "pad does not take that"),
+    (dict(set=["solver.momentum=0.9 max_iter: 5"]), BadValue, "momentum does not take that .it is followed by max_iter.: give"),
     (dict(set=["none.param=1"]), BadValue, "names no layer of .*: give solver, or one of data, conv, relu, ip, loss"),
     (dict(set=["conv"]), BadValue, "is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE"),
     (dict(set=["conv.param.lr_mult=1"]), BadValue, r"param is repeated, and there are 0: say which, param\[0\]"),

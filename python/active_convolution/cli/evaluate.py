@@ -1,7 +1,9 @@
 """``acu evaluate``: everything it does is in active_convolution.evaluation."""
 from . import options
 
-DESCRIPTION = "Prints the error of a trained network on the test images of a data set made by acu data."
+DESCRIPTION = """\
+Prints the error of a trained network on the test images of a data set made by acu data, and where its classes have names,
+with which of them it errs most."""
 EXAMPLES = """\
   acu evaluate --model runs/alexnet/deploy.prototxt --data data/places365 --ten-crop \\
       --weights runs/alexnet/snapshots/places365_alexnet_acu_iter_400000.caffemodel
@@ -36,10 +38,13 @@ def run(arguments):
     given = vars(arguments)
     to_json, to_csv = given.pop("json"), given.pop("predictions")
     nets.check_deploy(arguments.model)
-    answers = confusion.Confusion() if to_json or to_csv else None
+    answers = confusion.Confusion()
     top1, top5, count = evaluation.evaluate(**given, confusion=answers)
     if to_json:
         confusion.write(to_json, answers.content(top1, top5))
     if to_csv:
         answers.write_predictions(to_csv)
     print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")
+    worst = answers.worst()
+    if worst:
+        print(f"most errors: {', '.join(f'{name} {100 * error:.2f} %' for name, error in worst)}")

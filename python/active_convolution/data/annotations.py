@@ -2,14 +2,17 @@
 and the files that name classes."""
 import csv
 import os
+from pathlib import PurePath
 
 from ..errors import UserError
 from .sources import read_file
 
-_FILE = ("file", "filename", "file_name", "image", "image_id", "imageid", "image_name", "img", "id", "path", "filepath",
-         "image_path", "name")
-_CLASS = ("label", "labels", "class", "classname", "class_name", "category", "target", "breed", "species", "label_name", "y")
+_FILE = ("file", "filename", "file_name", "fname", "filenames", "image", "images", "image_id", "imageid", "image_name", "img", "id",
+         "path", "filepath", "file_path", "image_path", "img_path", "name", "x")
+_CLASS = ("label", "labels", "class", "classname", "class_name", "category", "target", "breed", "species", "label_name",
+          "fine_label", "fine_label_name", "fine_label_names", "class_id", "label_id", "category_id", "y")
 _SEPARATORS = ",;\t"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a file begins that spreadsheets and Windows call Unicode
 
 
 def read_rows(data, name):
@@ -29,12 +32,22 @@ def read_rows(data, name):
         if len(heading) < 2 or set(heading) & {*_FILE, *_CLASS}:
             raise UserError(f"{name} has the columns {', '.join(heading) or '(none)'}: give one of files, headed "
                             f"{_FILE[0]}, and one of classes, headed {_CLASS[0]}")
+        rows = rows[1:] if _is_heading(rows, file, label) else rows
     else:
         rows = rows[1:]
     for number, row in enumerate(rows, 1):
         if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
             raise UserError(f"{name} row {number} is {row!r:.60}, and should have a file and its class")
     return [(row[file].strip(), row[label].strip()) for row in rows]
+
+
+def _is_heading(rows, file, label):
+    """Whether the first row, which has no heading that is known, is one of another kind than all others."""
+    if len(rows) < 2 or any(len(row) <= max(file, label) for row in rows):
+        return False
+    kinds = [(PurePath(row[file].strip()).suffix != "", row[file].strip().isdecimal(), row[label].strip().isdecimal())
+             for row in rows]
+    return any(all(kind[index] for kind in kinds[1:]) and not kinds[0][index] for index in range(3))
 
 
 def _column(heading, names):
@@ -58,6 +71,6 @@ def read_names(file):
 def text(data):
     """``data``, bytes, as text, whatever its encoding, without a byte-order mark: bytes that are not UTF-8 become what
     os.fsdecode makes of them, as in the names of files."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what spreadsheets call Unicode
+    if data.startswith(UTF16):
         return data.decode("utf-16", errors="replace")
     return os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))

@@ -2,6 +2,7 @@
 import math
 import os
 import shutil
+from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 import cv2
@@ -95,7 +96,7 @@ def _absent(part):
 
 def _remedy(source, name):
     """Where the image may be: people give the folder above or below the right one."""
-    near = [*source.resolve().parents[:3], *source.glob("*/"), *source.glob("*/*/")] if source.is_dir() else []
+    near = [*source.resolve().parents[:3], Path("/"), *source.glob("*/"), *source.glob("*/*/")] if source.is_dir() else []
     found = [folder for folder in near if (folder / name).is_file()]
     return f"give {found[0]}" if found else ("give the folder that the list's paths start from, or unpack the archive "
                                              "again")

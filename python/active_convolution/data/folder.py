@@ -76,6 +76,13 @@ def check_manifest(folder, splits=SPLITS):
     return manifest
 
 
+def has_classes(manifest, number):
+    """Whether a network that knows so many classes fits a data set with this manifest. Where another tool made it and nobody
+    named its classes, there may be more of them than its images show."""
+    known = manifest["classes"] or number
+    return known <= number if manifest.get("adopted") and not manifest["label_names"] else known == number
+
+
 def _content(folder, remedy):
     """The dictionary in the file."""
     try:

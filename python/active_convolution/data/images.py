@@ -13,7 +13,7 @@ from . import annotations, building, database, layouts, preprocess
 from .datum import ENCODE, RESIZE, Recipe, decode
 from .folder import SPLITS, database_bytes, database_path
 from .listed_images import MOST_CLASSES, image_list, read_list
-from .sources import open_source, read_file
+from .sources import Folder, open_source, read_file
 
 PADDING = 4  # pixels on each side of whitened training images, as section 3.1 has it
 _SAMPLE = 64  # images, to see whether all have one size
@@ -84,7 +84,7 @@ def create(output, files, val_files=None, options=ImageOptions()):
         manifest = building.build(output, parts, recipe, content, _settings(files, val_files, parts, options), shared,
                                   names, lambda folder, manifest: _finish(folder, manifest, options),
                                   _pixels_path if options.gcn_zca else database_path)
-        return manifest, {**found.left, **_passed_over(source)}
+        return manifest, {**found.left, **({} if files.list else _passed_over(source))}
 
 
 def _check_options(options):
@@ -126,8 +126,27 @@ def _find(source, files, option):
     if files.list.suffix.lower() in (".csv", ".tsv"):
         return _by_table(source, files.list, option)
     images = read_list(files.list)
-    entries = list(zip(map(os.fsdecode, images.names.tolist()), images.labels.tolist()))
+    names = _below(source, map(os.fsdecode, images.names.tolist()))
+    entries = list(zip(names, images.labels.tolist()))
     return _Found(entries, [], str(files.list), f"{files.list.name} and images", {})
+
+
+def _below(source, names):
+    """The ``names`` of files as ``source`` has them: absolute ones begin in its folder, and Windows' have backslashes."""
+    for folder in {source.path.absolute(), source.path.resolve()}:
+        names = [name.removeprefix(f"{folder}/".lstrip("/")) for name in names]
+    foreign = next((name for name in names if "\\" in name), None)
+    if foreign is None or _has(source, [foreign]):
+        return names
+    return [name.replace("\\", "/").removeprefix("./") for name in names]
+
+
+def _has(source, names):
+    """Those of ``names`` that are in ``source``. A list is of a few files in a folder that may hold any number."""
+    if isinstance(source, Folder):
+        return [name for name in names if (source.path / name).is_file()]
+    there = set(source.names)
+    return [name for name in names if name in there]
 
 
 def _by_layout(source):
@@ -146,12 +165,12 @@ def _by_table(source, file, option):
         rows = annotations.read_rows(read_file(file), file)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
+    rows = list(zip(_below(source, (name.lstrip("/") for name, _ in rows)), (label for _, label in rows)))
     known, missing = layouts.resolved(rows, source.names, "")
     if not known:
         raise UserError(f"{option} {file} lists {len(rows)} images, and none is in {source.path}: give the folder that its "
                         "names start from")
-    labels = dict(zip([file for file, _ in rows], layouts.classes_of([label for _, label in rows])))
-    return _Found([*known, *((name, labels[name]) for name in missing)], [], str(file), f"{file.name} and images", {})
+    return _Found([*known, *missing], [], str(file), f"{file.name} and images", {})
 
 
 def _with_val(found, val):
@@ -196,7 +215,7 @@ def _names(found, numbered, file):
         if most >= MOST_CLASSES:
             raise UserError(f"{found.file} has the label {most}: give labels from 0 to {MOST_CLASSES - 1}")
         return given
-    order = [_folder(line, set(classes)) for line in given] if given else classes
+    order = _ordered(given, set(classes)) if given else classes
     known = set(order)
     unknown = next((label for _, label in (*found.train, *found.test) if label not in known), None)
     if unknown is not None:
@@ -208,6 +227,14 @@ def _names(found, numbered, file):
     return order
 
 
+def _ordered(lines, classes):
+    """The classes that the lines of --label-names are about, in their order. A file that describes them by their folders, as
+    words.txt of Tiny ImageNet does, may describe others, too."""
+    order = [_folder(line, classes) for line in lines]
+    describes = any(name != line for name, line in zip(order, lines))
+    return [name for name in order if name in classes] if describes else order
+
+
 def _folder(line, classes):
     """The class that a line of --label-names is about: the line itself, or its first word, as in n02119789 kit fox."""
     return line if line in classes or line.split()[0] not in classes else line.split()[0]
@@ -217,8 +244,8 @@ def _described(names, file):
     """The names to keep: of "n02119789 kit fox", where n02119789 is the class, the rest."""
     if names is None or file is None:
         return names
-    lines = annotations.read_names(file)
-    return [line if line == name else line[len(name):].strip() for name, line in zip(names, lines)]
+    lines = {_folder(line, set(names)): line for line in annotations.read_names(file)}
+    return [lines[name] if lines[name] == name else lines[name][len(name):].strip() for name in names]
 
 
 # ---- What is made of them
@@ -238,8 +265,7 @@ def _recipe(parts, options):
 def _sizes(part):
     """(width, height) of a few images that can be read."""
     chosen = part.images.names[np.unique(np.linspace(0, len(part.images.names) - 1, _SAMPLE).astype(int))]
-    there = set(part.source.names)
-    names = [name for name in map(os.fsdecode, chosen.tolist()) if name in there]
+    names = _has(part.source, map(os.fsdecode, chosen.tolist()))
     return {(image.shape[1], image.shape[0]) for _, data in part.source.read(names) if (image := decode(data)) is not None}
 
 

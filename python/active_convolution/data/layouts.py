@@ -66,6 +66,8 @@ def _parted(source, root, parts):
     for folder, names in parts.items():
         part = _PARTS[folder.lower()]
         prefix = f"{root}/{folder}/".lstrip("/")
+        if all(name.startswith(f"{prefix}{folder}/") for name in names):    # as archives unpack, into a folder of their name
+            prefix = f"{prefix}{folder}/"
         kind, entries = _classes(source, prefix, names, rows.get(part) or {})
         if not entries:
             left[f"in {prefix[:-1]}, which says nothing of their classes"] += len(names)
@@ -165,21 +167,20 @@ def _tables(source, root):
             rows = annotations.read_rows(data, f"{source.path}: {name}")
         except UserError:
             continue    # of something else
-        known, _ = resolved(rows, source.names, name.rpartition("/")[0], part)
+        known = resolved(rows, source.names, name.rpartition("/")[0], part)[0] or resolved(rows, source.names, root, part)[0]
         if known and part not in found:
             found[part] = dict(known)
     return found
 
 
 def resolved(rows, names, folder, part="train"):
-    """([(name, class)], [files that are not there]) for the ``rows`` of a table in ``folder``: a file may be named without
-    its ending, and from a folder beside the table, such as that of its ``part``."""
+    """([(name, class)] of what is there, the same of what is not) for the ``rows`` of a table in ``folder``: a file may be named without
+    its ending, in Windows' way, and from a folder beside the table, such as that of its ``part``."""
+    rows = [(_plain(file), label) for file, label in rows]
     prefix = f"{folder}/" if folder else ""
     images = [name for name in names if name.startswith(prefix) and is_image(name)]
-    starts = {name[:len(prefix) + name[len(prefix):].find("/") + 1] for name in images}
-    of_part = sorted(starts, key=lambda start: (_PARTS.get(start[len(prefix):-1].lower()) != part, start))
     best, known = 0, {}
-    for start in dict.fromkeys([prefix, *of_part]):
+    for start in _starts(images, [file for file, _ in rows[:10]], prefix, part):
         inside = {name[len(start):]: name for name in images if name.startswith(start)}
         short = {key.rsplit(".", 1)[0]: name for key, name in inside.items()}
         hits = sum(file in inside or file in short for file, _ in rows[:100])
@@ -187,7 +188,26 @@ def resolved(rows, names, folder, part="train"):
             best, known = hits, {**short, **inside}
     classes = classes_of([label for _, label in rows])
     return ([(known[file], label) for (file, _), label in zip(rows, classes) if file in known],
-            [file for file, _ in rows if file not in known])
+            [(file, label) for (file, _), label in zip(rows, classes) if file not in known])
+
+
+def _starts(images, files, prefix, part):
+    """The folders from which some of ``files`` lead to ``images``, those first that are called as the ``part`` is."""
+    ends = tuple(f"/{file}" for file in files)
+    found = {prefix}
+    for name in images:
+        for whole in (f"/{name}", f"/{name.rsplit('.', 1)[0]}"):
+            found.update(whole[1:-len(end) + 1] for end in ends if whole.endswith(end))
+
+    def order(start):
+        inside = [_PARTS.get(folder.lower()) for folder in start[len(prefix):].split("/")]
+        return start != prefix, part not in inside, start.count("/"), start
+    return sorted((start for start in found if start.startswith(prefix)), key=order)
+
+
+def _plain(file):
+    """A file as sources name it: without "./", and with slashes."""
+    return file.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
 # ---- Classes and labels

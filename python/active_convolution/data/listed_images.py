@@ -28,6 +28,7 @@ from ..files import open_regular
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.process import end_with_parent
 from . import datum
+from .annotations import UTF16, text
 from .database import permutation
 from .sources import Folder, read_file
 
@@ -60,14 +61,15 @@ class ImageList(NamedTuple):
 
 
 def read_list(file, classes=MOST_CLASSES):
-    """The ImageList in ``file``; a slash before an image's path means nothing, as in Places365's training list.
+    """The ImageList in ``file``; "./" or a slash before an image's path means nothing, as in Places365's training list.
 
     Raises UserError for an empty list, a line that is none, a label that is not below ``classes``, and an image that is
     listed twice.
     """
     digest, names, labels, first = hashlib.sha256(), [], [], 1
     try:
-        with open_regular(file) as lines:
+        with open_regular(file) as opened:
+            lines = io.BytesIO(os.fsencode(text(opened.read()))) if opened.peek(2)[:2] in UTF16 else opened
             while part := list(itertools.islice(iter(lambda: lines.readline(_LINE), b""), _LINES)):
                 digest.update(b"".join(part))
                 if first == 1:
@@ -116,6 +118,8 @@ def _entry(line, file, number, classes):
     """(name, label) in one line."""
     name, label = [b"", *line.rsplit(None, 1)][-2:]
     name = name.strip().lstrip(b"/")
+    while name.startswith(b"./"):
+        name = name[2:].lstrip(b"/")
     if not name or not label.isdigit() or b"\0" in name:
         raise UserError(f"{file} line {number} is {_shown(line)}, and should be an image and its label, such as "
                         "'/a/airfield/00000001.jpg 0'")

@@ -5,7 +5,7 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 const place = id => document.getElementById(id);
 
-const SVG_NAMES = new Set(["svg", "rect", "line", "path", "circle", "text"]);
+const SVG_NAMES = new Set(["svg", "rect", "line", "path", "circle", "text", "title"]);
 const COLOURS = 6;      // --run-0 … in page.css
 
 /* An element with attributes and children; a string becomes text, never markup. */

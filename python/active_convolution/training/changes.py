@@ -6,6 +6,7 @@ import re
 
 from google.protobuf import text_format
 
+from ..data.folder import has_classes
 from ..errors import BadValue, UserError
 from ..pycaffe import locate
 from . import schedule
@@ -88,11 +89,12 @@ def outputs(layer):
     return layer.inner_product_param if layer.type == "InnerProduct" else layer.convolution_param
 
 
-def check_classes(definition, classes, data):
-    """Raises UserError unless the scores are as many as the ``classes`` of the data set folder ``data``."""
+def check_classes(definition, manifest, data):
+    """Raises UserError unless the scores are as many as the classes of the data set folder ``data`` with this ``manifest``."""
     for layer in classifiers(definition.solver, definition.net):
         number = outputs(layer).num_output
-        if number != classes:
+        if not has_classes(manifest, number):
+            classes = manifest["classes"]
             raise UserError(f"layer {layer.name} of {definition.source} has {number} outputs, and {data} has {classes} "
                             f"classes: give --classes {classes}, or the --data that fits it")
 
@@ -188,7 +190,11 @@ def _parsed(message, field, repeated, value, text):
     else:
         written = f"{field.name}: [{value.strip('[]')}]" if repeated else f"{field.name}: {value}"
     try:
-        return text_format.Parse(written, type(message)())
+        parsed = text_format.Parse(written, type(message)())
     except text_format.ParseError as error:
         reason = re.sub(r"^\d+:\d+ : ", "", " ".join(str(error).split()))
         raise BadValue(f"--set {text}: {field.name} does not take that ({reason})") from error
+    other = next((found.name for found, _ in parsed.ListFields() if found.name != field.name), None)
+    if other:
+        raise BadValue(f"--set {text}: {field.name} does not take that (it is followed by {other}): give another --set for it")
+    return parsed

@@ -27,6 +27,12 @@ class Events:
         self._writer = check()(str(run.path / "tensorboard"))
         self._written = {}
 
+    def truncate(self, after_iteration):
+        """Has TensorBoard forget what came after an iteration, as a resumed run must."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        self._writer.add_event(Event(wall_time=time.time(), step=after_iteration + 1,
+                                     session_log=SessionLog(status=SessionLog.START)))
+
     def write(self, row, history):
         """What is new in ``row``, of metrics.csv, and in the newest record of ``history`` (positions.History)."""
         from tensorboard.compat.proto.event_pb2 import Event

@@ -51,8 +51,7 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
     else:
         manifest = check_manifest(data)
         data_sources.point(found, manifest, data)
-        if manifest["classes"]:
-            changing.check_classes(found, manifest["classes"], data)
+        changing.check_classes(found, manifest, data)
         if found.deploy is None:
             found.deploy = deploying.of(found, manifest["test" if found.solver.test_iter else "train"]["shape"])
     if max_iter is not None:

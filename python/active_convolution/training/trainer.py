@@ -193,6 +193,8 @@ class Trainer(Worker):
 
     def _begin_records(self, bar):
         self._record_positions()
+        if self.events:
+            self.events.write({"iteration": self.solver.iter}, self.history)
         if self.parameter.test_initialization and self.tests and not self.stop:
             self._record(bar, **self._test())
 
@@ -216,6 +218,8 @@ class Trainer(Worker):
         snapshot = snapshots.newest_whole(self.parameter.snapshot_prefix, self.solver, self._say)
         if snapshot is None:
             self._say("no whole snapshot: starting at iteration 0")
+            if self.events:
+                self.events.truncate(-1)
             return None
         at = snapshot.iteration
         self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
@@ -226,7 +230,10 @@ class Trainer(Worker):
         if not self._row_is_due(at):    # this row, of a run that was stopped, would not be there without the stop
             self.metrics.truncate(at - 1)
             self.since = snapshots.read_since(snapshot)
-        self.history.truncate(at if self._row_is_due(at) else at - 1)
+        kept = at if self._row_is_due(at) else at - 1
+        self.history.truncate(kept)
+        if self.events:
+            self.events.truncate(kept)
         self._say(f"going on from iteration {at}")
         self._warn_of_data()
         return snapshot

@@ -1,0 +1,100 @@
+"""Training on databases that other tools made: whichever way the same images are kept, the training is the same, and so are
+its evaluation and its report."""
+import shutil
+
+import numpy as np
+import pytest
+
+from active_convolution import evaluation
+from active_convolution.data.adopt import adopt
+from active_convolution.errors import UserError
+from active_convolution.report import content
+from active_convolution.training.changes import Changes
+from active_convolution.training.metrics import Metrics
+from active_convolution.training.trainer import train
+
+from test_data_adopt import CLASSES, COUNTS, images, made  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.slow
+
+NET = """
+layer { name: "data" type: "Data" top: "data" top: "label" data_param { source: "nowhere" batch_size: 8 } include { phase: TRAIN } }
+layer { name: "data" type: "Data" top: "data" top: "label" data_param { source: "nowhere" batch_size: 9 } include { phase: TEST } }
+layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "gaussian" std: 0.001 } } }
+layer { name: "score" type: "InnerProduct" bottom: "conv" top: "score"
+        inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.001 } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "score" bottom: "label" top: "accuracy" include { phase: TEST } }
+"""
+SOLVER = """net: "net.prototxt" base_lr: 0.00001 lr_policy: "fixed" max_iter: 6 test_iter: 1 test_interval: 2 display: 1
+snapshot: 6 snapshot_prefix: "x" random_seed: 3
+"""
+
+
+def databases(kind, made, folder):  # noqa: F811
+    """A folder with the images of ``made``, kept as ``kind``."""
+    folder.mkdir()
+    for part, count in COUNTS.items():
+        if kind == "hdf5":
+            with pytest.importorskip("h5py").File(folder / f"{part}.h5", "w") as file:
+                file["data"] = images(part).astype(np.float32)
+                file["label"] = np.arange(count, dtype=np.float32) % CLASSES
+        elif kind == "images":
+            shutil.copy(made / f"{part}.txt", folder)
+            for image in made.glob(f"{part}_*.png"):
+                shutil.copy(image, folder)
+        else:
+            shutil.copytree(made / f"{part}_{kind}", folder / f"{part}_{kind}")
+    return folder
+
+
+def measured(folder, output):
+    """Trains on the data set ``folder`` into ``output``; its rows without the seconds, and what evaluation finds."""
+    (output.parent / "net.prototxt").write_text(NET)
+    (output.parent / "solver.prototxt").write_text(SOLVER)
+    assert train(solver=output.parent / "solver.prototxt", data=folder, output=output) == 0
+    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in Metrics.load(output / "metrics.csv").rows]
+    found = evaluation.evaluate(output / "deploy.prototxt", output / "snapshots/net_iter_6.caffemodel", folder)
+    assert found[0] == pytest.approx(rows[-1]["test_error"], abs=1e-6) and found[2] == COUNTS["val"]
+    assert content.read([output])["runs"][0]["summary"]["iteration"] == 6
+    return rows
+
+
+@pytest.fixture(scope="module")
+def of_lmdb(made, tmp_path_factory):  # noqa: F811
+    folder = tmp_path_factory.mktemp("lmdb")
+    adopt(databases("lmdb", made, folder / "data"))
+    return measured(folder / "data", folder / "run")
+
+
+@pytest.mark.parametrize("kind", ["encoded", "leveldb", "images", "hdf5"])
+def test_every_kind_of_database_trains_the_same(made, of_lmdb, tmp_path, kind):  # noqa: F811
+    adopt(databases(kind, made, tmp_path / "data"))
+    rows = measured(tmp_path / "data", tmp_path / "run")
+    assert [row["iteration"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
+    for row, expected in zip(rows, of_lmdb):
+        assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    losses = [row["loss"] for row in rows[1:]]
+    assert len(set(losses)) == 6 and np.isfinite(losses).all(), "it learned something"
+
+
+def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
+    """A network of 1000 classes may be tested on a few images; but not one of fewer classes than these have."""
+    folder = databases("lmdb", made, tmp_path / "data")
+    adopt(folder)
+    for name, text in (("net", NET), ("solver", SOLVER)):
+        (tmp_path / f"{name}.prototxt").write_text(text)
+
+    def trained(output, classes):
+        return train(solver=tmp_path / "solver.prototxt", data=folder, output=tmp_path / output, max_iter=1,
+                     changes=Changes(classes=classes))
+    assert trained("more", 6) == 0
+    assert evaluation.evaluate(tmp_path / "more/deploy.prototxt", tmp_path / "more/snapshots/net_iter_1.caffemodel", folder)[2] == 9
+    with pytest.raises(UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"):
+        trained("fewer", 3)
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\nd\ne\n")
+    adopt(folder, label_names=names)
+    with pytest.raises(UserError, match="layer score .* has 6 outputs, and .* has 5 classes"):
+        trained("other", 6)
