@@ -132,6 +132,7 @@ def test_cropped_images_with_a_mean_agree_with_caffe_test(made, batch):
     assert run(network, data, batch=batch) == expected
 
 
+@pytest.mark.slow
 def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
     """As create_lmdb.py writes Places365: whoever decodes them, the pixels are the same."""
     images, labels = made_images()
@@ -148,6 +149,7 @@ def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
     assert run(network, data) == expected
 
 
+@pytest.mark.slow
 def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
@@ -164,6 +166,7 @@ def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, m
     assert (round(top1 * count), round(top5 * count), count) == expected
 
 
+@pytest.mark.slow
 def test_probabilities_that_vanish_do_not_tie(tmp_path):
     """exp(−200) is zero in float, whatever the score: the scores decide, as in Caffe's Accuracy layer."""
     network = write_network(tmp_path / "network", database_path(tmp_path / "data", "test"), std=20)
@@ -183,6 +186,7 @@ def ten_views(image):
         yield from (view, view[:, :, ::-1])
 
 
+@pytest.mark.slow
 def test_ten_crops_average_the_probabilities(made):
     data, network = made
     wrong = np.zeros(2, int)
@@ -197,6 +201,7 @@ def test_ten_crops_average_the_probabilities(made):
     assert run(network, data, ten_crop=True, batch=37) == run(network, data, ten_crop=True, batch=1) == ten
 
 
+@pytest.mark.slow
 def test_scores_without_softmax_are_averaged_as_probabilities(made, tmp_path):
     data, network = made
     bare = write_network(tmp_path / "bare", database_path(data, "test"), softmax=False)
@@ -275,6 +280,7 @@ def test_the_script_refuses_in_one_line(made):
     assert done.stderr.startswith("error: cannot read missing: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_network_that_caffe_cannot_build(made, tmp_path):
     """Caffe would end the process."""
     data, network = made

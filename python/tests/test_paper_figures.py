@@ -36,6 +36,7 @@ def make(run, root):
         history(layers, [0, 10, 20, 30]).save(folder.positions)
 
 
+@pytest.mark.slow
 def test_three_figures_of_each_network(planned, root, tmp_path):
     for run in planned[:4]:
         make(run, root)
@@ -62,6 +63,7 @@ def test_panels(planned, root):
     assert names == ["ordinary convolutions", "active convolutions"], "the warm-up ends later"
 
 
+@pytest.mark.slow
 def test_one_side_is_enough(planned, root, tmp_path):
     make(planned[2], root)
     assert [path.name for path in figures.draw(planned, tmp_path)] == ["cifar10_plain_curves.png"]

@@ -55,6 +55,7 @@ def test_frames_show_the_records(moving):
             np.testing.assert_array_equal(np.moveaxis(ways, 2, 0), xy[:index + 1])
 
 
+@pytest.mark.slow
 def test_long_runs_are_thinned():
     long = history([layer("conv")], range(0, 3001, 3))
     shown = animation.Film(long, [long.layers()]).frames
@@ -86,6 +87,7 @@ def test_formats(moving, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_script_animates_a_run(root, moving, tmp_path):
     moving.save(tmp_path / "run" / "positions.npz")
     done = plot(root, tmp_path / "run", "--animate", tmp_path / "film.gif")
