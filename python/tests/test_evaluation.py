@@ -132,7 +132,6 @@ def test_cropped_images_with_a_mean_agree_with_caffe_test(made, batch):
     assert run(network, data, batch=batch) == expected
 
 
-@pytest.mark.slow
 def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
     """As create_lmdb.py writes Places365: whoever decodes them, the pixels are the same."""
     images, labels = made_images()
@@ -186,7 +185,6 @@ def ten_views(image):
         yield from (view, view[:, :, ::-1])
 
 
-@pytest.mark.slow
 def test_ten_crops_average_the_probabilities(made):
     data, network = made
     wrong = np.zeros(2, int)
@@ -280,7 +278,6 @@ def test_the_script_refuses_in_one_line(made):
     assert done.stderr.startswith("error: cannot read missing: ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_a_network_that_caffe_cannot_build(made, tmp_path):
     """Caffe would end the process."""
     data, network = made

@@ -63,7 +63,6 @@ def test_panels(planned, root):
     assert names == ["ordinary convolutions", "active convolutions"], "the warm-up ends later"
 
 
-@pytest.mark.slow
 def test_one_side_is_enough(planned, root, tmp_path):
     make(planned[2], root)
     assert [path.name for path in figures.draw(planned, tmp_path)] == ["cifar10_plain_curves.png"]

@@ -87,7 +87,6 @@ def test_formats(moving, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_script_animates_a_run(root, moving, tmp_path):
     moving.save(tmp_path / "run" / "positions.npz")
     done = plot(root, tmp_path / "run", "--animate", tmp_path / "film.gif")
