@@ -50,7 +50,7 @@ def assert_runs(page, folder, number):
     """Runs the marked blocks of a page; ``number`` matches what may be another one here than there."""
     found = list(marked(page, HERE))
     for block in found:
-        for command, expected in steps(blocks(block)):
+        for command, expected in steps(list(blocks(block))):
             printed, expected = (re.sub(number, "#", text) for text in (run(command, folder), expected))
             if "\n…\n" in expected:
                 start, end = expected.split("…\n")
