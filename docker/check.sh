@@ -135,13 +135,13 @@ refuses_what_is_no_caffe() {
 }
 
 takes_a_caffe_tree_of_your_own() {
-  local options=()
-  [ "$1" = cpu ] || options=(--build-arg CUDA_ARCH_BIN="${CUDA_ARCH_BIN:-90}")
+  local of_gpu=()
+  [ "$1" = cpu ] || of_gpu=(--build-arg CUDA_ARCH_BIN="${CUDA_ARCH_BIN:-90}")
   [ -d "$own_tree" ] || {
     fork/fetch_caffe.sh "$own_tree"
     sed -i '/^set(CAFFE_TARGET_VERSION/s/1\.0\.0/1.0.4711/' "$own_tree/CMakeLists.txt"  # tells it from Debian's
   }
-  build "$1" build --build-arg CAFFE_TREE="$(basename "$own_tree")" ${options[@]+"${options[@]}"}
+  build "$1" build --build-arg CAFFE_TREE="$(basename "$own_tree")" "${of_gpu[@]}"
   run_as 0 "check-$1-build" /opt/active-convolution/build/out/tools/caffe --version | grep 'version 1\.0\.4711$'
 }
 
@@ -184,10 +184,10 @@ trains_as_any_user() {
 
 check() {  # check KIND
   local image=check-$1-image test=check-$1-test
-  local options=()
-  if [ "$1" = gpu ] && [ -n "${CUDA_ARCH_BIN-}" ]; then options=(--build-arg "CUDA_ARCH_BIN=$CUDA_ARCH_BIN"); fi
-  step "$1: build" build "$1" image ${options[@]+"${options[@]}"}
-  step "$1: build with the tests" build "$1" test ${options[@]+"${options[@]}"}
+  local of_gpu=()
+  if [ "$1" = gpu ] && [ -n "${CUDA_ARCH_BIN-}" ]; then of_gpu=(--build-arg "CUDA_ARCH_BIN=$CUDA_ARCH_BIN"); fi
+  step "$1: build" build "$1" image "${of_gpu[@]}"
+  step "$1: build with the tests" build "$1" test "${of_gpu[@]}"
   step "$1: refuses a CAFFE_TREE that is none" refuses_what_is_no_caffe "$1"
   if [ -n "$own_tree" ]; then
     step "$1: takes a CAFFE_TREE" takes_a_caffe_tree_of_your_own "$1"

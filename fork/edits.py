@@ -318,6 +318,28 @@ TOOLCHAIN = [
          anchor=r"\bCV_(CAP_PROP_\w+)", new=r"cv::\1", done=r"cv::CAP_PROP_", required=False, everywhere=True),
 ]
 
+# Every program that imports pycaffe would wait for them, and few read images with it.
+LATER = '''
+# Imported where an image is read or resized: scikit-image and SciPy take longer than all the rest of pycaffe.
+class _Skimage(object):
+    def __getattr__(self, name):
+        import skimage.io
+        return getattr(skimage, name)
+
+
+skimage = _Skimage()
+
+
+def zoom(*arguments, **options):
+    from scipy.ndimage import zoom
+    return zoom(*arguments, **options)
+
+
+def resize(*arguments, **options):
+    from skimage.transform import resize
+    return resize(*arguments, **options)
+'''
+
 # pycaffe's reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
 PYCAFFE = [
     Edit("scikit-image >= 0.16: as_grey is as_gray", "python/caffe/io.py",
@@ -327,6 +349,9 @@ PYCAFFE = [
     Edit("NumPy >= 2.3: fromstring is frombuffer", "python/caffe/io.py",
          anchor=r"\bnp\.fromstring\(datum\.data, dtype=np\.uint8\)",
          new="np.frombuffer(datum.data, dtype=np.uint8).copy()", done=r"np\.frombuffer\(", required=False),
+    Edit("scikit-image and SciPy are imported where an image is read", "python/caffe/io.py",
+         anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
+         new=_literal(LATER.lstrip("\n")), done=r"^class _Skimage", required=False),
 ]
 TOOLCHAIN += PYCAFFE
 

@@ -22,13 +22,14 @@ from tqdm import tqdm  # noqa: E402
 from active_convolution import command  # noqa: E402
 from active_convolution.cli import options  # noqa: E402
 from active_convolution.files import whole_file  # noqa: E402
-from benchmarks import bars, layers, machine, pytorch, summary  # noqa: E402
-from benchmarks.contestants import Benchmark  # noqa: E402
+from benchmarks import layers  # noqa: E402; what imports Caffe and PyTorch waits until something is timed
 
 
 def main():
     arguments = parser().parse_args()
     sets = layers.choose(arguments.layers)
+    from benchmarks import machine, pytorch, summary
+    from benchmarks.contestants import Benchmark
     benchmark = Benchmark(arguments.gpu, arguments.threads, arguments.repeats)
     for line in pytorch.missing():
         print(line)
@@ -70,6 +71,7 @@ def parser():
 
 def _time(benchmark, each, batch, limits):
     """Verifies and times the layers of a set, prints their table, and returns their Rows."""
+    from benchmarks import summary
     rows = []
     for layer in tqdm(each.layers, desc=f"{each.name}, batch {batch}", unit="layer", leave=False):
         if not benchmark.gpu:
@@ -86,6 +88,7 @@ def _time(benchmark, each, batch, limits):
 
 def _bars(benchmark, rows, limits):
     """Yields, and prints, each bar."""
+    from benchmarks import bars, summary
     memory = {(row.set, row.batch, row.layer): row.times["active"]["memory"] for row in rows}
     known = {key: value for key, value in memory.items() if value is not None and not math.isnan(value)}
     print("\nBars")

@@ -23,7 +23,8 @@ def _shared(part):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than some seconds; ./scripts/test.sh --quick leaves it out")
+    config.addinivalue_line("markers", "slow: a test, or a file of them, that ./scripts/test.sh --quick leaves out")
+    config.addinivalue_line("markers", "quick: of such a file, one that it takes all the same")
 
 
 def skip_where_others_cannot_look():

@@ -168,14 +168,29 @@ def test_iterations_are_compared_with_the_baseline_s():
     assert bar.measured > 0 and "one training iteration of cifar10/plain, batch 2: relative to Convolution's" in bar.name
 
 
-@pytest.mark.skipif(not pytorch.available(), reason="needs PyTorch")
+needs_pytorch = pytest.mark.skipif(not pytorch.available(), reason="needs PyTorch")
+needs_torchvision = pytest.mark.skipif(pytorch.torchvision is None, reason="needs torchvision")
+
+
+@needs_pytorch
 @pytest.mark.parametrize("layer", layers.SETS["tiny"].layers)
-@pytest.mark.parametrize("kind", ["Dense", "PerSynapse"])
+@pytest.mark.parametrize("kind", ["Dense", "PerSynapse", pytest.param("Deformable", marks=needs_torchvision)])
 def test_pytorch_computes_the_same(kind, layer):
-    values = layer.values(2)
+    assert_the_same(kind, layer, layer.values(2))
+
+
+@needs_pytorch
+@pytest.mark.parametrize("layer", layers.SETS["tiny"].layers)
+def test_conv2d_is_an_active_convolution_on_the_grid(layer):
+    assert_the_same("Conv2d", layer, layer.values(2, reach=0))
+
+
+def assert_the_same(kind, layer, values):
+    """A contestant in PyTorch gives what the oracle does, where it gives it: an ordinary convolution has no positions."""
     contestant = getattr(pytorch, kind)(layer, values, "cpu")
     contestant.forward()
-    image, weight, x, y = (tensor.numpy() for tensor in contestant.backward())
+    image, weight, *positions = (tensor.numpy() for tensor in contestant.backward())
     found = cases.differences(layer.case(2), contestants._exact(values), contestant.top.detach().numpy(), image,
-                                [weight, np.zeros((1, 1, 1, 1)), x, y])
-    assert max(found.values()) < cases.TOLERANCE["float"]
+                              [weight, np.zeros((1, 1, 1, 1)), *(positions or values.parameters[2:])])
+    compared = ("top", "image", "weight", "x", "y") if positions else ("top", "image", "weight")
+    assert max(found[name] for name in compared) < cases.TOLERANCE["float"]

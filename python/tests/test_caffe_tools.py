@@ -62,6 +62,7 @@ def live(net, weights):
     return loaded
 
 
+@pytest.mark.quick
 def test_train_moves_positions_and_saves_them(trained):
     layer, = positions.from_net(live(*trained))
     moved = np.hypot(*(layer.xy[0] - geometry.grid((3, 3))).T)
@@ -78,6 +79,7 @@ def test_test_has_the_accuracy_of_the_live_net(trained):
     assert float(reported) == pytest.approx(np.mean(accuracies), abs=1e-5)
 
 
+@pytest.mark.quick
 def test_time_runs_forward_and_backward(trained):
     done = caffe_tool("time", "--model", trained[0], "--iterations", 2)
     assert done.returncode == 0, done.stderr

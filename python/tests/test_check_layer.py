@@ -25,6 +25,7 @@ def test_a_thousand_cases():
     assert done.stdout.count("worst relative difference") == 12
 
 
+@pytest.mark.quick
 def test_float_differs_by_more_than_double_allows():
     with LayerRunner("float") as runner:
         assert max(cases.check(1, runner).values()) > cases.TOLERANCE["double"]

@@ -60,6 +60,7 @@ def test_layer_there_and_back(seed, tmp_path):
     np.testing.assert_array_equal(run(after, image), run(before, image))
 
 
+@pytest.mark.quick
 def test_network_there_and_back(ordinary, tmp_path):
     """Through files: the twin's output, then the ordinary network again, kernel sizes and all weights included."""
     done = convert(BASELINE / "deploy.prototxt", ordinary, tmp_path / "acu")

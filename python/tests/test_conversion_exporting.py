@@ -65,6 +65,7 @@ def test_convolution_computes_the_papers_equations(seed, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("seed", range(CASES))
 def test_kernel_is_the_smallest(seed):
     """One tap less on both sides of an axis would lose weight, or ask for a negative pad, or leave nothing."""
@@ -198,6 +199,7 @@ def test_folding_leaves_no_normalisation_in_the_plain_network(shaken, tmp_path):
         name: 2 for name in ["conv0", *(f"conv{i}/{j}" for i in (1, 2, 3) for j in (1, 2)), "fc1"]}
 
 
+@pytest.mark.quick
 def test_report_counts_the_costs(shaken, tmp_path):
     """The first active layer of the digits' network: 16 channels, 48 outputs, 8×8 pixels, nine synapses."""
     model, weights = shaken("digits/plain/acu")

@@ -93,6 +93,7 @@ def test_auto_is_dense_unless_that_is_twice_as_costly():
     assert dense.kernel == (27, 27) or dense.kernel == (25, 25)
 
 
+@pytest.mark.quick
 def test_a_far_synapse_has_a_convolution_of_its_own(tmp_path):
     """At (30.5, -20.25), beside a 3×3 kernel: 63×63 taps, or 9 and 4."""
     layer, blobs = acu(kernel=3, dilation=1, channels=16, outputs=16)

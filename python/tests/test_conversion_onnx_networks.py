@@ -76,6 +76,7 @@ def test_a_sum_of_convolutions(tmp_path):
         assert_same(onnxruntime_outputs(tmp_path / "out/model.onnx", {"image": image})["c"], run(net, image))
 
 
+@pytest.mark.quick
 def test_the_command(shaken, tmp_path):  # noqa: F811
     model, weights = shaken("digits/plain/acu")
     done = subprocess.run([sys.executable, "-m", "active_convolution", "export", "--format", "onnx", "--model", model, "--weights", weights,

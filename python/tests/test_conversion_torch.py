@@ -88,6 +88,7 @@ def test_the_authors_network(learnable, fold, shared_reference, tmp_path):
     assert_same(outputs(net, {"data": golden["inputs"]})["score"].reshape(16, 10), golden["logits_64000"], 1e-4)
 
 
+@pytest.mark.quick
 def test_torch_alone_is_needed(tmp_path):
     """In a Python that sees torch and nothing of ours; names of all kinds become attributes."""
     text = IMAGE + "".join(layer(f'type: "Convolution" convolution_param {{ num_output: 6 kernel_size: {size} pad: {size // 2} '

@@ -153,6 +153,7 @@ def test_names_of_classes(made, tmp_path):
     assert manifest["train"]["images_per_class"] == [6] * 4 + [0]
 
 
+@pytest.mark.quick
 def test_one_part_is_enough_to_evaluate(made, tmp_path):
     folder = alone(made, "lmdb", tmp_path)
     shutil.rmtree(folder / "train_lmdb")

@@ -91,6 +91,7 @@ def test_arrays_of_fewer_classes_are_refused(tmp_path):
                    "set.npz: Y has no training images of 90 of the 100 classes, 10 first")
 
 
+@pytest.mark.slow
 def test_reads_the_whole_jpeg_set(shared_data):
     data = cifar.read("cifar10", shared_data / "cifar10-jpeg.tar.xz")
     assert data.train.images.shape == (50000, 3, 32, 32)

@@ -177,6 +177,7 @@ def zipped(folder):
     return path
 
 
+@pytest.mark.quick
 def test_two_trees(tmp_path):
     per_class(tmp_path)
     make(tmp_path / "out", tmp_path / "train", val_source=tmp_path / "test")
@@ -308,6 +309,7 @@ def encoded(suffix, image, *parameters):
     return cv2.imencode(suffix, image, parameters)[1].tobytes()
 
 
+@pytest.mark.quick
 def test_kinds_of_files(tmp_path):
     from PIL import Image
     import io
@@ -381,6 +383,7 @@ def test_resizing(resize, width, height):
         assert np.array_equal(covered, covered[::-1, ::-1]) or (height - rows) % 2 or (width - columns) % 2
 
 
+@pytest.mark.quick
 def test_cropping_takes_the_middle():
     image = picture(0)
     np.testing.assert_array_equal(datum.resized(image, datum.Recipe(12, 12, "crop")), image[:, 2:14])

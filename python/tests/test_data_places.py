@@ -116,6 +116,7 @@ def test_raw_records_are_those_of_convert_imageset(raw, expected):
             np.testing.assert_array_equal(datum.pixels(record), image)
 
 
+@pytest.mark.quick
 def test_files_of_the_right_size_are_kept_as_they_are(tree, encoded):
     written = by_label(encoded, "train")
     names = [line.split()[0] for line in (tree / "data.txt").read_text().splitlines()]

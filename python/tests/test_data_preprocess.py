@@ -32,19 +32,22 @@ def test_constant_image_becomes_zero():
     assert np.linalg.norm(result[1]) == pytest.approx(55, rel=1e-5)
 
 
-def test_whitening_leaves_each_eigenvector_lambda_over_lambda_plus_regularisation(correlated):
-    whitened = Whitening.fit(correlated)(correlated)
-    assert whitened.dtype == np.float32 and whitened.shape == correlated.shape
-    eigenvalues, vectors = np.linalg.eigh(np.cov(correlated.reshape(2500, -1).T, bias=True))
+@pytest.mark.parametrize("count", [2500, 18, 17, 5, 1])     # of images with 18 values each
+def test_whitening_leaves_each_eigenvector_lambda_over_lambda_plus_regularisation(correlated, count):
+    images = correlated[:count]
+    whitened = Whitening.fit(images)(images)
+    assert whitened.dtype == np.float32 and whitened.shape == images.shape
+    eigenvalues, vectors = np.linalg.eigh(np.cov(images.reshape(count, -1).T, bias=True))
     expected = vectors @ np.diag(eigenvalues / (eigenvalues + 0.1)) @ vectors.T
-    rows = whitened.reshape(2500, -1).astype(np.float64)
+    rows = whitened.reshape(count, -1).astype(np.float64)
     np.testing.assert_allclose(np.cov(rows.T, bias=True), expected, atol=1e-4)
     np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
 
 
-def test_whitening_is_the_zca_one(correlated):
+@pytest.mark.parametrize("count", [2500, 5])
+def test_whitening_is_the_zca_one(correlated, count):
     """Of all the matrices that whiten, ZCA's is the symmetric one, which changes images least."""
-    matrix = Whitening.fit(correlated).matrix
+    matrix = Whitening.fit(correlated[:count]).matrix
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5)
     assert np.linalg.eigvalsh(matrix).min() > 0
 
@@ -78,6 +81,15 @@ def test_padding_is_zero_on_all_sides():
     assert padded.sum() == images.sum()
 
 
+def test_what_fewer_images_than_values_do_not_show_is_left_in_proportion(correlated):
+    """Directions in which the images do not differ have the eigenvalue 0, as in the whole covariance."""
+    images = correlated[:5].reshape(5, -1).astype(np.float64)
+    eigenvalues, vectors = np.linalg.eigh(np.cov(images.T, bias=True))
+    expected = vectors / np.sqrt(eigenvalues.clip(0) + 0.1) @ vectors.T
+    np.testing.assert_allclose(Whitening.fit(correlated[:5]).matrix, expected, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_reproduces_the_authors_input(shared_data, shared_reference):
     """The first 16 test images of the lossless part, whitened with its X, are the published golden inputs."""
     images = np.load(shared_data / "cifar10-lossless-part.npz")

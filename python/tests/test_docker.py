@@ -55,6 +55,7 @@ def test_collect_names_every_package_that_the_fork_links(tmp_path):
 DEB822 = "Types: deb\nURIs: http://mirror/debian\nSuites: bookworm\nComponents: {}\nSigned-By: /a.gpg\n"
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name, text, before, after", [
     ("sources.list.d/debian.sources", DEB822, "main", "main contrib non-free"),
     ("sources.list.d/debian.sources", DEB822, "main non-free-firmware", "main non-free-firmware contrib non-free"),
@@ -86,6 +87,7 @@ def enter(*arguments, cwd, entrypoint=ENTRYPOINT):
     return subprocess.run([entrypoint, *arguments], cwd=cwd, capture_output=True, text=True)
 
 
+@pytest.mark.quick
 def test_help_names_every_sub_command_and_the_scripts_that_are_no_doors_to_one(tmp_path):
     listed = {line.split()[0] for line in enter(cwd=tmp_path).stdout.splitlines() if line.startswith("  ")}
     scripts = {path.stem for path in (ROOT / "scripts").glob("*.*")
@@ -135,6 +137,7 @@ def shown(image, *arguments):
     return seen
 
 
+@pytest.mark.quick
 def test_models_come_from_the_image(image):
     assert shown(image, "models/digits/plain", "--model=models/digits/plain", "--data", "data/a b", "") == \
         [f"{image}/models/digits/plain", f"--model={image}/models/digits/plain", "--data", "data/a b", ""]
@@ -146,6 +149,7 @@ def test_what_is_in_the_workspace_comes_first(image):
         ["models/digits/plain", "models/no/such", f"{image}/models"]
 
 
+@pytest.mark.quick
 def test_any_program_by_name(image, tmp_path):
     assert enter("echo", "-n", "models/digits", cwd=tmp_path, entrypoint=image / "docker/entrypoint.sh").stdout == \
         f"{image}/models/digits"

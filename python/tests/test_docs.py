@@ -24,6 +24,11 @@ def blocks(text):
         yield from re.sub(r"\\\n\s*", " ", block).splitlines()
 
 
+def marked(page, mark):
+    """The blocks of ``page`` right below the comment ``mark``, as they are written there, the ``` included."""
+    return re.findall(rf"^<!-- {re.escape(mark)} -->\n(```\n.*?^```\n)", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def commands(text):
     """The words of each command that calls acu or a script: in blocks, and in the running text where it has arguments."""
     running = re.sub(r"^```\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -103,6 +108,20 @@ def test_commands_are_found():
 def test_commands_that_are_none_fail(words):
     with pytest.raises((AssertionError, SystemExit)):
         check(words.split(), in_docker=False)
+
+
+# ---- Where they have run
+
+@pytest.mark.parametrize("doc", DOCS[1:], ids=names(DOCS[1:]))
+def test_every_block_is_marked_with_where_it_runs_or_has_run(doc):
+    """By the comment above it: a file of tests, or a machine, or the reason why not."""
+    text = doc.read_text()
+    marks = re.findall(r"^<!-- (.*) -->\n```\n", text, re.MULTILINE)
+    assert len(marks) == len(re.findall(r"^```\n.*?^```$", text, re.MULTILINE | re.DOTALL))
+    for mark in marks:
+        kind, _, where = mark.partition(" in " if mark.startswith("runs") else " ")
+        assert kind in ("runs", "ran", "not") and where, mark
+        assert kind != "runs" or (ROOT / where).is_file(), where
 
 
 # ---- Links

@@ -148,6 +148,7 @@ def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
     assert run(network, data) == expected
 
 
+@pytest.mark.slow
 def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
@@ -164,6 +165,7 @@ def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, m
     assert (round(top1 * count), round(top5 * count), count) == expected
 
 
+@pytest.mark.slow
 def test_probabilities_that_vanish_do_not_tie(tmp_path):
     """exp(−200) is zero in float, whatever the score: the scores decide, as in Caffe's Accuracy layer."""
     network = write_network(tmp_path / "network", database_path(tmp_path / "data", "test"), std=20)
@@ -197,6 +199,7 @@ def test_ten_crops_average_the_probabilities(made):
     assert run(network, data, ten_crop=True, batch=37) == run(network, data, ten_crop=True, batch=1) == ten
 
 
+@pytest.mark.slow
 def test_scores_without_softmax_are_averaged_as_probabilities(made, tmp_path):
     data, network = made
     bare = write_network(tmp_path / "bare", database_path(data, "test"), softmax=False)

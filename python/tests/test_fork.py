@@ -375,7 +375,8 @@ def test_a_missing_tool_is_named(fetch, tmp_path):
     (["--python"], "error: --python needs the path of a Python"),
     (["--python", "no/such/python"], "error: --python no/such/python: there is no such program"),
     (["--caffe", "no/such/folder"], "error: --caffe no/such/folder: no such folder"),
-    (["--caffe", "docs-that-are-no-caffe"], "is not a Caffe source tree: it has no CMakeLists.txt"),
+    pytest.param(["--caffe", "docs-that-are-no-caffe"], "is not a Caffe source tree: it has no CMakeLists.txt",
+                 marks=pytest.mark.slow),
 ])
 def test_build_refuses(options, message, tmp_path):
     (tmp_path / "docs-that-are-no-caffe").mkdir()

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 # ---- Steps
 
+@pytest.mark.quick
 def test_frozen_for_exactly_the_warm_up(tmp_path):
     """Weights learn from the start; neither momentum nor weight decay moves a position before its iteration."""
     net = layer("warmup_iter: 5") + loss()
@@ -23,6 +24,7 @@ def test_frozen_for_exactly_the_warm_up(tmp_path):
     assert (training.blobs()[0] != weight).all()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("iter_size", [1, 4])
 @pytest.mark.parametrize("normalised", ["true", "false"])
 def test_steps_against_the_gradient(normalised, iter_size, tmp_path):

@@ -13,6 +13,8 @@ from active_convolution.pycaffe import locate
 from networks import ACTIVE, BASIC, BOTTLENECK, DATASETS, PLAIN, SMALL, build, layers, read
 
 each_network = pytest.mark.parametrize("network", ACTIVE)
+each_trained_network = pytest.mark.parametrize("network", [     # those for Places have 60 million weights
+    pytest.param(network, marks=pytest.mark.slow) if network.startswith("places365") else network for network in ACTIVE])
 each_variant = pytest.mark.parametrize("variant", models.VARIANTS)
 CONVOLUTIONS = ("Convolution", "ActiveConvolution")
 
@@ -230,7 +232,7 @@ def test_shortcuts_are_projections_where_the_dimensions_change(whole, network):
 
 # ---- One iteration
 
-@each_network
+@each_trained_network
 @each_variant
 def test_an_iteration_teaches_every_layer(trained, network, variant):
     """Forward, backward and update: all that is to learn has changed, and the positions have left the grid."""
@@ -247,7 +249,8 @@ def test_an_iteration_teaches_every_layer(trained, network, variant):
         np.testing.assert_allclose(np.delete(moved, 4, axis=1), step, rtol=1e-2, err_msg=name)
 
 
-@pytest.mark.parametrize("network", ["digits/plain", "cifar10/plain", "places365/residual"])
+@pytest.mark.parametrize("network", ["digits/plain", "cifar10/plain",
+                                     pytest.param("places365/residual", marks=pytest.mark.slow)])
 def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
     """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to rounding; with the default
     the positions' first step changes the weights' second. With ELU, whose slope has no jump: a ReLU near zero would turn
@@ -267,7 +270,7 @@ def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
     assert difference(baseline, learnt("moving", "acu")) > 3e-3
 
 
-@each_network
+@each_trained_network
 @each_variant
 def test_rates_that_the_solver_sees(trained, network, variant):
     """Weights learn and decay, scales and biases learn only, statistics do neither; positions learn at 0.01."""

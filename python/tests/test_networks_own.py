@@ -12,7 +12,8 @@ def layers(path):
     return {layer.name: layer for layer in messages.read_net(path).layer}
 
 
-@pytest.mark.parametrize("like, size", [("cifar10/plain", 64), ("cifar100/bottleneck", 48), ("digits/plain", 20)])
+@pytest.mark.parametrize("like, size", [("cifar10/plain", 64), pytest.param("cifar100/bottleneck", 48, marks=pytest.mark.slow),
+                                        ("digits/plain", 20)])
 def test_every_file_is_for_the_users_images(tmp_path, like, size):
     own.new(tmp_path / "flowers", like, classes=7, size=size, channels=3, test_images=210)
     for variant in models.VARIANTS:

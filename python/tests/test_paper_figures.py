@@ -36,6 +36,7 @@ def make(run, root):
         history(layers, [0, 10, 20, 30]).save(folder.positions)
 
 
+@pytest.mark.slow
 def test_three_figures_of_each_network(planned, root, tmp_path):
     for run in planned[:4]:
         make(run, root)

@@ -67,6 +67,7 @@ def iterations(folder):
 
 # ---- The plan
 
+@pytest.mark.quick
 def test_both_sides_of_each_seed_in_the_folders_of_the_contract(plan, small, tmp_path):
     planned = plan(seeds=2)
     assert [run.name for run in planned] == NAMES

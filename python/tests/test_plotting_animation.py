@@ -55,6 +55,7 @@ def test_frames_show_the_records(moving):
             np.testing.assert_array_equal(np.moveaxis(ways, 2, 0), xy[:index + 1])
 
 
+@pytest.mark.slow
 def test_long_runs_are_thinned():
     long = history([layer("conv")], range(0, 3001, 3))
     shown = animation.Film(long, [long.layers()]).frames

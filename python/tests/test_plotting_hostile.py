@@ -10,6 +10,8 @@ from active_convolution import positions
 from active_convolution.geometry import grid
 from active_convolution.plotting import style, synapses
 
+each_kind = pytest.mark.parametrize("kind", [      # SVG is drawn soonest
+    kind if kind == "svg" else pytest.param(kind, marks=pytest.mark.slow) for kind in style.FORMATS])
 NAMES = ["a$\\frac$b", "$x$", "<b>&\"x'", "a b/c:d*[1]{}", "two\nlines\r\x00\x1b[31m", "x" * 500, "\u202eright to left\u202c", "_hidden", "卷积",
          "\\", "$", "%s %d {0}", "../../up", "\ud800".encode("utf-16", "surrogatepass").decode("utf-16", "replace"), "a--b", ""]
 
@@ -30,7 +32,7 @@ def history(layers):
     return record
 
 
-@pytest.mark.parametrize("kind", style.FORMATS)
+@each_kind
 def test_names_are_text(kind, tmp_path, recwarn):
     """Neither formulas nor escapes, and one line."""
     figure = synapses.draw_positions([layer(name) for name in NAMES])
@@ -45,7 +47,7 @@ def test_names_are_text(kind, tmp_path, recwarn):
 
 
 @pytest.mark.parametrize("far", [1e3, 1e6, 1e9, 1e20, 3e38])
-@pytest.mark.parametrize("kind", ["png", "svg"])
+@each_kind
 def test_a_runaway_position_draws_at_once(far, kind, tmp_path):
     start = time.process_time()
     runaway = [layer(s2=(far, -far)), layer("other")]
@@ -60,7 +62,8 @@ def test_pixels_show_where_they_can():
     assert len(synapses.draw_positions([layer(s2=(30, 0))]).axes[0].lines) > 100
 
 
-@pytest.mark.parametrize("groups, panels", [(2, 1), (6, 1), (7, 7), (64, 64), (512, 64), (100, 50)])
+@pytest.mark.parametrize("groups, panels", [(2, 1), (6, 1), (7, 7), *(
+    pytest.param(groups, panels, marks=pytest.mark.slow) for groups, panels in ((64, 64), (512, 64), (100, 50)))])
 def test_many_groups_are_a_grid(groups, panels, tmp_path):
     figure = synapses.draw_positions([layer("a name of a layer that is rather long", groups)])
     assert len(figure.axes) == panels
@@ -72,6 +75,7 @@ def test_many_groups_are_a_grid(groups, panels, tmp_path):
     style.save(figure, tmp_path / "out.png")
 
 
+@pytest.mark.slow
 def test_many_groups_in_stages_and_movement(tmp_path):
     layers = [layer("dw", 64), layer("pw", 1)]
     for figure in (synapses.draw_stages([layers]), synapses.draw_movement(history(layers))):

@@ -119,6 +119,7 @@ def test_a_single_stage_has_no_number():
         synapses.draw_stages([[layer("pointwise", (1, 1))]])
 
 
+@pytest.mark.slow
 def test_long_rows_get_smaller_panels():
     """The ten layers of a residual stage fit a page, and their dots the panels."""
     wide, narrow = (synapses.draw_stages([[layer(str(index)) for index in range(count)]] * 3) for count in (2, 10))
@@ -215,6 +216,7 @@ def test_script_draws_a_run(root, run_folder, tmp_path):
     assert png_size(tmp_path / "pictures/run.png") != png_size(tmp_path / "pictures/run-movement.png")
 
 
+@pytest.mark.slow
 def test_script_draws_a_snapshot(root, tmp_path):
     net = locate.caffe_pb2().NetParameter()
     message = net.layer.add(name="conv", type="ActiveConvolution")

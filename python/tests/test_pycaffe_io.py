@@ -1,10 +1,13 @@
 """pycaffe's own reading of images, its Classifier, and its conversions between arrays and messages, which the fork mends for
 the NumPy and scikit-image of today."""
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
-from active_convolution.pycaffe import locate
+from active_convolution.pycaffe import locate, process
 
 caffe = locate.caffe()
 messages = locate.caffe_pb2()
@@ -105,3 +108,11 @@ def test_classifier_resizes(classifier):
     """A flat image of another size stays flat."""
     answers = classifier.predict([np.full((13, 21, 3), 0.5, np.float32)], oversample=False)
     np.testing.assert_allclose(answers.reshape(-1, 3), [[126.5, 125.5, 124.5]], rtol=1e-4)
+
+
+def test_scikit_image_is_imported_where_an_image_is_read(picture):
+    """To import it takes longer than all the rest of pycaffe, and most programs read no image with it."""
+    code = ("import sys, caffe\nassert not {'skimage', 'scipy'} & {*sys.modules}\n"
+            f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=process.environment())
+    assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

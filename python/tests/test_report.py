@@ -116,6 +116,7 @@ def test_start_that_is_no_number_is_not_known(tmp_path):
     assert report["runs"][0]["positions"]["panels"][0]["start"] == [[0, 0], [1, 0]] and page.render(report)
 
 
+@pytest.mark.quick
 def test_summary_says_what_was_measured(tmp_path):
     rows = [(60, dict(loss=2, test_loss=1, test_error=0.25)), (120, dict(loss=1.5, test_loss=0.5, test_error=0.125)),
             (180, dict(loss=1.2, test_loss=0.7, test_error=0.5)), (190, dict(loss=math.nan)),
@@ -146,6 +147,7 @@ def test_size_of_the_papers_longest_run(tmp_path):
     assert 0.3e6 < output.stat().st_size < 1.5e6
 
 
+@pytest.mark.quick
 def test_needs_nothing_else(tmp_path):
     text = written(tmp_path / "a.html", write_run(tmp_path / "run", curve([1, 2]), walk([0, 2], GRID))).read_text()
     assert set(re.findall(r"\w+://[^\s\"']*", text)) == {"http://www.w3.org/2000/svg"}     # a name, not an address

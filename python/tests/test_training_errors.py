@@ -106,6 +106,7 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
 
 # ---- A start that failed, and two at once
 
+@pytest.mark.slow
 def test_a_start_that_failed_blocks_nothing(model, digits_data, tmp_path):
     """Neither the command that is mended nor the same with --resume, and nothing of the failed one is left."""
     run, command = tmp_path / "run", (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
@@ -120,6 +121,7 @@ def test_a_start_that_failed_blocks_nothing(model, digits_data, tmp_path):
         f"error: {run} holds a run already: go on with --resume, or name another --output\n")
 
 
+@pytest.mark.slow
 def test_of_two_starts_at_once_one_trains_and_the_other_changes_nothing(model, digits_data, tmp_path):
     run = tmp_path / "run"
     command = model, "--variant", "acu", "--data", digits_data, "--output", run

@@ -157,6 +157,7 @@ def test_two_ranks_follow_one_with_twice_the_batch(one_rank, half, odd_data, tmp
     assert files[0] == files[1]
 
 
+@pytest.mark.quick
 def test_two_ranks_go_on_together(odd_data, tmp_path):
     """With iter_size 2, and from a snapshot after the warm-up, which both ranks must take up."""
     one, two = write_exact(tmp_path / "tiny1", 2 * BATCH, 2), write_exact(tmp_path / "tiny2", BATCH, 2)

@@ -162,6 +162,7 @@ def test_a_folder_for_snapshots_that_was_removed_comes_back(tiny, digits_data, t
     assert state(run, 2).exists()
 
 
+@pytest.mark.quick
 def test_a_killed_run_ends_whole_and_goes_on(tiny, digits_data, tmp_path):
     run = tmp_path / "run"
     command = tiny, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", LONG

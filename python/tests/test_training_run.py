@@ -66,6 +66,7 @@ def test_says_where_it_is_and_what_came_out(run):
     assert f"test error {error} %" in run.stderr
 
 
+@pytest.mark.quick
 def test_fills_the_folder_with_what_the_manual_names(run):
     assert {path.name for path in run.folder.iterdir()} == {
         "solver.prototxt", "train_val.prototxt", "deploy.prototxt", "train.log", "metrics.csv", "positions.npz",
@@ -108,6 +109,7 @@ def test_metrics_follow_the_schedule(run):
     assert seconds == sorted(seconds) and seconds[0] > 0
 
 
+@pytest.mark.quick
 def test_positions_stay_on_the_grid_until_the_warm_up_ends_and_leave_it_then(run):
     """The first move is Nesterov's: (1 + momentum) · rate · 0.01 pixels, whatever the gradient's length was."""
     history = positions.load_run(run.folder)
@@ -125,6 +127,7 @@ def test_the_last_snapshot_holds_the_last_positions(run):
     np.testing.assert_array_equal(layer.xy, positions.load_run(run.folder).positions("conv")[-1])
 
 
+@pytest.mark.quick
 def test_deploy_network_has_the_test_error_that_was_measured(run, digits_data):
     net = locate.caffe().Net(str(run.folder / "deploy.prototxt"), locate.caffe().TEST, weights=str(snapshot(run.folder)))
     wrong = []

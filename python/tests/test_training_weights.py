@@ -142,6 +142,7 @@ def test_bad_weights_leave_nothing(tiny, digits_data, tmp_path, content, expecte
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_block_nothing(tiny, digits_data, tmp_path):
     net(tmp_path, ("other", "Convolution", CONVOLUTION)).save(str(tmp_path / "other.caffemodel"))
     command = tiny, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run", "--max-iter", 2
@@ -152,6 +153,7 @@ def test_weights_that_do_not_fit_block_nothing(tiny, digits_data, tmp_path):
     assert not (tmp_path / "run/weights.json").exists()
 
 
+@pytest.mark.slow
 def test_caffes_own_tool_takes_what_was_finetuned(trained, tiny, digits_data, tmp_path):
     """A run folder's prototxts are Caffe's."""
     assert train(tiny, "acu", digits_data, tmp_path / "run", 2, weights=trained) == 0

@@ -46,14 +46,9 @@ class Whitening(NamedTuple):
         """Fits on ``images`` (N, C, H, W), in float64; the usual choice is the normalised training images."""
         rows = images.reshape(len(images), -1)
         mean = rows.mean(axis=0, dtype=np.float64)
-        covariance = np.zeros((len(mean), len(mean)))
-        for part in _chunks(len(rows), "covariance"):
-            centred = rows[part] - mean
-            covariance += centred.T @ centred
-        covariance /= len(rows)
-        print(f"eigenvectors of the {len(mean)}x{len(mean)} covariance ...", file=sys.stderr)
-        eigenvalues, vectors = np.linalg.eigh(covariance)
-        matrix = vectors / np.sqrt(eigenvalues + REGULARISATION) @ vectors.T
+        eigenvalues, vectors = _few(rows - mean) if len(rows) < len(mean) else _many(rows, mean)
+        others = 1 / np.sqrt(REGULARISATION)  # of the eigenvectors with eigenvalue 0
+        matrix = vectors * (1 / np.sqrt(eigenvalues + REGULARISATION) - others) @ vectors.T + others * np.eye(len(mean))
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
     def __call__(self, images):
@@ -77,6 +72,22 @@ class Whitening(NamedTuple):
             raise UserError(f"{path}: matrix is {whitening.matrix.shape}, and mean has {len(whitening.mean)} values: make the "
                             "data set again with acu data")
         return whitening
+
+
+def _many(rows, mean):
+    """The eigenvalues and eigenvectors (in columns) of the covariance of ``rows`` (N, D), all D of them."""
+    covariance = np.zeros((len(mean), len(mean)))
+    for part in _chunks(len(rows), "covariance"):
+        centred = rows[part] - mean
+        covariance += centred.T @ centred
+    print(f"eigenvectors of the {len(mean)}x{len(mean)} covariance ...", file=sys.stderr)
+    return np.linalg.eigh(covariance / len(rows))
+
+
+def _few(centred):
+    """The same of fewer rows than D, without a covariance: the N that need not be zero."""
+    _, singular, vectors = np.linalg.svd(centred, full_matrices=False)
+    return singular ** 2 / len(centred), vectors.T
 
 
 def whitened(train, test, folder):
