@@ -318,7 +318,7 @@ TOOLCHAIN = [
          anchor=r"\bCV_(CAP_PROP_\w+)", new=r"cv::\1", done=r"cv::CAP_PROP_", required=False, everywhere=True),
 ]
 
-# pycaffe's reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
+# pycaffe's NumPy, its reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
 PYCAFFE = [
     Edit("scikit-image >= 0.16: as_grey is as_gray", "python/caffe/io.py",
          anchor=r"\bas_grey=", new="as_gray=", done=r"as_gray=", required=False),
@@ -327,6 +327,11 @@ PYCAFFE = [
     Edit("NumPy >= 2.3: fromstring is frombuffer", "python/caffe/io.py",
          anchor=r"\bnp\.fromstring\(datum\.data, dtype=np\.uint8\)",
          new="np.frombuffer(datum.data, dtype=np.uint8).copy()", done=r"np\.frombuffer\(", required=False),
+    # Debian's folder of Python's headers has those of its own NumPy in it.
+    *(Edit("the headers of another NumPy than the system's", file,
+           anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}", new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",
+           done=r"\$\{NUMPY_INCLUDE_DIR\} \$\{PYTHON_INCLUDE_DIRS\}", required=False)
+      for file in ("cmake/Dependencies.cmake", "python/CMakeLists.txt")),
 ]
 TOOLCHAIN += PYCAFFE
 

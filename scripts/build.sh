@@ -98,4 +98,8 @@ for target in "${targets[@]}"; do
   case $target in fork) what="Compiling the fork" ;; plain) what="Compiling the plain Caffe" ;; esac
   with_progress "$what" "$log" compile "$target" || ended_badly "the build failed"
 done
+if [ -n "$python" ]; then  # pycaffe without the modules that only running needs
+  "$python" -c "import sys; sys.path.append(sys.argv[1]); import _caffe" "$build/fork/python/caffe" >> "$log" 2>&1 ||
+    ended_badly "pycaffe was built, but does not load in $python"
+fi
 echo "Built the fork in $build/; next: . $build/env.sh"

@@ -171,6 +171,14 @@ def test_the_report_names_optional_edits_without_an_anchor(caffe, project, tmp_p
     assert done.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]  # what is done needs no anchor
 
 
+@pytest.mark.parametrize("name", ["cmake/Dependencies.cmake", "python/CMakeLists.txt"])
+def test_the_headers_of_the_pythons_numpy_come_before_those_of_the_system(name, caffe, project, tmp_path):
+    """Debian's folder of Python's headers has those of its own NumPy in it: first, they are a virtual environment's, too."""
+    assemble(caffe, project, tmp_path / "fork")
+    line, = [line for line in (tmp_path / "fork" / name).read_text().splitlines() if "${PYTHON_INCLUDE_DIRS}" in line]
+    assert line.index("${NUMPY_INCLUDE_DIR}") < line.index("${PYTHON_INCLUDE_DIRS}")
+
+
 @pytest.mark.parametrize("edit", [edit for edit in HDF5 if edit.together], ids=lambda edit: edit.name)
 def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
     net = caffe / edit.file
