@@ -60,6 +60,12 @@ options+=("${gpu_options[@]}")
 
 if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of docker/: finished, and no compiler
 
+if [ -z "$setup" ] && [ ! -x /usr/bin/python3 ]; then  # with which fork/requirements.py looks for all the rest
+  packages() { sed -nE "s/^need\(\S+ +\S+ +(\S+) +(\S+)\)$/\\$1/p" cmake/requirements/CMakeLists.txt | sort -u | xargs; }
+  fail "missing: /usr/bin/python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy cmake" \
+    "make g++ $(packages 1); on Fedora: dnf install python3-devel python3-numpy cmake make gcc-c++ $(packages 2)"
+fi
+
 if [ ! -d $build/out ]; then
   echo "Building Caffe with active convolutions in $PWD/$build. This is done once; on two cores it takes"
   [ -z "$setup" ] || echo "  1 to 3 minutes to install what is missing of Debian's packages,"

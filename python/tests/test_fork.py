@@ -15,6 +15,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "fork"))
 from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
 from edits import EDITS, FAMILIES, FAST_LAYERS, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
+import requirements  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
 pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
@@ -472,6 +473,19 @@ def test_without_cmake_all_packages_are_named(tmp_path):
     assert "apt-get install cmake protobuf-compiler" in message and "libopencv-dev" in message
 
 
+def test_without_python_all_packages_are_named(tmp_path):
+    """The program that looks for what is missing needs a Python itself."""
+    for name in ("scripts/build.sh", "scripts/progress.sh", "cmake/requirements/CMakeLists.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text().replace("/usr/bin/python3", "/usr/bin/no-python3"))
+    done = subprocess.run(["bash", tmp_path / "scripts/build.sh", "--no-setup"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    message, = done.stderr.splitlines()
+    for word in ("error: missing: /usr/bin/no-python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy ",
+                 " libopencv-dev ", "; on Fedora: dnf install python3-devel ", " opencv-devel "):
+        assert word in message
+
+
 def python_that_says(tmp_path, **what):
     """A program that answers as a Python would, with ``what`` different from the system's."""
     script = tmp_path / "python"
@@ -510,6 +524,13 @@ def test_a_condas_python_brings_its_prefix(tmp_path):
 def test_a_python_that_cannot_serve_is_refused(what, message, tmp_path):
     with pytest.raises(RequirementError, match=message):
         check(tmp_path / "found", str(python_that_says(tmp_path, without=[], **what)))
+
+
+def test_a_system_without_pythons_headers_lacks_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(requirements, "SYSTEM", str(python_that_says(tmp_path, include="/no/such/folder")))
+    with pytest.raises(RequirementError, match="missing: .*Python.h; on Debian: apt-get install .*python3-dev; on Fedora: "
+                                               "dnf install .*python3-devel"):
+        check(tmp_path / "found", None)
 
 
 def test_what_is_no_python_is_refused(tmp_path):
