@@ -340,7 +340,7 @@ def resize(*arguments, **options):
     return resize(*arguments, **options)
 '''
 
-# pycaffe's reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
+# pycaffe's NumPy, its reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
 PYCAFFE = [
     Edit("scikit-image >= 0.16: as_grey is as_gray", "python/caffe/io.py",
          anchor=r"\bas_grey=", new="as_gray=", done=r"as_gray=", required=False),
@@ -352,6 +352,11 @@ PYCAFFE = [
     Edit("scikit-image and SciPy are imported where an image is read", "python/caffe/io.py",
          anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
          new=_literal(LATER.lstrip("\n")), done=r"^class _Skimage", required=False),
+    # Debian's folder of Python's headers has those of its own NumPy in it.
+    *(Edit("the headers of another NumPy than the system's", file,
+           anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}", new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",
+           done=r"\$\{NUMPY_INCLUDE_DIR\} \$\{PYTHON_INCLUDE_DIRS\}", required=False)
+      for file in ("cmake/Dependencies.cmake", "python/CMakeLists.txt")),
 ]
 TOOLCHAIN += PYCAFFE
 

@@ -154,6 +154,8 @@ def check(build, python):
     modules = [module for module in MODULES if module[0] in found["without"]]
     to_compile = [module for module in modules if module == MODULES[0]]
     missing = missing_parts(build, *boost_python(found))
+    if not python and not (Path(found["include"]) / "Python.h").is_file():
+        missing.append(("Python.h", "python3-dev", "python3-devel"))
     if missing or to_compile:
         raise RequirementError("missing: " + described(missing, modules, python))
     options = python_options(python, found) if python else []

@@ -60,6 +60,12 @@ options+=("${gpu_options[@]}")
 
 if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of docker/: finished, and no compiler
 
+if [ -z "$setup" ] && [ ! -x /usr/bin/python3 ]; then  # with which fork/requirements.py looks for all the rest
+  packages() { sed -nE "s/^need\(\S+ +\S+ +(\S+) +(\S+)\)$/\\$1/p" cmake/requirements/CMakeLists.txt | sort -u | xargs; }
+  fail "missing: /usr/bin/python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy cmake" \
+    "make g++ $(packages 1); on Fedora: dnf install python3-devel python3-numpy cmake make gcc-c++ $(packages 2)"
+fi
+
 if [ ! -d $build/out ]; then
   echo "Building Caffe with active convolutions in $PWD/$build. This is done once; on two cores it takes"
   [ -z "$setup" ] || echo "  1 to 3 minutes to install what is missing of Debian's packages,"
@@ -98,4 +104,8 @@ for target in "${targets[@]}"; do
   case $target in fork) what="Compiling the fork" ;; plain) what="Compiling the plain Caffe" ;; esac
   with_progress "$what" "$log" compile "$target" || ended_badly "the build failed"
 done
+if [ -n "$python" ]; then  # pycaffe without the modules that only running needs
+  "$python" -c "import sys; sys.path.append(sys.argv[1]); import _caffe" "$build/fork/python/caffe" >> "$log" 2>&1 ||
+    ended_badly "pycaffe was built, but does not load in $python"
+fi
 echo "Built the fork in $build/; next: . $build/env.sh"

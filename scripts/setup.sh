@@ -109,7 +109,7 @@ wanted=$(missing)
 [ -n "$wanted" ] || finish "${1-}"
 size=$(apt-get -q -y --no-install-recommends --print-uris install $wanted 2> /dev/null |
        awk "/^'/ { sum += \$3; count++ } END { printf \"%d packages, %d MB to fetch\", count, sum / 1e6 }")
-echo "Installing from Debian ($size):" $wanted
+echo "Installing from Debian ($size):" $wanted | fold -s -w 120
 with_progress "Installing packages" "$log" apt install $wanted || ended_badly "apt-get install failed"
 wanted=$(missing)
 [ -z "$wanted" ] || fail "apt-get did not install" $wanted

@@ -15,6 +15,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "fork"))
 from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
 from edits import EDITS, FAMILIES, FAST_LAYERS, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
+import requirements  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
 pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
@@ -169,6 +170,14 @@ def test_the_report_names_optional_edits_without_an_anchor(caffe, project, tmp_p
     assert done.stdout.splitlines()[1:] == ["  not made, for want of its anchor in python/caffe/io.py: " + PYCAFFE[0].name]
     again = run_assemble(tmp_path / "fork", project, "--output", tmp_path / "again")
     assert done.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]  # what is done needs no anchor
+
+
+@pytest.mark.parametrize("name", ["cmake/Dependencies.cmake", "python/CMakeLists.txt"])
+def test_the_headers_of_the_pythons_numpy_come_before_those_of_the_system(name, caffe, project, tmp_path):
+    """Debian's folder of Python's headers has those of its own NumPy in it: first, they are a virtual environment's, too."""
+    assemble(caffe, project, tmp_path / "fork")
+    line, = [line for line in (tmp_path / "fork" / name).read_text().splitlines() if "${PYTHON_INCLUDE_DIRS}" in line]
+    assert line.index("${NUMPY_INCLUDE_DIR}") < line.index("${PYTHON_INCLUDE_DIRS}")
 
 
 @pytest.mark.parametrize("edit", [edit for edit in HDF5 if edit.together], ids=lambda edit: edit.name)
@@ -465,6 +474,19 @@ def test_without_cmake_all_packages_are_named(tmp_path):
     assert "apt-get install cmake protobuf-compiler" in message and "libopencv-dev" in message
 
 
+def test_without_python_all_packages_are_named(tmp_path):
+    """The program that looks for what is missing needs a Python itself."""
+    for name in ("scripts/build.sh", "scripts/progress.sh", "cmake/requirements/CMakeLists.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text().replace("/usr/bin/python3", "/usr/bin/no-python3"))
+    done = subprocess.run(["bash", tmp_path / "scripts/build.sh", "--no-setup"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    message, = done.stderr.splitlines()
+    for word in ("error: missing: /usr/bin/no-python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy ",
+                 " libopencv-dev ", "; on Fedora: dnf install python3-devel ", " opencv-devel "):
+        assert word in message
+
+
 def python_that_says(tmp_path, **what):
     """A program that answers as a Python would, with ``what`` different from the system's."""
     script = tmp_path / "python"
@@ -503,6 +525,13 @@ def test_a_condas_python_brings_its_prefix(tmp_path):
 def test_a_python_that_cannot_serve_is_refused(what, message, tmp_path):
     with pytest.raises(RequirementError, match=message):
         check(tmp_path / "found", str(python_that_says(tmp_path, without=[], **what)))
+
+
+def test_a_system_without_pythons_headers_lacks_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(requirements, "SYSTEM", str(python_that_says(tmp_path, include="/no/such/folder")))
+    with pytest.raises(RequirementError, match="missing: .*Python.h; on Debian: apt-get install .*python3-dev; on Fedora: "
+                                               "dnf install .*python3-devel"):
+        check(tmp_path / "found", None)
 
 
 def test_what_is_no_python_is_refused(tmp_path):
