@@ -12,7 +12,7 @@ from pathlib import Path
 
 from active_convolution import command
 
-from . import corpus, trials
+from . import corpus, judge, surroundings, trials
 
 
 def main():
@@ -40,7 +40,7 @@ class Campaign:
         begun = time.monotonic()
         self.scratch, self.failures, self.seed, self.patience = scratch, failures, seed, patience
         self.tried, self.failed, self.number = collections.Counter(), collections.Counter(), 0
-        self.readers, self.undisturbed = trials.Readers(patience), {}
+        self.readers, self.undisturbed = judge.Readers(patience), {}
         self.library = str(scratch / "killer.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.library, Path(__file__).with_name("killer.c"), "-ldl"],
                        check=True)
@@ -49,7 +49,8 @@ class Campaign:
 
     def run(self, end, most=None):
         """Until the time ``end``, or for ``most`` trials: the same ones with the same seed, however fast the machine."""
-        steps = itertools.cycle([*[self._reader] * 40, self._program, self._kill])
+        steps = itertools.cycle([*[self._reader] * 40, self._program, self._program, self._odd, self._program, self._program,
+                                 self._around, self._kill])
         while time.monotonic() < end and (most is None or self.number < most):
             next(steps)()
         self.readers.close()
@@ -57,7 +58,7 @@ class Campaign:
     def _next(self):
         self.number += 1
         folder = self.scratch / "trial"
-        trials.copy(self.scratch / "corpus", folder)
+        corpus.copy(self.scratch / "corpus", folder)
         return folder, random.Random(f"{self.seed} {self.number}")
 
     def _reader(self):
@@ -70,16 +71,28 @@ class Campaign:
         folder, draw = self._next()
         trial = draw.choice(trials.PROGRAMS)
         trials.damage(folder, trial, draw)
-        self._note(trial.name, trials.judge(trial, folder, self.patience), f"acu {trial.command}")
+        self._note(trial.name, judge.judge(trial.command, folder, self.patience), f"acu {trial.command}")
+
+    def _odd(self):
+        folder, draw = self._next()
+        trial, odd = draw.choice(trials.PROGRAMS), draw.choice(list(surroundings.ODD))
+        wrong = judge.judge_odd(trial.command, trial.path, odd, folder, self.patience)
+        self._note(f"{odd}, {trials.named(trial.command)}", wrong, f"acu {trial.command}")
+
+    def _around(self):
+        folder, draw = self._next()
+        command, name = draw.choice(trials.COMMANDS), draw.choice(list(surroundings.SURROUNDINGS))
+        wrong = judge.judge_around(command, name, folder, self.patience)
+        self._note(f"{name}, {trials.named(command)}", wrong, f"acu {command}")
 
     def _kill(self):
         folder, draw = self._next()
-        killed = draw.choice(trials.KILLED)
+        killed = draw.choice(trials.COMMANDS)
         if killed not in self.undisturbed:
-            self.undisturbed[killed] = trials.undisturbed(killed, folder, self.library, self.patience)
-            trials.copy(self.scratch / "corpus", folder)
-        wrong = trials.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
-        self._note(f"kill -9, acu {killed.split()[0]}", wrong, f"acu {killed}")
+            self.undisturbed[killed] = judge.undisturbed(killed, folder, self.library, self.patience)
+            corpus.copy(self.scratch / "corpus", folder)
+        wrong = judge.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
+        self._note(f"kill -9, {trials.named(killed)}", wrong, f"acu {killed}")
 
     def _note(self, name, wrong, said):
         self.tried[name] += 1
