@@ -31,7 +31,7 @@ def png():
 
 
 WHOLE = {"protobuf": b"\x0a\x03abc\x10\x05\x1a\x02\x08\x01", "npz": npz(), "lmdb": bytes(range(256)) * 64, "png": png(),
-         "tar": tar(), "tar.xz": lzma.compress(tar()), "zip": npz(), "leveldb": bytes(500), "hdf5": bytes(500), "csv": b"a,b\n1,2\n", "prototxt": b"a: 1\nb { c: 2 }\n", "json": b'{"a": [1, {"b": 2}]}'}
+         "tar": tar(), "tar.xz": lzma.compress(tar()), "zip": npz(), "leveldb": bytes(range(256)) * 2, "hdf5": bytes(range(256)) * 2, "csv": b"a,b\n1,2\n", "prototxt": b"a: 1\nb { c: 2 }\n", "json": b'{"a": [1, {"b": 2}]}'}
 
 
 @pytest.mark.parametrize("kind", mutations.KINDS)

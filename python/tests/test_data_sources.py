@@ -88,7 +88,7 @@ def test_a_sparse_member_of_a_terabyte(tmp_path):
     (member("a.png", 2 ** 40), "cannot read {} as a tar archive (unexpected end of data): it is truncated, damaged or something "
                                "else; fetch it again"),
     (bytes(1024), "cannot read {} as a tar archive (no end-of-archive mark): it is truncated, damaged or something else; fetch "
-                  "it again")])
+                  "it again")], ids=["claimed", "sparse"])
 def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
     path = tmp_path / "images.tar"
     path.write_bytes(content)
