@@ -71,7 +71,7 @@ def _of_other_tools(folder):
                                capture_output=True)
         acu(f"data adopt {adopted}", folder)
     preprocess.Whitening(np.zeros(3, np.float32), np.eye(3, dtype=np.float32)).save(folder / "whitening.npz")
-    net = locate.caffe().Net(str(folder / DEPLOY), str(folder / WEIGHTS), locate.caffe().TEST)
+    net = locate.caffe().Net(str(folder / DEPLOY), locate.caffe().TEST, weights=str(folder / WEIGHTS))
     net.save_hdf5(str(folder / HDF5_WEIGHTS))
 
 

@@ -72,7 +72,7 @@ def judge(command, folder, patience, around=Surrounding()):
     before = _state(folder)
     status, said = run(command, folder, patience, around=around)
     wrong = _ended_badly(status, said if around.heard or not status else "error: unheard")
-    touched = [name for name, state in _state(folder).items() if before.get(name) != state and not name.startswith("out")]
+    touched = [name for name, state in _state(folder).items() if before.get(name) != state and not _may_change(name)]
     if not wrong and touched:
         wrong = f"touches {touched[0]}"
     if not wrong and status and (hidden := _hidden(folder)):
@@ -98,6 +98,10 @@ def _looks_whole(folder, command):
     """Whether there is an output, which but for a training's is there when it is whole."""
     name = next((word for word in command.split() if re.fullmatch(r"out(\.\w+)?", word)), None)
     return name is not None and (folder / name).exists() and not command.startswith("train")
+
+
+def _may_change(name):
+    return name.startswith("out") or name.endswith("lock.mdb")     # which whoever reads an LMDB writes into
 
 
 def _state(folder):
