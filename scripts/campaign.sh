@@ -3,7 +3,7 @@
 # Prints the trials and failures of each kind, and ends with exit status 1 where one failed; failing inputs stay, each with its
 # command, in build/campaign/seed<S>/. Needs the build, and makes it where it is missing.
 #
-#   ./scripts/campaign.sh [--minutes N] [--trials N] [--seed S] [--patience SECONDS]
+#   ./scripts/campaign.sh [--minutes N] [--trials N] [--first N] [--seed S] [--patience SECONDS] [--corpus DIR]
 #
 # Default: 60 minutes, seed 0; what takes longer than 60 s hangs.
 set -euo pipefail

@@ -13,7 +13,7 @@ import numpy as np
 from .errors import UserError
 from .files import DAMAGE, open_regular, whole_file
 
-MOST = 2 ** 33  # bytes of one array: 60,000 float images of 3×100×100
+MOST = 2 ** 30  # bytes of one array: those of CIFAR's 50,000 images are 2^27
 _HEADER = 2 ** 16  # bytes
 # What zipfile and NumPy raise for damage beside what all readers do: tokenize where a header is no Python, MemoryError where
 # it asks for the impossible.
@@ -47,15 +47,15 @@ def write_npz(path, **arrays):
         file.write(packed.getbuffer())
 
 
-def read_npz(path, declared, remedy, most=MOST):
+def read_npz(path, declared, remedy):
     """{name: array} of the file ``path`` for the names in ``declared``, {name: Array}; others in the file are left alone.
 
-    Headers are read before any content, and none may ask for more than ``most`` bytes. Raises UserError, which ends with
+    Headers are read before any content, and none may ask for more than MOST bytes. Raises UserError, which ends with
     ``remedy``, where the file cannot be read, is damaged, lacks an array or holds another kind of it.
     """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            return {name: _read(archive, name, array, f"{path}: {name}", remedy, most) for name, array in declared.items()}
+            return {name: _read(archive, name, array, f"{path}: {name}", remedy) for name, array in declared.items()}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except _DAMAGE as error:
@@ -64,7 +64,7 @@ def read_npz(path, declared, remedy, most=MOST):
         raise UserError(f"{path} is damaged or lacks one of the arrays {names} ({reason}): {remedy}") from error
 
 
-def _read(archive, name, array, called, remedy, most):
+def _read(archive, name, array, called, remedy):
     with archive.open(f"{name}.npy") as member:
         start = member.read(_HEADER)
         header = io.BytesIO(start)
@@ -74,7 +74,7 @@ def _read(archive, name, array, called, remedy, most):
         if not array.fits(dtype, shape):
             raise UserError(f"{called} is {dtype} {shape}, and should be {array}: {remedy}")
         size = math.prod(shape) * dtype.itemsize
-        if size > most:
+        if size > MOST:
             raise UserError(f"{called} asks for {size / 2 ** 30:,.1f} GiB, more than is sensible: {remedy}")
         values = np.empty(math.prod(shape), dtype)
         content = memoryview(values.view(np.uint8))

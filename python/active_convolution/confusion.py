@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from .errors import UserError
-from .files import reading, whole_file
+from .files import json_object, reading, whole_file
 
 FILE = "evaluation.json"    # in a run folder, where a report finds it
 _MOST = 24                  # of the most confused images that are kept
@@ -81,7 +81,7 @@ def load(path):
     if not path.exists():
         return None
     with reading(path, "is damaged", "write it anew with acu evaluate --json, or remove it", reason=True):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_object(path)
         classes, matrix = content["classes"], np.array(content["confusion"])
         wrong = [entry for entry in content["most_confused"] if not {"label", "answer", "probability", "png"} <= entry.keys()]
         if matrix.shape != (len(classes), len(classes)) or wrong or not all("name" in entry for entry in classes):

@@ -17,13 +17,18 @@ def explained(error):
     elif isinstance(error, MemoryError):
         line = "there is not enough memory for this: close other programs, or give smaller input"
     elif isinstance(error, UnicodeEncodeError):
-        line = f"the name {error.object!r} is no text in UTF-8, as Caffe's files need it: rename it, or set LC_ALL=C.UTF-8"
+        line = no_text(error.object)
     elif isinstance(error, OSError) and error.errno is not None:
         names = " and ".join(_shown(name) for name in (error.filename, error.filename2) if name is not None)
-        line = f"cannot use {names}: {error.strerror}" if names else error.strerror
+        line = f"cannot {f'use {names}' if names else 'read or write'}: {error.strerror}"
     else:
         return None
     return " ".join(line.splitlines())
+
+
+def no_text(name):
+    """What to say of a ``name`` in bytes that are no text."""
+    return f"the name {name!r} is no text in UTF-8, as Caffe's files need it: rename it, or set LC_ALL=C.UTF-8"
 
 
 def _shown(name):

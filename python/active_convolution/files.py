@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, no_text
 
 # What json, csv, NumPy and protocol buffers raise for content that is not theirs, and what comes of other content than
 # expected. ValueError is the parent of UnicodeDecodeError and of JSONDecodeError.
@@ -173,6 +173,8 @@ def _known_as(path, temporary):
         if str(temporary) not in str(error):
             raise
         raise type(error)(str(error).replace(str(temporary), str(path))) from error
+    except UnicodeEncodeError as error:
+        raise UserError(no_text(error.object.replace(str(temporary), str(path)))) from error
     except OSError as error:
         if not os.fsdecode(error.filename or "").startswith(str(temporary)):
             raise

@@ -22,7 +22,6 @@ from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
-_MOST_BYTES = 2 ** 30  # of one array in it
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -267,14 +266,14 @@ class History(_Shown):
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
         damaged, remedy = "is damaged or no record of positions", "remove it, or name another run"
-        head = read_npz(path, {"about": Array("U", ()), "iterations": Array("i", (None,))}, remedy, _MOST_BYTES)
+        head = read_npz(path, {"about": Array("U", ()), "iterations": Array("i", (None,))}, remedy)
         with reading(path, damaged, remedy, reason=True):
             warmup_iter, layers = _described(head["about"].item())
             if (np.diff(head["iterations"], prepend=-1) <= 0).any():
                 raise ValueError("its iterations do not ascend")
         count = len(head["iterations"])
         declared = {layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False) for layer in layers}
-        arrays = read_npz(path, declared, remedy, _MOST_BYTES)
+        arrays = read_npz(path, declared, remedy)
         over_time = [arrays[layer.name].astype(np.float32, copy=False) for layer in layers]
         history = cls(warmup_iter)
         history._layers = [dataclasses.replace(layer, xy=np.zeros(xy.shape[1:])) for layer, xy in zip(layers, over_time)]

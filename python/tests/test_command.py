@@ -106,7 +106,7 @@ def test_every_command_says_so_of_a_folder_of_somebody_else(tmp_path, arguments)
 
 @pytest.mark.parametrize("error, said", [
     ("MemoryError()", "there is not enough memory for this"),
-    ("OSError(28, 'No space left on device')", "No space left on device"),
+    ("OSError(28, 'No space left on device')", "cannot read or write: No space left on device"),
     ("OSError(28, 'No space left on device', b'a', None, 'b')", "cannot use a and b: No space left on device"),
     ("UserError('one\\ntwo')", "one two")])
 def test_what_the_machine_raises_is_one_line(error, said):

@@ -2,6 +2,7 @@
 import base64
 import csv
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ from active_convolution.report import content, page, server
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train
+
+from limits import at_once
 
 LABELS, ANSWERS = [0, 0, 1, 2, 2, 2], [0, 1, 1, 0, 0, 2]
 SURE = [0.9, 0.5, 0.8, 0.6, 0.95, 0.7]
@@ -82,6 +85,12 @@ def test_only_the_surest_errors_are_kept():
 def test_a_damaged_file_is_named(tmp_path, text):
     (tmp_path / "evaluation.json").write_text(text)
     with pytest.raises(UserError, match="evaluation.json is damaged .*: write it anew with acu evaluate --json, or remove it"):
+        confusion.load(tmp_path / "evaluation.json")
+
+
+def test_a_pipe_in_its_place_is_named(tmp_path):
+    os.mkfifo(tmp_path / "evaluation.json")
+    with pytest.raises(UserError, match="evaluation.json is no regular file"), at_once():
         confusion.load(tmp_path / "evaluation.json")
 
 

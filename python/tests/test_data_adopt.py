@@ -118,6 +118,17 @@ def test_hdf5(tmp_path):
         adopt(tmp_path)
 
 
+@pytest.mark.parametrize("shape, kind", [((2 ** 32, 1, 8, 8), "f4"), ((1, 1, 2 ** 20, 2 ** 20), "u1"), ((4, 1, 8, 8), "S5")])
+def test_hdf5_that_asks_for_more_than_it_holds(tmp_path, shape, kind):
+    """What was never written takes no room in the file, and would be read as zeros."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file.create_dataset("data", shape, kind, chunks=(1, 1, 8, 8))
+        file.create_dataset("label", shape[:1], "f4", chunks=(1,))
+    with pytest.raises(UserError, match="cannot read .*train.h5 .*(more than is sensible|not of numbers).*: it needs"):
+        adopt(tmp_path)
+
+
 def test_hdf5_needs_its_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "train.h5").write_bytes(b"")
@@ -187,6 +198,11 @@ def ours(folder):
     return {}, "manifest.json is there already"
 
 
+def a_pipe_for_a_manifest(folder):
+    os.mkfifo(folder / "manifest.json")
+    return {}, "manifest.json is no regular file"
+
+
 def no_datum(folder):
     put(folder / "val_lmdb", b"\xff\xff\xff")
     return {}, "record 00000005_.* of .*val_lmdb is damaged, or no Datum"
@@ -209,7 +225,8 @@ def put(path, value):
         transaction.put(key, value)
 
 
-@pytest.mark.parametrize("spoil", [no_database, two_for_testing, unclear_names, ours, no_datum, another_size, negative_label])
+@pytest.mark.parametrize("spoil", [no_database, two_for_testing, unclear_names, ours, a_pipe_for_a_manifest, no_datum,
+                                   another_size, negative_label])
 def test_what_is_refused(made, tmp_path, spoil):
     folder = alone(made, "lmdb", tmp_path)
     options, message = spoil(folder)
@@ -354,9 +371,9 @@ def anybody(tmp_path):
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
 
-    def run(*command):
+    def run(*command, closed=None):
         for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            path.chmod(0o755 if path.is_dir() else 0o600 if path == closed else 0o644)
         return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, *map(str, command)],
                               capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": "/nonexistent"})
     yield folder, run
@@ -373,6 +390,23 @@ def test_data_that_one_may_only_read_are_evaluated_on(made, anybody):
     done = run("-m", "active_convolution", "evaluate", *network, "--data", data)
     assert done.returncode == 0 and done.stdout.endswith("9 images\n"), done.stderr
     assert not list(data.glob("*/lock.mdb"))
+
+
+def test_data_that_one_may_only_read_are_trained_on(tiny, digits_data, anybody):
+    folder, run = anybody
+    shutil.copytree(digits_data, folder / "data")
+    shutil.copytree(tiny, folder / "tiny")
+    for lock in folder.glob("data/*/lock.mdb"):
+        lock.unlink()
+    (folder / "runs").mkdir()
+    os.chown(folder / "runs", 65534, 65534)
+    command = ("-m", "active_convolution", "train", folder / "tiny", "--variant", "acu", "--data", folder / "data", "--max-iter", 4)
+    done = run(*command, "--output", folder / "runs/acu")
+    assert done.returncode == 0 and "after 4 iterations" in done.stdout, done.stderr
+    assert not list(folder.glob("data/*/lock.mdb")) and (folder / "runs/acu/metrics.csv").exists()
+    done = run(*command, "--output", folder / "runs/other", closed=folder / "data/train_lmdb/data.mdb")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: layer data of ") and done.stderr.endswith("/train_lmdb/data.mdb: Permission denied\n")
 
 
 @pytest.mark.parametrize("lock", [False, True])

@@ -1,10 +1,12 @@
 """Records come back as they were written, and damage has a name."""
+import os
+
 import cv2
 import lmdb
 import numpy as np
 import pytest
 
-from active_convolution.data import database
+from active_convolution.data import backends, database
 from active_convolution.data.database import batches
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
@@ -24,6 +26,13 @@ def read(path, shape=SHAPE, count=COUNT, size=4):
     parts = [(images.copy(), labels) for images, labels in batches(path, shape, count, size)]
     images, labels = zip(*parts)
     return [len(part) for part in labels], np.concatenate(images), np.concatenate(labels)
+
+
+def test_a_folder_whose_name_is_no_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"data\xff")
+    database.write(path, np.zeros((COUNT, *SHAPE), np.uint8), np.arange(COUNT))
+    assert sorted(read(path)[2]) == list(range(COUNT))
+    assert backends.inspected(backends.Database(str(path))).sha256 == database.checksum(path)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])

@@ -23,6 +23,7 @@ from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
 
+from limits import at_once
 from test_data_database import records
 
 pytestmark = pytest.mark.slow
@@ -340,6 +341,18 @@ def test_unreadable_images_are_left_out_and_named(damaged, expected, tmp_path, r
     assert not (tmp_path / "out" / "test_unreadable.txt").exists()
 
 
+def test_an_unreadable_image_whose_name_is_no_utf_8(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    listed = (copy / "data.txt").read_bytes()
+    name = os.fsdecode(listed.splitlines()[10].split()[0])
+    other = os.fsdecode(b"/\xff\xfe.jpg")
+    (copy / "data.txt").write_bytes(listed.replace(os.fsencode(f"{name} "), os.fsencode(f"{other} ")))
+    (copy / f"data_256{name}").rename(copy / f"data_256{other}")
+    (copy / f"data_256{other}").write_bytes(b"none")
+    assert make(copy, tmp_path / "out")["train"]["unreadable"] == 1
+    assert (tmp_path / "out/train_unreadable.txt").read_bytes() == b"\xff\xfe.jpg\tno whole image\n"
+
+
 def test_too_many_unreadable_images_stop_the_work_until_they_are_mended(damaged, tree, encoded, tmp_path):
     copy, names = damaged
     with pytest.raises(UserError, match="5 images in .* cannot be read, listed in .*out.partial/train_unreadable.txt"):
@@ -475,10 +488,11 @@ def test_other_settings_do_not_go_on(tree, tmp_path):
 @pytest.mark.parametrize("damage, expected", [
     (lambda file: file.write_text("{"), "settings.json is damaged"),
     (lambda file: file.write_text("[]"), "settings.json is damaged"),
+    (lambda file: file.unlink() or os.mkfifo(file), "settings.json is no regular file"),
     (lambda file: file.unlink(), "out.partial is in the way")])
 def test_a_folder_that_cannot_be_gone_on_with_is_refused(tree, tmp_path, damage, expected):
     damage(_begun(tree, tmp_path / "out"))
-    with pytest.raises(UserError, match=f"{expected}.*remove"):
+    with pytest.raises(UserError, match=f"{expected}.*(remove|give)"), at_once():
         make(tree, tmp_path / "out")
 
 

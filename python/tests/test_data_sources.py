@@ -1,8 +1,17 @@
-"""The digits: real ones, split in proportion and always the same way."""
+"""The digits: real ones, split in proportion and always the same way. And archives that nobody packed for images."""
+import bz2
+import gzip
+import lzma
+import os
+import tarfile
+
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from active_convolution.data import sources
+
+from limits import limited
 
 
 def as_rows(images):
@@ -48,3 +57,59 @@ def test_digits_are_enlarged_bilinearly():
     # twice as high: a row a quarter of a pixel from the one before
     between = 0.75 * small.images[:, :, 3] + 0.25 * small.images[:, :, 4]
     np.testing.assert_allclose(large.images[:, :, 7, 0], between[:, :, 0], atol=1e-6)
+
+
+# ---- Archives that unpack to more than they should
+
+_READ = """
+import sys
+from active_convolution.data.sources import open_source
+from active_convolution.errors import UserError
+try:
+    with open_source(sys.argv[1]) as source:
+        print(sum(len(data) for _, data in source.read(source.names)))
+except UserError as error:
+    print(error)
+"""
+
+
+def member(name, size, **fields):
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = size, fields
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_small_file_that_unpacks_to_gigabytes(tmp_path, pack):
+    """8 GB of zeros in one of a megabyte or some: each format lets packed files follow one another."""
+    path = tmp_path / "images.tar"
+    path.write_bytes(pack(member("a.png", 2 ** 33)) + 128 * pack(bytes(2 ** 26)))
+    assert path.stat().st_size < 10 ** 7
+    assert limited(_READ, path).startswith(f"{path} unpacks to more than 100 times its size, which is no archive of images")
+
+
+@pytest.mark.slow
+def test_a_sparse_member_of_a_terabyte(tmp_path):
+    """Of which the archive holds next to nothing: GNU tar writes such files so."""
+    path, size = tmp_path / "images.tar", str(2 ** 40)
+    entry = member("a.png", 512, **{"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "a.png",
+                                    "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,512", "GNU.sparse.size": size})
+    path.write_bytes(entry + bytes(512 + 1024))
+    with tarfile.open(path) as archive:
+        assert archive.getmember("a.png").size == 2 ** 40
+    assert limited(_READ, path) == f"{path}: a.png is 1,048,576 MiB, more than an image or a batch of images takes: remove it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content, said", [
+    (member("a.png", 2 ** 40), "cannot read {} as a tar archive (unexpected end of data): it is truncated, damaged or something "
+                               "else; fetch it again"),
+    (bytes(1024), "cannot read {} as a tar archive (no end-of-archive mark): it is truncated, damaged or something else; fetch "
+                  "it again")], ids=["claimed", "sparse"])
+def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
+    path = tmp_path / "images.tar"
+    path.write_bytes(content)
+    if not any(content):
+        os.truncate(path, 2 ** 40)
+    assert limited(_READ, path) == said.format(path)

@@ -88,6 +88,14 @@ def test_errors_in_a_new_folder_name_that_folder(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_an_error_of_a_name_names_the_folder_too(tmp_path):
+    path = tmp_path / os.fsdecode(b"out\xff")
+    with pytest.raises(UserError) as raised, whole_folder(path) as folder:
+        str(folder / "a").encode()
+    assert str(raised.value) == (f"the name '{tmp_path}/out\\udcff/a' is no text in UTF-8, as Caffe's files need it: rename it, or "
+                                 "set LC_ALL=C.UTF-8")
+
+
 def test_a_name_that_is_not_utf_8_keeps_its_bytes_in_a_text(tmp_path):
     write(tmp_path / os.fsdecode(b"\xff.txt"), os.fsdecode(b"h\xc3\xa9 \xff"))
     assert (tmp_path / os.fsdecode(b"\xff.txt")).read_bytes() == b"h\xc3\xa9 \xff"

@@ -1,4 +1,5 @@
 """Bad input to the training: one line that names the thing, and nothing left behind."""
+import os
 import re
 import shutil
 
@@ -8,6 +9,7 @@ from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
 
 from conftest import ROOT, skip_in_a_gpu_build
+from limits import at_once
 from training_runs import run_script, train_script
 
 
@@ -102,6 +104,41 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     assert re.fullmatch(r"error: Caffe ended the training: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
                         rf"\(the log: {run}/train.log\)\n", stderr), stderr
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
+
+
+# ---- What is no file where one is read
+
+def to_a_pipe(name, old, new):
+    """A function that makes a pipe beside the model, and lets one of its files name it."""
+    def spoil(folder):
+        os.mkfifo(folder / "pipe")
+        edit(name, old, new.format(folder / "pipe"))(folder)
+    return spoil
+
+
+IMAGES = 'layer {{ type: "ImageData" top: "x" top: "y" image_data_param {{ source: "{}" batch_size: 1 }} include {{ phase: TRAIN }} name: '
+
+
+@pytest.mark.parametrize("spoil", [
+    to_a_pipe("train_val.prototxt", "crop_size", 'mean_file: "{}" crop_size'),
+    to_a_pipe("train_val.prototxt", 'layer {\n  name: "conv"', IMAGES + '"x" }} layer {{\n  name: "conv"')])
+def test_a_pipe_for_caffe(model, digits_data, tmp_path, spoil):
+    spoil(model)
+    with at_once():
+        assert_refused(tmp_path, "^layer .* of .* reads .*/pipe is no regular file: give", model, "acu", digits_data,
+                       tmp_path / "run")
+
+
+def test_a_pipe_for_a_log_or_for_weights(model, digits_data, tmp_path):
+    run, command = tmp_path / "run", (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run")
+    run.mkdir()
+    os.mkfifo(run / "train.log")
+    assert run_script(*command) == (1, "", f"error: cannot write {run}/train.log: No such device or address\n")
+    (run / "train.log").unlink()
+    assert run_script(*command, "--max-iter", 2)[0] == 0
+    os.mkfifo(run / "weights.json")
+    assert run_script("--resume", "--output", run) == (
+        1, "", f"error: {run}/weights.json is no regular file: give the path of one\n")
 
 
 # ---- A start that failed, and two at once

@@ -1,4 +1,5 @@
 """Snapshots: a damaged one is never taken for whole, and a whole one brings everything back."""
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from active_convolution.pycaffe import locate
 from active_convolution.training import run_folder, snapshots
 from active_convolution.training.run_folder import RunFolder
 
+from limits import at_once
 from training_runs import write_model
 
 
@@ -106,6 +108,28 @@ def test_a_missing_model_is_passed_over(prefix, solver):
     file(prefix, 10, "caffemodel").unlink()
     iteration, (warning,) = newest(prefix, solver)
     assert iteration == 9 and "_iter_10.caffemodel (No such file" in warning
+
+
+@pytest.mark.parametrize("kind", ["solverstate", "caffemodel"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
+                                 lambda path: path.touch() or os.truncate(path, 2 ** 40)])
+def test_what_is_no_file_is_passed_over(prefix, solver, kind, put):
+    path = file(prefix, 10, kind)
+    path.unlink()
+    put(path)
+    with at_once():
+        iteration, (warning,) = newest(prefix, solver)
+    assert iteration == 9 and path.name in warning
+
+
+@pytest.mark.parametrize("text, values", [
+    ('[{"loss": 1, "x": 2.5}]', [{"loss": 1.0, "x": 2.5}]), ("", []), ("{}", []), ("7", []), ("[7]", []), ('[{"loss": "a"}]', []),
+    ('[{"loss": null}]', []), ("[" * 100_000, []), ("\xff", []), (None, [])])
+def test_what_was_measured_since_is_numbers_or_nothing(prefix, solver, text, values):
+    path = Path(f"{prefix}_iter_10.since.json")
+    path.write_text(text, encoding="latin-1") if text is not None else os.mkfifo(path)
+    with at_once():
+        assert snapshots.read_since(snapshots.found(prefix)[0]) == values
 
 
 def test_a_state_of_another_iteration_is_passed_over(prefix, solver):

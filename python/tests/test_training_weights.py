@@ -78,6 +78,14 @@ def test_active_weights_are_copied_whole_and_from_hdf5_known_as_active(tmp_path)
         messages.read_weights(tmp_path / "damaged.h5")
 
 
+def test_hdf5_weights_that_ask_for_more_than_they_hold(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data/a/0", (2 ** 20, 2 ** 20), "f4", chunks=(8, 8))
+    with pytest.raises(UserError, match="a.h5 is damaged, or HDF5 with something else"):
+        messages.read_weights(tmp_path / "a.h5")
+
+
 def test_weights_in_the_old_format(ordinary, tmp_path):
     old = locate.caffe_pb2().NetParameter()
     for layer in messages.read_weights(tmp_path / "ordinary.caffemodel").layer:

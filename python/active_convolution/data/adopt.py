@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from ..errors import BadValue, UserError
-from ..files import whole_file
+from ..files import content, reading, whole_file
 from . import annotations, backends
 from .backends import Database
 from .folder import MANIFEST, SPLITS, source_bytes, write_manifest
@@ -48,10 +48,8 @@ def _check_new(output):
     """Raises UserError where a manifest of ours, or another's file, would be replaced."""
     path = output / MANIFEST
     if path.exists():
-        try:
-            adopted = '"adopted": true' in path.read_text(errors="replace")
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        with reading(path, "is no manifest", "remove it, or name another --output"):
+            adopted = b'"adopted": true' in content(path)
         if not adopted:
             raise UserError(f"{path} is there already, and none of acu data adopt: {output} is a data set as it is, or remove "
                             "the file")

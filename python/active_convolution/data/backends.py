@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from ..errors import UserError
 from ..files import open_regular
+from ..pycaffe import hdf5
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.messages import by
 from ..pycaffe.process import start
@@ -80,7 +81,7 @@ def _from_lmdb(source):
     if not (Path(source.path) / "data.mdb").is_file():
         raise UserError(f"{source.path} is no LMDB, it has no data.mdb: give the folder of one")
     try:
-        with lmdb.open(source.path, readonly=True, lock=False) as opened, opened.begin(buffers=True) as transaction:
+        with lmdb.open(os.fsencode(source.path), readonly=True, lock=False) as opened, opened.begin(buffers=True) as transaction:
             count = transaction.stat()["entries"]
             for number, (key, value) in enumerate(transaction.cursor()):
                 if number >= count:  # damage may lead in a circle
@@ -175,7 +176,7 @@ def _from_hdf5(source):
     for name in hdf5_files(source.path):
         try:
             with h5py.File(name, "r") as file:
-                data, labels = file["data"], file["label"]
+                data, labels = hdf5.checked(file["data"]), hdf5.checked(file["label"])
                 if data.ndim != 4 or data.dtype.kind not in "fiu" or len(data) != len(labels) or labels.size != len(labels):
                     raise UserError(f"{name} has data {by(data.shape)} and label {by(labels.shape)}, not images (number, "
                                     "channels, height, width) and a label for each")
@@ -184,7 +185,7 @@ def _from_hdf5(source):
                     if not np.isfinite(image).all() or label != int(label):
                         raise UserError(f"image {index} of {name} holds numbers that are none, or has the label {label}")
                     yield f"image {index} of {name}", image.tobytes() + b"%d" % int(label), image, int(label)
-        except (OSError, KeyError, ValueError, RuntimeError, OverflowError) as error:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             raise UserError(f"cannot read {name} ({' '.join(str(error).split())[:120]}): it needs the data sets data and label; "
                             "make it anew") from error
 

@@ -22,7 +22,6 @@ _SIDE = 32
 _SHAPE = (3, _SIDE, _SIDE)
 _PIXELS = 3 * _SIDE * _SIDE
 _ALIASES = {"plane": "airplane", "aeroplane": "airplane", "auto": "automobile", "car": "automobile"}  # CIFAR-10's
-_MOST_ARRAY = 2 ** 30  # bytes: CIFAR's 50,000 images take 2^27
 _COARSE = 20  # CIFAR-100's superclasses, which some have as folders above the classes'
 _TEST_SHARE = 0.2  # of a set without labelled test images: Kaggle's 50,000 leave the usual 10,000
 
@@ -181,8 +180,7 @@ def _read_arrays(path, classes):
     else, such as another set.
     """
     images, labels = Array("u1", (None, *_SHAPE)), Array("iu", (None,))
-    arrays = read_npz(path, {"X": images, "Y": labels, "xt": images, "yt": labels}, "fetch it again",
-                      _MOST_ARRAY)
+    arrays = read_npz(path, {"X": images, "Y": labels, "xt": images, "yt": labels}, "fetch it again")
     train, test = (_checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
     missing = np.setdiff1d(np.arange(classes), train.labels)
     if len(missing):

@@ -1,5 +1,6 @@
 """Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it, and back."""
 import math
+import os
 from pathlib import Path
 
 import lmdb
@@ -38,7 +39,7 @@ def write(path, images, labels, seed=0):
     path = Path(path)
     room = space_needed(len(images), images.shape[1:])
     try:
-        with whole_folder(path) as folder, lmdb.open(str(folder), map_size=room, sync=False, mode=0o666) as database:
+        with whole_folder(path) as folder, lmdb.open(os.fsencode(folder), map_size=room, sync=False, mode=0o666) as database:
             with tqdm(desc=f"writing {path.name}", total=len(order), unit="image") as bar:
                 for start in range(0, len(order), _TRANSACTION):
                     part = order[start:start + _TRANSACTION]
@@ -90,7 +91,7 @@ def batches(path, shape, count, size):
     """
     images, labels = np.empty((min(size, count), *shape), np.float32), []
     try:
-        with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin() as transaction:
+        with lmdb.open(os.fsencode(path), readonly=True, lock=False) as database, database.begin() as transaction:
             if transaction.stat()["entries"] != count:
                 raise UserError(f"{path} holds {transaction.stat()['entries']} images, and its manifest says {count}: "
                                 "make the data set anew")

@@ -178,6 +178,7 @@ def partial_folder(path, settings):
 def _locked(folder):
     """The settings file, open and locked until it is closed: unlike flock's, this lock is no child's."""
     try:
+        open_regular(folder / _SETTINGS).close()  # of a pipe there would be no end
         file = open(folder / _SETTINGS, "r+")
     except OSError as error:
         raise UserError(f"{folder} is in the way, it is no begun data set ({error.strerror}): remove it or name "

@@ -278,7 +278,7 @@ class _Writer:
 def _opened(path):
     try:
         Path(path).mkdir(exist_ok=True)  # LMDB would give the folder the mode of its files
-        with lmdb.open(str(path), map_size=_FIRST_MAP, mode=0o666) as database:
+        with lmdb.open(os.fsencode(path), map_size=_FIRST_MAP, mode=0o666) as database:
             yield database
     except (lmdb.Error, OSError) as error:
         raise UserError(f"cannot write {path} ({error}): free some space, and run the same command again to go "

@@ -27,6 +27,7 @@ _COMPRESSIONS = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": 
                  b"\xfd7zXZ\x00": lzma.LZMAFile}
 _RATIO, _LEAST_LIMIT = 100, 2 ** 30  # files that are compressed already hardly shrink; but a small archive may hold bitmaps
 _PIECE = 2 ** 20
+_PADDING = 2 ** 26  # bytes of zeros at the end of a tar archive: of tar's blocking factors the largest
 DIGITS_TRAIN, DIGITS_TEST = 1500, 297
 DIGITS_FOLDS = 6
 _DIGITS_MAXIMUM = 16  # the set's pixels count the set dots of a 4x4 block
@@ -211,9 +212,9 @@ class Tar(_Archive):
         self._file.seek(self._tar.offset)
         length = 0
         while piece := self._file.read(_PIECE):
-            if piece.strip(b"\0"):
-                raise tarfile.ReadError("no end-of-archive mark")
             length += len(piece)
+            if piece.strip(b"\0") or length > _PADDING:
+                raise tarfile.ReadError("no end-of-archive mark")
         if length < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("no end-of-archive mark")
 

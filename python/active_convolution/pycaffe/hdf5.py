@@ -1,10 +1,14 @@
 """HDF5 weights, as Caffe's solver writes them with `snapshot_format: HDF5`, as a NetParameter."""
+import math
+import os
+
 import numpy as np
 
 from ..errors import UserError
 from . import locate
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+_LEAST_LIMIT, _RATIO = 2 ** 30, 100     # bytes; and how often its size a file may unpack to: numbers hardly shrink
 
 
 def read(path):
@@ -17,7 +21,7 @@ def read(path):
             for name, blobs in file["data"].items():
                 layer = net.layer.add(name=name.replace("\\", "/"))     # "/" would be a path to HDF5
                 for index in range(len(blobs)):
-                    array = np.asarray(blobs[str(index)][...], np.float32)
+                    array = np.asarray(checked(blobs[str(index)])[...], np.float32)
                     blob = layer.blobs.add()
                     blob.shape.dim.extend(array.shape)
                     blob.data.extend(array.ravel())
@@ -25,6 +29,17 @@ def read(path):
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or HDF5 with something else than Caffe's weights: name another snapshot") from error
     return net
+
+
+def checked(dataset):
+    """``dataset`` (h5py), an array of numbers. Raises ValueError where it is something else, or asks for more memory than its
+    file makes likely: what was never written takes no room there."""
+    asked = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if dataset.dtype.kind not in "fiu":
+        raise ValueError(f"{dataset.name} is of {dataset.dtype}, not of numbers")
+    if asked > max(_LEAST_LIMIT, _RATIO * os.path.getsize(dataset.file.filename)):
+        raise ValueError(f"{dataset.name} asks for {asked / 2 ** 30:,.0f} GiB, more than is sensible")
+    return dataset
 
 
 def _active(shapes):

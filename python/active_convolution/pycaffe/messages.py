@@ -31,7 +31,7 @@ _ELSEWHERE = {      # fields of LayerParameter, and who brought them
     **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
     **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
     **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
-_MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
+MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
 
 
 # ---- Reading
@@ -58,7 +58,7 @@ def read_weights(path):
 
 def _read_weights(path):
     with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
-        stored = content(path, _MOST_BYTES)
+        stored = content(path, MOST_BYTES)
         if stored.startswith(hdf5.MAGIC):
             return hdf5.read(path)
         net = _named(parsed(locate.caffe_pb2().NetParameter, stored))

@@ -2,7 +2,10 @@
 import importlib.util
 import os
 
+from google.protobuf.message import Message
+
 from ..errors import UserError
+from ..files import open_regular
 from . import locate, messages
 from .messages import by
 from .process import failure
@@ -36,6 +39,7 @@ def check_net(model, called=None):
     """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
     that may die of it."""
     _check_python_layers(model, called)
+    check_sources(messages.read_net(model), called or model)
     reason = failure("caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)", model)
     if reason:
         raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
@@ -53,6 +57,27 @@ def check_inputs(model):
     inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
     if len(inputs) != 1:
         raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
+
+
+def check_sources(net, called):
+    """Raises UserError where a layer of the NetParameter ``net``, which messages name ``called``, reads what is no file, or may
+    not be read: there Caffe would wait for ever, or end the process. What is missing is not looked for."""
+    for layer in net.layer:
+        for _, parameter in layer.ListFields():
+            for name in ("source", "mean_file"):
+                if isinstance(parameter, Message) and getattr(parameter, name, ""):
+                    _check_source(getattr(parameter, name), f"layer {layer.name} of {called}")
+
+
+def _check_source(source, where):
+    path = os.path.join(source, "data.mdb") if os.path.isdir(source) else source
+    if os.path.exists(path):
+        try:
+            open_regular(path).close()
+        except OSError as error:
+            raise UserError(f"{where} reads {path}: {error.strerror}") from error
+        except UserError as error:
+            raise UserError(f"{where} reads {error}") from error
 
 
 def _check_python_layers(model, called):

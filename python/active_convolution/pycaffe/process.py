@@ -171,7 +171,7 @@ def lock_log(log):
     Raises UserError where it cannot be written, or another process has it.
     """
     try:
-        file = open(log, "a")
+        file = open(log, "a", opener=_without_waiting)
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error
     with file:
@@ -182,6 +182,11 @@ def lock_log(log):
         except OSError as error:
             raise UserError(f"cannot lock {log}: {error.strerror}") from error
         yield file.fileno()
+
+
+def _without_waiting(path, flags):
+    """Opens ``path``, which for a pipe that nobody reads is an error."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def log_to(descriptor):

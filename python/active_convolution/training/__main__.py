@@ -8,7 +8,7 @@ import argparse  # noqa: E402
 import sys  # noqa: E402
 
 from .. import command  # noqa: E402
-from ..errors import UserError  # noqa: E402
+from ..errors import UserError, explained  # noqa: E402
 from . import ranks  # noqa: E402
 from .run_folder import RunFolder  # noqa: E402
 from .trainer import Trainer, Worker  # noqa: E402
@@ -27,11 +27,14 @@ def main():
     rank, size = arguments.nccl[:2] if arguments.nccl else ranks.under_mpirun()
     try:
         return train(arguments)
-    except UserError as error:
-        raise UserError(f"{ranks.name(rank, size)}{error}") from error
-    except Exception:
-        print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
+    except BrokenPipeError:
         raise
+    except Exception as error:
+        line = explained(error)
+        if line is None:
+            print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
+            raise
+        raise UserError(f"{ranks.name(rank, size)}{line}") from error
 
 
 def train(arguments):

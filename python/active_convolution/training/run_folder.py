@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
-from ..files import reading, whole_file
+from ..files import json_object, reading, whole_file
 from ..positions import RUN_FILE
-from ..pycaffe import messages
+from ..pycaffe import messages, nets
 from ..pycaffe.process import lock_log
 from . import changes as changing
 from . import data_sources, definition, deploying, schedule
@@ -64,6 +64,7 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
         if name in found.solver.DESCRIPTOR.fields_by_name:
             found.solver.ClearField(name)
     _place(run, found.solver, found.net)
+    nets.check_sources(found.net, found.source)
     return found
 
 
@@ -73,6 +74,7 @@ def of_run(run):
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     solver, net = load(run)
     _place(run, solver, net)
+    nets.check_sources(net, run.train_val)
     return definition.Definition(run.path, solver, net)
 
 
@@ -189,7 +191,7 @@ def read_weights(run):
     if not run.weights.exists():
         return None
     with reading(run.weights, "is damaged", "name another run", reason=True):
-        content = json.loads(run.weights.read_text(encoding="utf-8"))
+        content = json_object(run.weights)
         return {**content, "file": str(content["file"])}
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from ..files import whole_file
+from ..errors import UserError
+from ..files import DAMAGE, content, whole_file
 from ..pycaffe import locate, messages
 
 
@@ -51,10 +52,10 @@ def _damage(snapshot, solver):
     pb2, read = locate.caffe_pb2(), []
     for path, kind in ((snapshot.state, pb2.SolverState), (snapshot.model, pb2.NetParameter)):
         try:
-            read.append(messages.parsed(kind, path.read_bytes()))
+            read.append(messages.parsed(kind, _bytes(path)))
         except OSError as error:
             return f"cannot read {path.name} ({error.strerror})"
-        except DecodeError:
+        except (DecodeError, UserError, ValueError):
             return f"{path.name} is damaged"
     state, model = read
     if state.iter != snapshot.iteration:
@@ -67,6 +68,10 @@ def _damage(snapshot, solver):
         if saved.get(name) != [blob.count for blob in layer.blobs]:
             return f"{snapshot.model.name} does not hold all of layer {name}"
     return None
+
+
+def _bytes(path):
+    return content(path, messages.MOST_BYTES)
 
 
 def _count(blob):
@@ -84,7 +89,7 @@ def _history_counts(solver):
 def restore(solver, snapshot):
     """Brings ``solver`` (pycaffe) to ``snapshot``, also where the run's folder has moved since."""
     state = locate.caffe_pb2().SolverState()
-    state.ParseFromString(snapshot.state.read_bytes())
+    state.ParseFromString(_bytes(snapshot.state))
     state.learned_net = str(snapshot.model)
     with tempfile.NamedTemporaryFile(suffix=".solverstate") as file:
         file.write(state.SerializeToString())
@@ -103,8 +108,9 @@ def write_since(prefix, iteration, values):
 def read_since(snapshot):
     """What ``write_since`` kept; [] where there is nothing, or nothing that can be read."""
     try:
-        return json.loads(_since(snapshot.state.with_suffix("")).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads(content(_since(snapshot.state.with_suffix(""))))
+        return [{str(column): float(value) for column, value in entry.items()} for entry in values]
+    except (OSError, UserError, *DAMAGE):
         return []
 
 
@@ -116,7 +122,7 @@ def _since(stem):
 
 def packed(snapshot):
     """A Snapshot with its files' contents, to be sent to another process."""
-    return snapshot, snapshot.state.read_bytes(), snapshot.model.read_bytes()
+    return snapshot, _bytes(snapshot.state), _bytes(snapshot.model)
 
 
 @contextlib.contextmanager

@@ -12,52 +12,61 @@ from pathlib import Path
 
 from active_convolution import command
 
-from . import corpus, trials
+from . import corpus, judge, surroundings, trials
 
 
 def main():
     parser = argparse.ArgumentParser(prog="campaign.sh", description="Damages files and kills programs, at random.")
     parser.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default: %(default)g)")
     parser.add_argument("--trials", type=int, metavar="N", help="no more than these (default: as many as the time allows)")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="the trial to begin with (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is random (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=60, metavar="SECONDS",
                         help="what takes longer hangs (default: %(default)g)")
+    parser.add_argument("--corpus", type=Path, metavar="DIR",
+                        help="where the whole files are, or are to be made and stay (default: made anew)")
     parser.add_argument("--failures", type=Path, default=Path("build/campaign"), metavar="DIR",
                         help="where failing inputs go, each with its command (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        campaign = Campaign(Path(scratch), arguments.failures / f"seed{arguments.seed}", arguments.seed,
-                            arguments.patience)
+        campaign = Campaign(Path(scratch), arguments.failures / f"seed{arguments.seed}", arguments.seed, arguments.patience,
+                            arguments.corpus)
         print(f"made the whole files in {campaign.prepared:.0f} s", flush=True)
-        campaign.run(time.monotonic() + 60 * arguments.minutes, arguments.trials)
+        campaign.run(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.trials)
     return campaign.report()
 
 
 class Campaign:
     """Trials in the folder ``scratch``. Each has a number, and its own random numbers from that and the seed."""
 
-    def __init__(self, scratch, failures, seed, patience):
+    def __init__(self, scratch, failures, seed, patience, whole=None):
         begun = time.monotonic()
+        self.corpus = (whole or scratch / "corpus").absolute()
         self.scratch, self.failures, self.seed, self.patience = scratch, failures, seed, patience
         self.tried, self.failed, self.number = collections.Counter(), collections.Counter(), 0
-        self.readers, self.undisturbed = trials.Readers(patience), {}
+        self.readers, self.undisturbed = judge.Readers(patience), {}
         self.library = str(scratch / "killer.so")
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.library, Path(__file__).with_name("killer.c"), "-ldl"],
                        check=True)
-        corpus.make(scratch / "corpus")
+        if not self.corpus.exists():
+            corpus.make(self.corpus)
         self.prepared = time.monotonic() - begun
 
-    def run(self, end, most=None):
-        """Until the time ``end``, or for ``most`` trials: the same ones with the same seed, however fast the machine."""
-        steps = itertools.cycle([*[self._reader] * 40, self._program, self._kill])
-        while time.monotonic() < end and (most is None or self.number < most):
-            next(steps)()
+    def run(self, end, first=1, most=None):
+        """Until the time ``end``, or for ``most`` trials, from the ``first`` on: the same ones with the same seed, however fast
+        the machine."""
+        steps = itertools.cycle([*[self._reader] * 40, self._program, self._program, self._odd, self._program, self._program,
+                                 self._around, self._kill])
+        for step in itertools.islice(steps, first - 1, None if most is None else first - 1 + most):
+            if time.monotonic() > end:
+                break
+            self.number = first + sum(self.tried.values())
+            step()
         self.readers.close()
 
     def _next(self):
-        self.number += 1
         folder = self.scratch / "trial"
-        trials.copy(self.scratch / "corpus", folder)
+        corpus.copy(self.corpus, folder)
         return folder, random.Random(f"{self.seed} {self.number}")
 
     def _reader(self):
@@ -70,16 +79,28 @@ class Campaign:
         folder, draw = self._next()
         trial = draw.choice(trials.PROGRAMS)
         trials.damage(folder, trial, draw)
-        self._note(trial.name, trials.judge(trial, folder, self.patience), f"acu {trial.command}")
+        self._note(trial.name, judge.judge(trial.command, folder, self.patience), f"acu {trial.command}")
+
+    def _odd(self):
+        folder, draw = self._next()
+        trial, odd = draw.choice(trials.PROGRAMS), draw.choice(list(surroundings.ODD))
+        wrong = judge.judge_odd(trial.command, trial.path, odd, folder, self.patience)
+        self._note(f"{odd}, {trials.named(trial.command)}", wrong, f"acu {trial.command}")
+
+    def _around(self):
+        folder, draw = self._next()
+        command, name = draw.choice(trials.COMMANDS), draw.choice(list(surroundings.SURROUNDINGS))
+        wrong = judge.judge_around(command, name, folder, self.patience)
+        self._note(f"{name}, {trials.named(command)}", wrong, f"acu {command}")
 
     def _kill(self):
         folder, draw = self._next()
-        killed = draw.choice(trials.KILLED)
+        killed = draw.choice(trials.COMMANDS)
         if killed not in self.undisturbed:
-            self.undisturbed[killed] = trials.undisturbed(killed, folder, self.library, self.patience)
-            trials.copy(self.scratch / "corpus", folder)
-        wrong = trials.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
-        self._note(f"kill -9, acu {killed.split()[0]}", wrong, f"acu {killed}")
+            self.undisturbed[killed] = judge.undisturbed(killed, folder, self.library, self.patience)
+            corpus.copy(self.corpus, folder)
+        wrong = judge.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
+        self._note(f"kill -9, {trials.named(killed)}", wrong, f"acu {killed}")
 
     def _note(self, name, wrong, said):
         self.tried[name] += 1

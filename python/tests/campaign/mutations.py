@@ -1,6 +1,7 @@
 """Damage to the bytes of a file, by its format: ``mutate(kind, content, random)``, the same for the same ``random``."""
 import io
 import json
+import lzma
 import re
 import struct
 import zipfile
@@ -176,6 +177,10 @@ def _tar(content, random):
     return bytes(content)
 
 
+def _xz(content, random):
+    return lzma.compress(_tar(lzma.decompress(content), random), preset=0)
+
+
 # ---- A database, an image
 
 def _lmdb(content, random):
@@ -193,6 +198,15 @@ def _lmdb(content, random):
         content[at:at + 2] = random.choice((b"\0\0", b"\xff\xff", random.randbytes(2)))
     else:
         del content[page:]
+    return bytes(content)
+
+
+def _hdf5(content, random):
+    """A number of what describes the arrays, which stands before them: an offset, a size, a version."""
+    content = bytearray(content)
+    at = random.randrange(min(len(content), 6000)) & random.choice((-1, -8))
+    width = random.choice((1, 2, 4, 8))
+    content[at:at + width] = (random.choice(INTEGERS) % 2 ** (8 * width)).to_bytes(width, "little")
     return bytes(content)
 
 
@@ -270,5 +284,5 @@ def _text(content, random, token):
     return b"".join(lines)
 
 
-KINDS = {"protobuf": _protobuf, "npz": _npz, "lmdb": _lmdb, "png": _png, "tar": _tar, "csv": _csv, "prototxt": _prototxt,
-         "json": _json}
+KINDS = {"protobuf": _protobuf, "npz": _npz, "zip": _zip, "tar": _tar, "tar.xz": _xz, "lmdb": _lmdb, "leveldb": _bytes,
+         "hdf5": _hdf5, "png": _png, "csv": _csv, "prototxt": _prototxt, "json": _json}

@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from active_convolution import positions
+from active_convolution import confusion, positions
 from active_convolution.data import datum, folder, preprocess, sources
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import messages
@@ -26,7 +26,7 @@ def decoded(path):
 
 READERS = {"weights": positions.from_caffemodel, "net": messages.read_net, "solver": messages.read_solver,
            "positions": positions.History.load, "metrics": Metrics.load, "whitening": preprocess.Whitening.load,
-           "manifest": lambda path: folder.check_manifest(path.parent), "archive": archive, "image": decoded}
+           "manifest": lambda path: folder.check_manifest(path.parent), "confusion": confusion.load, "archive": archive, "image": decoded}
 
 
 def outcome(reader, path):
