@@ -171,7 +171,7 @@ def test_script_makes_the_digits(script, digits_data, tmp_path):
 def test_script_makes_a_fold_of_enlarged_digits(script, tmp_path):
     result = script("digits", "--fold", 2, "--size", "16x16", "--output", "fold")
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "digits: 1498 training and 299 test images, 2 MB, in fold\n"
+    assert result.stdout == "digits: 1498 training and 299 test images, 4 MB, in fold\n"
     manifest = check_manifest(tmp_path / "fold")
     assert manifest["fold"] == 2 and manifest["train"]["shape"] == [1, 18, 18]
     images, labels = read_back(tmp_path / "fold", "test")
