@@ -60,8 +60,8 @@ def of_peak(rows, limits):
             taken = sum(row.times[contestants.ACTIVE][passes].median for row in of_set)
             yield Bar(f"{name}, batch {batch}, {passes}: of the machine's peak",
                       sum(row.products(passes, limits) for row in of_set) / taken, np.inf, least)
-    reached = {(row.set, row.batch, row.layer, passes): row.products(passes, limits) / times[passes].median
-               for row in rows for times in row.times.values() for passes in contestants.PASSES}
+    reached = {(name, row.set, row.batch, row.layer, passes): row.products(passes, limits) / times[passes].median
+               for row in rows for name, times in row.times.items() for passes in contestants.PASSES}
     fastest = max(reached, key=reached.get, default=None)
     if fastest:
         yield Bar(f"the most that anybody reaches of the peak, {' '.join(map(str, fastest))}", reached[fastest], 1)

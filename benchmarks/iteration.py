@@ -18,6 +18,7 @@ VARIANTS = {contestants.ACTIVE: ("acu", False), contestants.CONVOLUTION: ("basel
 PYTORCH = {"PyTorch": "contiguous_format", "PyTorch, channels_last": "channels_last"}   # name: its memory format
 REACH = 1.5     # pixels that positions are away from the grid, at most
 IMAGES = 256    # of the database
+DROPOUT = 1e-9  # the ratio: all of a Dropout layer's work, and nothing dropped, so that networks can be compared
 
 
 class Iteration:
@@ -90,6 +91,9 @@ def _net(model, variant, batch, gpu):
         layers = list(net.to_proto().layer) + layers[1:]
     else:
         layers[0].data_param.batch_size = batch
+    for layer in layers:
+        if layer.type == "Dropout":
+            layer.dropout_param.dropout_ratio = DROPOUT
     proto.layer.extend(layers)
     return proto
 

@@ -75,7 +75,7 @@ def test_fast_layers_can_be_left_out(caffe, project, tmp_path):
 
 
 def test_an_older_layer_keeps_its_loop(caffe, project, tmp_path):
-    """Such as Convolution before it knew kernels of any number of axes: it has the function, but not what the call needs."""
+    """Such as Convolution before it knew dilation: it has the function, but not what the call needs."""
     layer = caffe / "src/caffe/layers/conv_layer.cpp"
     layer.write_text(layer.read_text().replace("dilation_", "hole_"))
     _, without = assemble(caffe, project, tmp_path / "fork")

@@ -49,7 +49,7 @@ class AConvFastLayerTest : public MultiDeviceTest<TypeParam> {
     }
   }
 
-  const CaffesLoops caffes_loops_;
+  CaffesLoops caffes_loops_;
   Blob<Dtype> bottom_, top_;
   vector<Blob<Dtype>*> bottom_vec_, top_vec_;
 };

@@ -211,7 +211,7 @@ class ActiveConvolutionLayerTest : public MultiDeviceTest<TypeParam> {
     checker.CheckGradientExhaustive(&layer, bottom_vec_, top_vec_);
   }
 
-  const CaffesLoops caffes_loops_;
+  CaffesLoops caffes_loops_;
   Blob<Dtype> bottom_, top_;
   vector<Blob<Dtype>*> bottom_vec_, top_vec_;
 };
