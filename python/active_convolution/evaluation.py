@@ -173,7 +173,8 @@ def read_transform(train_val):
     test = locate.caffe_pb2().TEST
     net = messages.read_net(train_val)
     for layer in net.layer:
-        if layer.HasField("data_param") and messages.takes_part(layer, test, net.state.stage):
+        reads = layer.HasField("data_param") or layer.type in ("ImageData", "HDF5Data")
+        if reads and messages.takes_part(layer, test, net.state.stage):
             return _transform_of(layer.transform_param, train_val)
     raise UserError(f"{train_val} has no Data layer for testing: give the train_val prototxt of the network")
 
