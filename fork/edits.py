@@ -351,7 +351,7 @@ PYCAFFE = [
          new="np.frombuffer(datum.data, dtype=np.uint8).copy()", done=r"np\.frombuffer\(", required=False),
     Edit("scikit-image and SciPy are imported where an image is read", "python/caffe/io.py",
          anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
-         new=_literal(LATER.lstrip("\n")), done=r"^class _Skimage", required=False),
+         new=_literal(LATER.lstrip("\n")), done=r"class _Skimage", required=False),
 ]
 TOOLCHAIN += PYCAFFE
 
