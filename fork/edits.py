@@ -351,7 +351,7 @@ PYCAFFE = [
          new="np.frombuffer(datum.data, dtype=np.uint8).copy()", done=r"np\.frombuffer\(", required=False),
     Edit("scikit-image and SciPy are imported where an image is read", "python/caffe/io.py",
          anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
-         new=_literal(LATER.lstrip("\n")), done=r"^class _Skimage", required=False),
+         new=_literal(LATER.lstrip("\n")), done=r"class _Skimage", required=False),
     # Debian's folder of Python's headers has those of its own NumPy in it.
     *(Edit("the headers of another NumPy than the system's", file,
            anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}", new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",

@@ -26,6 +26,7 @@ def tiny_run(tmp_path_factory):
     return done.stdout, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_json_holds_every_layer_and_batch(tiny_run):
     _, found = tiny_run
     assert found["settings"]["threads"] == 2 and found["settings"]["repeats"] == 3
@@ -40,6 +41,7 @@ def test_json_holds_every_layer_and_batch(tiny_run):
                 assert times[which]["median"] > 0 and times[which]["spread"] >= 0 and times[which]["repeats"] == 3
 
 
+@pytest.mark.slow
 def test_sums_are_those_of_the_layers(tiny_run):
     _, found = tiny_run
     for each in found["sums"]:
@@ -50,6 +52,7 @@ def test_sums_are_those_of_the_layers(tiny_run):
             assert each["milliseconds"][name]["both"] == pytest.approx(sum(parts))
 
 
+@pytest.mark.slow
 def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
     printed, found = tiny_run
     assert ("PyTorch is not installed" in printed) == (found["settings"]["pytorch"] is None)

@@ -112,7 +112,8 @@ def test_classifier_resizes(classifier):
 
 def test_scikit_image_is_imported_where_an_image_is_read(picture):
     """To import it takes longer than all the rest of pycaffe, and most programs read no image with it."""
-    code = ("import sys, caffe\nassert not {'skimage', 'scipy'} & {*sys.modules}\n"
+    code = ("import sys\nfrom active_convolution.pycaffe import locate\ncaffe = locate.caffe()\n"
+            "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
             f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=process.environment())
     assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

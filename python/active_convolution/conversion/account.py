@@ -31,8 +31,9 @@ class LayerReport:
 class Report:
     """``outputs`` maps the network's outputs to (largest difference, largest value); ``folded`` a convolution's name to
     those of the layers that went into it; ``cost_size`` and ``size`` the inputs to the shapes that the costs are for, and
-    that the differences were found with; ``unread`` are the layers in which a synapse reads nothing at that size; ``engines`` maps what ran the files to (version,
-    largest difference), or to why it could not; ``runs`` is a line that says where the result runs."""
+    that the differences were found with; ``unread`` are the layers in which a synapse reads nothing at that size;
+    ``engines`` maps what ran the files to (version, largest difference), or to why it could not; ``runs`` is a line that
+    says where the result runs."""
     layers: list
     outputs: dict
     folded: dict

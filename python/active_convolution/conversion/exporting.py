@@ -38,7 +38,8 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
         blobs = _checked_blobs(net, original, weights)
         own = probing.input_shapes(original)
         size, unread = probing.comparing_size(Path(scratch) / "original.prototxt", net, original, {
-            layer.name: (geometry.axes(layer), *blobs[layer.name][2:]) for layer in net.layer if layer.type in positions.TYPES})
+            layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
+            for layer in net.layer if layer.type in positions.TYPES})
         cost_size = own if probing.is_sensible(own) else size
         probing.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}

@@ -207,7 +207,8 @@ def _synapse(x, y, index):
 def _too_large(chosen, per_tap, pixels, limits):
     """Why Summands are too large, None where they are not."""
     taps = sum(math.prod(part.kernel) for part in chosen)
-    if len(chosen) == 1 and max(chosen[0].kernel) > limits.kernel:  # a dilated kernel off its lattice takes more than a synapse
+    # A dilated kernel off its lattice takes more than a synapse.
+    if len(chosen) == 1 and max(chosen[0].kernel) > limits.kernel:
         return f"more than --max-kernel {limits.kernel}: raise that"
     if 4 * per_tap * taps > limits.size:
         return (f"{per_tap * taps / 1e6:.3g} million weights or {4 * per_tap * taps / 1e9:.3g} GB, more than the "

@@ -18,12 +18,12 @@ from .torch_ops import HELPERS, OPERATORS
 MODEL, WEIGHTS = "network.py", "weights.pt"
 _ACTIVE = Path(__file__).with_name("active_conv2d.py")
 _OF_MODULE = (      # what nn.Module has names for
-    "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double", "dump_patches",
-    "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu",
+    "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double",
+    "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu",
     "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters",
     "register_buffer", "register_forward_hook", "register_module", "register_parameter", "requires_grad_", "set_extra_state",
-    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad", "list", "slice",
-    "min", "enumerate", "zip", "super", "tuple", "bool", "int")
+    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad",
+    "list", "slice", "min", "enumerate", "zip", "super", "tuple", "bool", "int")
 _HEAD = '''"""{title}, exported from Caffe: ``Network`` takes {inputs} and gives {outputs}.
 
     net = Network()
@@ -72,7 +72,8 @@ class _Module:
     def __init__(self, graph):
         self.graph, self.state = graph, {}
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        self._names, self._taken = {"": "None"}, {"self", "torch", "nn", "functional", "math", "inputs", "outputs", "Network", "ActiveConv2d", *_OF_MODULE}
+        self._names = {"": "None"}
+        self._taken = {"self", "torch", "nn", "functional", "math", "inputs", "outputs", "Network", "ActiveConv2d", *_OF_MODULE}
         self._made, self._run = [], []
         self._inputs = [self._name(value.name) for value in graph.input]
         for node in graph.node:
@@ -116,7 +117,8 @@ class Network(nn.Module):
         elif node.op_type == "ActiveConv2d":
             value = self._active(node, own)
         elif node.op_type == "Dropout":
-            value = f"{self._member(node, f'nn.Dropout({float(self._constants[node.input[1]])!r})')}({self._name(node.input[0])})"
+            made = self._member(node, f"nn.Dropout({float(self._constants[node.input[1]])!r})")
+            value = f"{made}({self._name(node.input[0])})"
         elif node.op_type == "Split":
             value = f"torch.chunk({self._name(node.input[0])}, {len(node.output)}, {own['axis']})"
         else:
@@ -152,8 +154,10 @@ class Network(nn.Module):
         shapes = ", ".join("None" if array is None else f"torch.zeros({array.shape})" for array in arrays.values())
         own = {name: bool(value) if name in ("normalize", "fix_origin") else tuple(value) if isinstance(value, list) else value
                for name, value in own.items()}
-        moves = np.ones_like(arrays["x"]) if not own["fix_origin"] else ((arrays["x"] != 0) | (arrays["y"] != 0)).astype(np.float32)
-        options = ", ".join(f"{name}={own[name]!r}" for name in ("base", "span", "stride", "groups", "normalize", "fix_origin"))
+        fixed = own["fix_origin"] & (arrays["x"] == 0) & (arrays["y"] == 0)
+        moves = np.where(fixed, np.float32(0), np.float32(1))
+        told = ("base", "span", "stride", "groups", "normalize", "fix_origin")
+        options = ", ".join(f"{name}={own[name]!r}" for name in told)
         arrays = {name: array for name, array in arrays.items() if array is not None}
         return self._called(node, f"ActiveConv2d({shapes}, {options})", moves=moves, **arrays)
 

@@ -109,11 +109,12 @@ OPERATORS = {
     "PRelu": lambda inputs, own: f"torch.where({inputs[0]} > 0, {inputs[0]}, {inputs[0]} * {inputs[1]})",
     "Cast": lambda inputs, own: f"{inputs[0]}.{'long' if own['to'] == 7 else 'float'}()",
     "Softmax": _call("torch.softmax", "axis"),
-    "LRN": lambda inputs, own: f"functional.local_response_norm({inputs[0]}, {own['size']}, {own['alpha']!r}, {own['beta']!r}, "
-                               f"{own['bias']!r})",
+    "LRN": lambda inputs, own: (f"functional.local_response_norm({inputs[0]}, {own['size']}, {own['alpha']!r}, "
+                                f"{own['beta']!r}, {own['bias']!r})"),
     "ReduceMean": _reduced("mean"), "ReduceSum": _reduced("sum"), "ReduceMax": _reduced("amax"),
     "Concat": lambda inputs, own: f"torch.cat([{', '.join(inputs)}], {own['axis']})",
-    "Slice": lambda inputs, own: f"_cut({', '.join(inputs)})" if len(inputs) > 3 else f"{inputs[0]}[{inputs[1]}[0]:{inputs[2]}[0]]",
+    "Slice": lambda inputs, own: (f"_cut({', '.join(inputs)})" if len(inputs) > 3 else
+                                  f"{inputs[0]}[{inputs[1]}[0]:{inputs[2]}[0]]"),
     "Shape": lambda inputs, own: f"torch.tensor({inputs[0]}.shape)",
     "Flatten": lambda inputs, own: f"torch.flatten({inputs[0]}, {own['axis']})", "Reshape": _call("_reshaped"),
     "Transpose": _call("torch.permute", "perm"), "Unsqueeze": _call("_unsqueezed"), "MaxPool": _max_pool,
