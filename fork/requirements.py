@@ -53,6 +53,8 @@ print(json.dumps({"kind": platform.python_implementation(), "version": sys.versi
                   "without": [module for module in %r if not there(module)]}))
 """
 
+PROBE_SECONDS = 300  # a busy machine's; one that hangs ends all the same
+
 
 class RequirementError(Exception):
     """Something is missing; the message is the one line that names it."""
@@ -61,13 +63,16 @@ class RequirementError(Exception):
 def probe(python):
     """Returns what the program ``python`` says of itself (dict); raises RequirementError where it is no Python 3."""
     code = PROBE % ([module for module, *_ in MODULES],)
+    name = SYSTEM if python == SYSTEM else f"--python {python}"
     try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
         found = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        raise RequirementError(f"--python {python}: it does not run as a Python 3") from None
+    except subprocess.TimeoutExpired:
+        raise RequirementError(f"{name}: it has not answered within {PROBE_SECONDS} seconds") from None
+    except (OSError, ValueError):
+        raise RequirementError(f"{name}: it does not run as a Python 3") from None
     if found["kind"] != "CPython" or found["version"][0] != 3:
-        raise RequirementError(f"--python {python}: it is {found['kind']} {found['version'][0]}.{found['version'][1]}; "
+        raise RequirementError(f"{name}: it is {found['kind']} {found['version'][0]}.{found['version'][1]}; "
                                "pycaffe needs CPython 3")
     return found
 

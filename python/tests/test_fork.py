@@ -539,6 +539,18 @@ def test_what_is_no_python_is_refused(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: --python /bin/ls: it does not run as a Python 3\n")
 
 
+def test_a_python_that_hangs_is_told_apart(tmp_path, monkeypatch):
+    hanging = tmp_path / "python"
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr(requirements, "PROBE_SECONDS", 1)
+    with pytest.raises(RequirementError, match="^--python .*: it has not answered within 1 seconds$"):
+        check(tmp_path / "found", str(hanging))
+    monkeypatch.setattr(requirements, "SYSTEM", str(hanging))
+    with pytest.raises(RequirementError, match=f"^{hanging}: it has not answered within 1 seconds$"):
+        check(tmp_path / "found", None)
+
+
 @pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
 def test_modules_that_only_running_needs_are_noted(tmp_path):
     python = python_that_says(tmp_path, without=["six", "cv2"])
