@@ -106,6 +106,15 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
 
 
+def test_a_failure_beside_a_progress_bar_has_a_line_of_its_own(model, digits_data, tmp_path):
+    run = tmp_path / "run"
+    (run / "snapshots").mkdir(parents=True)
+    (run / "snapshots/digits_tiny_acu_iter_2.caffemodel").symlink_to("/dev/full")
+    status, stdout, stderr = run_script(model, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", 2)
+    assert (status, stdout) == (1, "")
+    assert re.fullmatch("error: Caffe ended the training: .*the disk may be full.*", stderr.split("\n")[-2]), stderr
+
+
 # ---- What is no file where one is read
 
 def to_a_pipe(name, old, new):
@@ -116,12 +125,12 @@ def to_a_pipe(name, old, new):
     return spoil
 
 
-IMAGES = 'layer {{ type: "ImageData" top: "x" top: "y" image_data_param {{ source: "{}" batch_size: 1 }} include {{ phase: TRAIN }} name: '
+WINDOWS = 'layer {{ name: "windows" type: "WindowData" top: "x" top: "y" window_data_param {{ source: "{}" }} }} '
 
 
 @pytest.mark.parametrize("spoil", [
     to_a_pipe("train_val.prototxt", "crop_size", 'mean_file: "{}" crop_size'),
-    to_a_pipe("train_val.prototxt", 'layer {\n  name: "conv"', IMAGES + '"x" }} layer {{\n  name: "conv"')])
+    to_a_pipe("train_val.prototxt", 'layer {\n  name: "conv"', WINDOWS + 'layer {{\n  name: "conv"')])
 def test_a_pipe_for_caffe(model, digits_data, tmp_path, spoil):
     spoil(model)
     with at_once():

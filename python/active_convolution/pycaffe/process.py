@@ -26,6 +26,7 @@ _PARENT = "ACTIVE_CONVOLUTION_PARENT"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
          *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]))
 INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
+BEGINS = "The training begins"      # in the log, from where on a progress bar may stand in the line
 _FULL = ": it cannot write a snapshot, the disk may be full"
 _GRACE = 3          # seconds for the others to end where one process has failed
 
@@ -100,19 +101,22 @@ class _Child:
         if -status in STOPS:
             raise KeyboardInterrupt
         if status < 0:
+            said = self._logged()
+            if BEGINS in said:
+                print(file=sys.stderr)
+            words = locate.last_words(said) or signal.Signals(-status).name
+            full = _FULL if "SerializeToOstream" in words else ""
             log = f" (the log: {self._log})" if self.process.log_path else ""
-            raise UserError(f"{self.process.name}Caffe ended the training: {self._last_words(-status)}{log}")
+            raise UserError(f"{self.process.name}Caffe ended the training: {words}{full}{log}")
         return status
 
-    def _last_words(self, number):
-        """Caffe's fatal line in what has been logged since the start, without its prefix."""
-        if self._log.exists():
-            with open(self._log, "rb") as file:
-                file.seek(self._written)
-                said = file.read().decode(errors="replace")
-            if words := locate.last_words(said):
-                return words + (_FULL if "SerializeToOstream" in words else "")
-        return signal.Signals(number).name
+    def _logged(self):
+        """What Caffe has logged since the start."""
+        if not self._log.exists():
+            return ""
+        with open(self._log, "rb") as file:
+            file.seek(self._written)
+            return file.read().decode(errors="replace")
 
 
 def guarded(processes):

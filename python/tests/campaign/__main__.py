@@ -1,6 +1,7 @@
-"""Runs trials until the time is over, then prints how many of each kind there were, and how many failed."""
+"""Runs trials until the time is over, or Ctrl-C, then prints how many of each kind there were, and how many failed."""
 import argparse
 import collections
+import contextlib
 import itertools
 import random
 import shutil
@@ -32,7 +33,8 @@ def main():
         campaign = Campaign(Path(scratch), arguments.failures / f"seed{arguments.seed}", arguments.seed, arguments.patience,
                             arguments.corpus)
         print(f"made the whole files in {campaign.prepared:.0f} s", flush=True)
-        campaign.run(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.trials)
+        with contextlib.suppress(KeyboardInterrupt):
+            campaign.run(time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.trials)
     return campaign.report()
 
 
@@ -55,7 +57,7 @@ class Campaign:
     def run(self, end, first=1, most=None):
         """Until the time ``end``, or for ``most`` trials, from the ``first`` on: the same ones with the same seed, however fast
         the machine."""
-        steps = itertools.cycle([*[self._reader] * 40, self._program, self._program, self._odd, self._program, self._program,
+        steps = itertools.cycle([*[self._reader] * 100, self._program, self._program, self._odd, self._program, self._program,
                                  self._around, self._kill])
         for step in itertools.islice(steps, first - 1, None if most is None else first - 1 + most):
             if time.monotonic() > end:

@@ -95,9 +95,11 @@ def _ended_badly(status, said):
 
 
 def _looks_whole(folder, command):
-    """Whether there is an output, which but for a training's is there when it is whole."""
+    """Whether there is an output, which is there when it is whole: but for a training's, and of databases that are adopted the
+    manifest."""
     name = next((word for word in command.split() if re.fullmatch(r"out(\.\w+)?", word)), None)
-    return name is not None and (folder / name).exists() and not command.startswith("train")
+    path = folder / "out/manifest.json" if " adopt " in command else name and folder / name
+    return path is not None and path.exists() and not command.startswith("train")
 
 
 def _may_change(name):

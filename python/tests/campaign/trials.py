@@ -65,9 +65,9 @@ PROGRAMS = [Trial("npz", "run/positions.npz", command=_PLOT), Trial("npz", "run/
             Trial("hdf5", HDF5_WEIGHTS, command=f"evaluate --model {DEPLOY} --weights {HDF5_WEIGHTS} --data data"),
             Trial("hdf5", HDF5_WEIGHTS, command=f"{_TRAIN} data --weights {HDF5_WEIGHTS}"),
             *(Trial(kind, path, command=command.format(ADOPTED[kind]))
-              for kind, paths in (("lmdb", [f"{ADOPTED['lmdb']}/train/data.mdb"]), ("hdf5", [f"{ADOPTED['hdf5']}/train.h5"]),
-                                  ("leveldb", _LEVELDB))
+              for kind, paths in (("lmdb", [f"{ADOPTED['lmdb']}/train/data.mdb"]), ("leveldb", _LEVELDB))
               for path in paths for command in ("data adopt {0} --output out", f"{_TRAIN} {{0}}")),
+            Trial("hdf5", f"{ADOPTED['hdf5']}/train.h5", command=f"data adopt {ADOPTED['hdf5']} --output out"),
             Trial("lmdb", f"{ADOPTED['lmdb']}/test/data.mdb", command=f"{_EVALUATE} {ADOPTED['lmdb']}"),
             Trial("hdf5", f"{ADOPTED['hdf5']}/test.h5", command=f"{_EVALUATE} {ADOPTED['hdf5']}"),
             *(Trial("leveldb", path.replace("/train/", "/test/"), command=f"{_EVALUATE} {ADOPTED['leveldb']}") for path in _LEVELDB)]
