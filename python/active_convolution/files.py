@@ -141,6 +141,13 @@ def open_regular(path):
     return open(descriptor, "rb")
 
 
+def check_entries(folder):
+    """Raises UserError where the folder of a database holds what is neither a file nor a folder: LevelDB would wait for a pipe."""
+    for entry in os.scandir(folder):
+        if entry.name != "lock.mdb" and not (entry.is_file() or entry.is_dir()):
+            raise UserError(f"{os.fsdecode(entry.path)} is no regular file: make the database anew")
+
+
 def content(path, most=TEXT_BYTES):
     """The bytes of the regular file ``path``; ValueError where they are more than ``most``."""
     with open_regular(path) as file:

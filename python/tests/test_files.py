@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from active_convolution.errors import UserError
-from active_convolution.files import content, json_object, open_regular, reading, whole_file, whole_folder
+from active_convolution.files import check_entries, content, json_object, open_regular, reading, whole_file, whole_folder
 
 
 def write(path, text="new"):
@@ -149,6 +149,14 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, kind, name)
             assert len(names(tmp_path)) == 4, "those of a process that is still there stay"
     assert sorted(names(tmp_path)) == sorted({name, f"{name[:40]}2", f".{name[:40]}.of another"} | (
         set() if kind is whole_file else {"b"}))
+
+
+def test_a_database_of_files_alone(tmp_path):
+    (tmp_path / "000005.ldb").touch()
+    check_entries(tmp_path)
+    os.mkfifo(tmp_path / "CURRENT")
+    with pytest.raises(UserError, match="/CURRENT is no regular file: make the database anew"):
+        check_entries(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["pipe", "/dev/zero"])

@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ..errors import UserError
-from ..files import open_regular
+from ..files import check_entries, open_regular
 from ..pycaffe import hdf5
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.messages import by
@@ -102,6 +102,7 @@ def _datum_record(source, key, value):
 
 
 def _from_leveldb(source):
+    check_entries(source.path)
     with _leveldb(source.path) as entries:
         for key, value in entries:
             yield _datum_record(source, key, value)

@@ -5,7 +5,7 @@ import os
 from google.protobuf.message import Message
 
 from ..errors import UserError
-from ..files import open_regular
+from ..files import check_entries, open_regular
 from . import locate, messages
 from .messages import by
 from .process import failure
@@ -71,9 +71,12 @@ def check_sources(net, called):
 
 def _check_source(source, where):
     path = os.path.join(source, "data.mdb") if os.path.isdir(source) else source
-    if os.path.exists(path):
+    if os.path.exists(source):
         try:
-            open_regular(path).close()
+            if path != source:
+                check_entries(source)
+            if os.path.exists(path):
+                open_regular(path).close()
         except OSError as error:
             raise UserError(f"{where} reads {path}: {error.strerror}") from error
         except UserError as error:

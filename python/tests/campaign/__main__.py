@@ -110,7 +110,7 @@ class Campaign:
             self.failed[name] += 1
             kept = self.failures / str(self.number)
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(self.scratch / "trial", kept, symlinks=True)
+            shutil.copytree(self.scratch / "trial", kept, symlinks=True, ignore=_pipes)
             (kept / "COMMAND").write_text(f"{said}\n{wrong}\n", errors="replace")
             print(f"trial {self.number} ({name}): {wrong}; in {kept}", flush=True)
 
@@ -121,6 +121,11 @@ class Campaign:
         total, failed = sum(self.tried.values()), sum(self.failed.values())
         print(f"{'all':{width}}  {total:6} trials  {failed:4} failures, seed {self.seed}")
         return 1 if failed else 0
+
+
+def _pipes(folder, names):
+    """Those of ``names`` that shutil cannot copy."""
+    return [name for name in names if (Path(folder) / name).is_fifo()]
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
