@@ -1,5 +1,7 @@
 """Positions from snapshots and nets, and their history over a run."""
 import io
+import subprocess
+import sys
 import types
 import zipfile
 
@@ -10,7 +12,7 @@ from active_convolution import geometry, positions
 from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.positions import History, LayerPositions
-from active_convolution.pycaffe import locate, messages
+from active_convolution.pycaffe import hdf5, locate, messages
 
 RING = [(0, 0), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]    # AConvFast's order
 
@@ -509,3 +511,14 @@ def test_folder_that_is_no_run(tmp_path):
         positions.load_run(tmp_path)
     with pytest.raises(UserError, match="cannot read .*missing.npz"):
         History.load(tmp_path / "missing.npz")
+
+
+def test_hdf5_of_which_its_library_dies(tmp_path, monkeypatch):
+    """Some damage does that (trial 45 of the campaign with seed 1): the reader is a process of its own."""
+    def dies(module, arguments, **options):
+        return subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"], **options)
+    monkeypatch.setattr(hdf5, "start", dies)
+    pytest.importorskip("h5py")
+    (tmp_path / "weights.h5").write_bytes(hdf5.MAGIC)
+    with pytest.raises(UserError, match="weights.h5 is damaged, or HDF5"):
+        positions.from_caffemodel(tmp_path / "weights.h5")

@@ -1,11 +1,15 @@
 """HDF5 weights, as Caffe's solver writes them with `snapshot_format: HDF5`, as a NetParameter."""
+import importlib.util
 import math
 import os
+import subprocess
+import sys
 
 import numpy as np
 
 from ..errors import UserError
 from . import locate
+from .process import start
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _LEAST_LIMIT, _RATIO = 2 ** 30, 100     # bytes; and how often its size a file may unpack to: numbers hardly shrink
@@ -13,21 +17,30 @@ _LEAST_LIMIT, _RATIO = 2 ** 30, 100     # bytes; and how often its size a file m
 
 def read(path):
     """The NetParameter of the weights in ``path``: layers with names and blobs, in no particular order; of their types the
-    file says nothing, and those with the blobs of an active convolution are taken for one."""
-    h5py = _h5py(path)
+    file says nothing, and those with the blobs of an active convolution are taken for one.
+
+    The HDF5 library may die of a damaged file, so a process of its own reads it. Raises UserError where that fails."""
+    _need_h5py(path)
+    with start(__name__, [path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader:
+        message = reader.stdout.read()
+    if reader.returncode:
+        raise UserError(f"{path} is damaged, or HDF5 with something else than Caffe's weights: name another snapshot")
+    return locate.caffe_pb2().NetParameter.FromString(message)
+
+
+def _read(path):
+    """As ``read``, in this process; raises what comes."""
+    import h5py
     net = locate.caffe_pb2().NetParameter()
-    try:
-        with h5py.File(path, "r") as file:
-            for name, blobs in file["data"].items():
-                layer = net.layer.add(name=name.replace("\\", "/"))     # "/" would be a path to HDF5
-                for index in range(len(blobs)):
-                    array = np.asarray(checked(blobs[str(index)])[...], np.float32)
-                    blob = layer.blobs.add()
-                    blob.shape.dim.extend(array.shape)
-                    blob.data.extend(array.ravel())
-                layer.type = "ActiveConvolution" if _active([tuple(blob.shape.dim) for blob in layer.blobs]) else ""
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged, or HDF5 with something else than Caffe's weights: name another snapshot") from error
+    with h5py.File(path, "r") as file:
+        for name, blobs in file["data"].items():
+            layer = net.layer.add(name=name.replace("\\", "/"))     # "/" would be a path to HDF5
+            for index in range(len(blobs)):
+                array = np.asarray(checked(blobs[str(index)])[...], np.float32)
+                blob = layer.blobs.add()
+                blob.shape.dim.extend(array.shape)
+                blob.data.extend(array.ravel())
+            layer.type = "ActiveConvolution" if _active([tuple(blob.shape.dim) for blob in layer.blobs]) else ""
     return net
 
 
@@ -47,9 +60,10 @@ def _active(shapes):
     return len(shapes) == 4 and len(shapes[0]) == 4 and shapes[2] == shapes[3] and shapes[2][1:] == (1, *shapes[0][2:])
 
 
-def _h5py(path):
-    try:
-        import h5py
-    except ImportError as error:
-        raise UserError(f"{path} is HDF5, which needs h5py: apt-get install python3-h5py, or pip install h5py") from error
-    return h5py
+def _need_h5py(path):
+    if importlib.util.find_spec("h5py") is None:
+        raise UserError(f"{path} is HDF5, which needs h5py: apt-get install python3-h5py, or pip install h5py")
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(_read(sys.argv[1]).SerializeToString())
