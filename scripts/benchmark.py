@@ -71,7 +71,7 @@ def parser():
 
 def _time(benchmark, each, batch, limits):
     """Verifies and times the layers of a set, prints their table, and returns their Rows."""
-    from benchmarks import summary
+    from benchmarks import machine, summary
     rows = []
     for layer in tqdm(each.layers, desc=f"{each.name}, batch {batch}", unit="layer", leave=False):
         if not benchmark.gpu:

@@ -573,7 +573,7 @@ def test_command(tmp_path):
     ("images --source tiny", 2, "--output is missing"),
     ("cifar10 --source pipe --output out", 1, "pipe is no regular file"),
     ("cifar10 tiny --output out", 2, "tiny is for adopt only"),
-    ("digits --size 8x8 --output out", 2, "--size is for images and adopt only")])
+    ("cifar10 --source in --size 8x8 --output out", 2, "--size is for digits and images and adopt only")])
 def test_command_refuses_in_one_line(tmp_path, arguments, status, message):
     tiny_imagenet(tmp_path / "tiny")
     os.mkfifo(tmp_path / "pipe")

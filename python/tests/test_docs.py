@@ -112,7 +112,7 @@ def test_commands_that_are_none_fail(words):
 
 # ---- Where they have run
 
-@pytest.mark.parametrize("doc", DOCS[1:], ids=names(DOCS[1:]))
+@pytest.mark.parametrize("doc", DOCS, ids=names(DOCS))
 def test_every_block_is_marked_with_where_it_runs_or_has_run(doc):
     """By the comment above it: a file of tests, or a machine, or the reason why not."""
     text = doc.read_text()

@@ -36,7 +36,7 @@ DIGITS = Task("digits", classes=10, channels=1, size=8, mirror=False, test_batch
                  steps=(500, 750), warmup_iter=156, test_interval=100, snapshot=250, display=10)
 # Enlarged digits, a sixth of them to test on, for the demo: the same in 400 iterations.
 DIGITS_16 = dataclasses.replace(DIGITS, size=16, test_batch=299, test_iter=1, max_iter=400, steps=(200, 300), warmup_iter=62,
-                                snapshot=200)
+                                snapshot=100, display=4)
 
 # §4, §5: 400k iterations on 4 GPUs with 32 images each, the rate divided by 10 at 200k and 300k, positions frozen for the
 # first 50k. The databases hold 256×256 pixels, blue first, as Caffe's own tools make them; crop sizes, and the mean of
