@@ -35,7 +35,8 @@ _LISTED = ("images", "places365")
 _ONLY = {  # option: the data sets that take it
     "list": _LISTED, "val_list": _LISTED, "val_source": (*_LISTED, "adopt"), "raw": ("places365",), "jobs": _LISTED,
     "max_unreadable": _LISTED, "size": ("digits", "images", "adopt"), "fold": ("digits",), "resize": ("images",),
-    "encode": ("images",), "mean": ("images",), "gcn_zca": ("images",), "label_names": ("images", "adopt"), "test_share": ("images",),
+    "encode": ("images",), "mean": ("images",), "gcn_zca": ("images",), "label_names": ("images", "adopt"),
+    "test_share": ("images",),
     "folder": ("adopt",)}
 
 
@@ -78,7 +79,8 @@ def _add_lists(group):
 
 
 def _add_images(group):
-    group.add_argument("--size", type=_size, metavar="WxH", help="in pixels (default: that of the images, if all have one); of digits, too")
+    group.add_argument("--size", type=_size, metavar="WxH",
+                       help="in pixels (default: that of the images, if all have one); of digits, too")
     group.add_argument("--resize", choices=("stretch", "crop", "pad"), help="to the --size: stretched; the middle that fills "
                        "it; or the whole with black around it (default: stretch)")
     group.add_argument("--encode", choices=("jpeg", "png", "raw"), help="what is stored: JPEG or PNG, files of the right size "
