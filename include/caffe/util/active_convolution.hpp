@@ -47,6 +47,7 @@ template <typename Dtype>
 struct ActiveCpuWorkspace {
   struct PerThread {
     std::vector<Dtype> frame, frame_diff, columns, outputs;
+    std::vector<size_t> reads;               // of a splat's pixels
   };
   const ActiveCpuKernels<Dtype>* kernels;  // the fastest
   std::vector<Dtype> weight;                 // packed for products

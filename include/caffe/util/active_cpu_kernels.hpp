@@ -29,6 +29,9 @@
  *
  *   outputs   pixels x q vectors: lane c of the j-th belongs to output (c + j) % q of its group
  *   weight    K x q vectors
+ *
+ * Where q is 1, no columns are needed: the layer is the dense convolution of active_splat.hpp, pixel by pixel of the kernel,
+ * and the frame has as many rows as any sample reads, outside the image, too, so that all lie as far apart.
  */
 namespace caffe {
 
@@ -44,13 +47,14 @@ struct ActiveFrame {
   int synapse, synapses;         // the first one to work on, how many
   int channel, channels;         // of the input: the first one, how many
   int lanes;                     // channels, rounded up to whole vectors
-  int row, rows;                 // of the input: the first one, how many; never outside the image
+  int row, rows;                 // of the input: the first one, how many; outside the image only where they are even
   int column, columns;           // the same, but reaching as far outside as any sample does
   int step;                      // elements of a pixel's columns from synapse to synapse: as many as channels
 
-  /// Of `channels` channels from the `channel`-th on, as synapses [synapse, synapse + synapses) see them.
+  /// Of `channels` channels from the `channel`-th on, as synapses [synapse, synapse + synapses) see them; with rows outside
+  /// the image where they are `even`.
   ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveTile& tile, int synapse,
-              int synapses, int channel, int channels, int vector_lanes);
+              int synapses, int channel, int channels, int vector_lanes, bool even = false);
 
   /// The frame starts with one row for all rows outside the image: zeros, or gradients that nobody wants.
   size_t size() const { return row_size() * (1 + static_cast<size_t>(tile.images) * rows); }
@@ -102,6 +106,15 @@ struct ActiveLaneProduct {
   bool add;
 };
 
+/// A convolution of one vector of channels with one output each, of one image: rows x columns output pixels read `pixels`
+/// pixels of the frame each.
+struct ActiveDepthwise {
+  int rows, columns, pixels;
+  const size_t* reads;          // pixels: elements of the frame, for the first output pixel
+  size_t row_step, step;        // elements of the frame from output row to row, and from output pixel to pixel
+  size_t pixel_size;            // elements of the outputs from pixel to pixel
+};
+
 /// The gradient of a block's columns, and where it goes; NULL where it is not wanted.
 template <typename Dtype>
 struct ActiveSpread {
@@ -141,6 +154,12 @@ struct ActiveCpuKernels {
   void (*sample)(const ActiveFrame<Dtype>& frame, const Dtype* data, size_t pixel_size, Dtype* columns);
   /// The gradient of the columns to those of the input and of the positions (eq. 12 and 13), read once for both.
   void (*spread)(const ActiveFrame<Dtype>& frame, const ActiveSpread<Dtype>& spread);
+  /// outputs = the sum over the kernel's pixels of weight (pixels vectors) * frame.
+  void (*convolve)(const ActiveDepthwise& shape, const Dtype* weight, const Dtype* frame, Dtype* outputs);
+  /// The way back: frame += weight * outputs, for each of the kernel's pixels.
+  void (*scatter)(const ActiveDepthwise& shape, const Dtype* weight, const Dtype* outputs, Dtype* frame);
+  /// sums (pixels vectors) += the sum over output pixels of outputs * frame.
+  void (*correlate)(const ActiveDepthwise& shape, const Dtype* outputs, const Dtype* frame, Dtype* sums);
 };
 
 /// Those that this machine can run, the fastest first. The last one needs nothing beyond the compiler's target.

@@ -8,6 +8,7 @@
 #include "caffe/util/active_cpu_kernels.hpp"
 #include "caffe/util/active_cpu_tiles.hpp"
 #include "caffe/util/active_geometry.hpp"
+#include "caffe/util/active_splat.hpp"
 
 /**
  * How the CPU's pass over a batch is cut, and how what it works on lies in memory: outputs into segments, channels into
@@ -22,6 +23,7 @@ class ActiveCpuPlan {
   /// Some outputs, what they read, and how both lie in memory.
   struct Segment : ActiveSegment {
     int turns;                      // of groups side by side in one vector, channels and outputs of each; else 0
+    const ActiveSplat<Dtype>* splat;  // with one turn, unless positions are far apart: then no columns are made; else NULL
     int block, blocks;              // channels of a block, of which the last one may be smaller; how many blocks
     int column_size, output_size;   // elements from pixel to pixel
     size_t weight;                  // where its packed weights start
@@ -69,7 +71,11 @@ class ActiveCpuPlan {
   ActiveCpuPlan(const ActiveGeometry& geometry, int num, const Dtype* x, const Dtype* y,
                 const ActiveCpuKernels<Dtype>& kernels)
       : g_(geometry), num_(num), synapses_(geometry.synapses()), kernels_(kernels),
-        taps_(ActiveFrameTaps(geometry, x, y, geometry.position_group * geometry.synapses())) {}
+        taps_(ActiveFrameTaps(geometry, x, y, geometry.position_group * geometry.synapses())) {
+    for (int i = 0; Turns() == 1 && i < geometry.position_group; ++i) {
+      splats_.push_back(ActiveSplat<Dtype>(&taps_[i * synapses_], synapses_));
+    }
+  }
 
   /// All segments in rounds. Those of a round have channels of their own and weights that keep the limit, for which
   /// large segments are cut.
@@ -107,8 +113,9 @@ class ActiveCpuPlan {
     return whole;
   }
 
-  /// Elements of the sums of a block's weights, and bytes of those of all blocks.
+  /// Elements of the sums of a block's weights (with a splat, of its pixels'), and bytes of those of all blocks.
   size_t SumSize(const Segment& segment) const {
+    if (segment.splat) { return SplatSize(segment); }
     if (segment.turns) { return TurnedSize(segment); }
     return static_cast<size_t>(RoundUp(synapses_ * segment.block, kernels_.rows)) * segment.output_size;
   }
@@ -122,12 +129,16 @@ class ActiveCpuPlan {
   size_t WeightSize() const { return static_cast<size_t>(g_.group_channels()) * synapses_; }
 
   size_t PackedSize(const Segment& segment) const {
+    if (segment.splat) { return SplatSize(segment); }
     if (segment.turns) { return TurnedSize(segment); }
     return std::max(ForwardWeightAt(segment, segment.blocks), BackwardWeightAt(segment, segment.blocks));
   }
 
   /// Elements of the weights of groups side by side: K x turns vectors.
   size_t TurnedSize(const Segment& segment) const { return synapses_ * segment.turns * kernels_.lanes; }
+
+  /// Elements of one vector per pixel.
+  size_t SplatSize(const Segment& segment) const { return segment.splat->pixels().size() * kernels_.lanes; }
 
   size_t ForwardWeightAt(const Segment& segment, int block) const {
     const int rows = std::min(block * segment.block, g_.group_channels()) * synapses_;
@@ -145,12 +156,12 @@ class ActiveCpuPlan {
   /// pixels.
   bool Overwrites(const ActiveFrame<Dtype>& frame, const Segment& segment) const {
     return IsFirst(segment) && frame.tile.at.size() == g_.out_size() && frame.synapses == synapses_ &&
-           frame.rows == g_.height && frame.column <= 0 && frame.column + frame.columns >= g_.width;
+           frame.row <= 0 && frame.row + frame.rows >= g_.height && frame.column <= 0 && frame.column + frame.columns >= g_.width;
   }
 
   /// Whether some lines of a tile after each other go through all that is done with their columns.
   bool WorksByLines(const Segment& segment, const ActiveTile& tile, int frame_synapses) const {
-    return segment.turns && tile.images == 1 && frame_synapses == synapses_;
+    return segment.turns && !segment.splat && tile.images == 1 && frame_synapses == synapses_;
   }
 
  private:
@@ -180,6 +191,9 @@ class ActiveCpuPlan {
   /// What the synapses of a frame read: all, or one.
   ActiveFootprint Footprint(const Segment& segment, int synapses) const;
 
+  /// Whether a splat's frame has room for a few pixels of a row; if not, each synapse gets a frame of its own.
+  bool IsNear(const Segment& segment) const;
+
   size_t FrameBytes(const Segment& segment, const Cut& cut) const;
 
   /// How many slices of pixels are for `parts` parts: each has sums of all weights, and where there are fewer, blocks
@@ -201,6 +215,7 @@ class ActiveCpuPlan {
   const int num_, synapses_;
   const ActiveCpuKernels<Dtype>& kernels_;
   const std::vector<ActiveTap<Dtype> > taps_;  // position_group x K
+  std::vector<ActiveSplat<Dtype> > splats_;    // position_group, or none
 };
 
 }  // namespace caffe

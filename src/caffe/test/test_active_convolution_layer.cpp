@@ -588,8 +588,11 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestGradient) {
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestGradientManyGroups) {
   this->FillBottom(1, 4, 3, 2);
-  this->ExpectGradients("convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 group: 2 "
-                        "weight_filler { type: 'gaussian' std: 1 } } active_convolution_param { position { x: -0.4 y: 0.3 } position { x: 0.7 y: -0.6 } }");
+  for (const int group : {2, 4}) {
+    this->ExpectGradients("convolution_param { num_output: 4 kernel_h: 2 kernel_w: 1 group: " + std::to_string(group) +
+        " weight_filler { type: 'gaussian' std: 1 } } active_convolution_param { position { x: -0.4 y: 0.3 } "
+        "position { x: 0.7 y: -0.6 } }");
+  }
 }
 
 TYPED_TEST(ActiveConvolutionLayerTest, TestGradientStridedGroupedSets) {

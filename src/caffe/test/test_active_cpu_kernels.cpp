@@ -7,6 +7,7 @@
 
 #include "caffe/test/active_random_test.hpp"
 #include "caffe/util/active_cpu_kernels.hpp"
+#include "caffe/util/active_splat.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
 
@@ -100,8 +101,32 @@ class ActiveCpuKernelsTest : public ActiveRandomTest<Dtype> {
     return columns;
   }
 
+  /// Makes a random case one of a vector of channels with an output each: the first of its images, and what a splat reads.
+  ActiveFrame<Dtype> MakeDepthwise(const ActiveCpuKernels<Dtype>& kernels, const ActiveSplat<Dtype>& splat) {
+    tile_.images = 1;
+    channels_ = std::min(channels_, kernels.lanes);
+    const ActiveFrame<Dtype> frame(g_, &taps_[0], tile_, 0, g_.synapses(), channel_, channels_, kernels.lanes, true);
+    reads_.clear();
+    for (const auto& pixel : splat.pixels()) {
+      const int y = g_.base_h + tile_.at.rows.first * g_.stride_h + pixel.y;
+      const int x = g_.base_w + tile_.at.columns.first * g_.stride_w + pixel.x;
+      reads_.push_back(frame.RowAt(0, y) + static_cast<size_t>(x - frame.column) * kernels.lanes);
+    }
+    pixel_size_ = kernels.lanes + this->Random(0, 3);
+    return frame;
+  }
+
+  /// The shape of the same, for the first `pixels` pixels of the kernel.
+  ActiveDepthwise Depthwise(const ActiveFrame<Dtype>& frame, int pixels) const {
+    const ActiveDepthwise shape = {tile_.at.rows.count, tile_.at.columns.count, pixels, &reads_[0],
+                                   g_.stride_h * frame.row_size(), static_cast<size_t>(g_.stride_w) * frame.lanes,
+                                   pixel_size_};
+    return shape;
+  }
+
   ActiveGeometry g_;
   ActiveTile tile_;
+  std::vector<size_t> reads_;
   int channel_, channels_;
   size_t pixel_size_;
   Vector alpha_, beta_, input_;
@@ -176,6 +201,87 @@ TYPED_TEST(ActiveCpuKernelsTest, TestSlopeIsTheDifferenceOfSamples) {
         ASSERT_NEAR(expected_x, x_diff[k], 1e-3) << kernels.name << ", round " << round << ", synapse " << k;
         ASSERT_NEAR(expected_y, y_diff[k], 1e-3) << kernels.name << ", round " << round << ", synapse " << k;
       }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestConvolveASplatAgainstTents) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 100; ++round) {
+      this->MakeRandomCase(kernels);
+      const int synapses = this->g_.synapses(), lanes = kernels.lanes;
+      const ActiveSplat<TypeParam> splat(&this->taps_[0], synapses);
+      const auto frame = this->MakeDepthwise(kernels, splat);
+      const auto weight = this->RandomVector(synapses * lanes), data = this->FrameData(frame);
+      std::vector<TypeParam> of_pixels(splat.pixels().size() * lanes, 0);
+      for (int i = 0; i < synapses * lanes; ++i) { splat.AddWeight(i / lanes, weight[i], lanes, &of_pixels[i % lanes]); }
+      std::vector<TypeParam> outputs(this->tile_.size() * this->pixel_size_, 7);
+      kernels.convolve(this->Depthwise(frame, splat.used()), &of_pixels[0], &data[0], &outputs[0]);
+      for (int i = 0; i < this->tile_.size() * this->channels_; ++i) {
+        const int pixel = i / this->channels_, c = i % this->channels_;
+        double expected = 0;
+        for (int k = 0; k < synapses; ++k) { expected += weight[k * lanes + c] * this->Reference(c, k, pixel); }
+        ASSERT_NEAR(expected, outputs[pixel * this->pixel_size_ + c], 2e-5) << kernels.name << ", round " << round;
+      }
+      for (int i = 0; i < outputs.size(); ++i) {
+        if (i % this->pixel_size_ >= lanes) { ASSERT_EQ(7, outputs[i]) << "beyond a pixel, round " << round; }
+      }
+    }
+  }
+}
+
+TYPED_TEST(ActiveCpuKernelsTest, TestScatterAndCorrelateAreTheGradientsOfConvolve) {
+  for (const auto& kernels : AllActiveCpuKernels<TypeParam>()) {
+    for (int round = 0; round < 100; ++round) {
+      this->MakeRandomCase(kernels);
+      const ActiveSplat<TypeParam> splat(&this->taps_[0], this->g_.synapses());
+      const auto frame = this->MakeDepthwise(kernels, splat);
+      const int pixels = splat.pixels().size(), lanes = kernels.lanes;
+      const auto shape = this->Depthwise(frame, pixels);
+      const auto weight = this->RandomVector(pixels * lanes), data = this->FrameData(frame);
+      const auto diff = this->RandomVector(this->tile_.size() * this->pixel_size_);
+      std::vector<TypeParam> outputs(diff.size(), 0), frame_diff(frame.size(), 0), sums(weight.size(), 1);
+      kernels.convolve(shape, &weight[0], &data[0], &outputs[0]);
+      kernels.scatter(shape, &weight[0], &diff[0], &frame_diff[0]);
+      kernels.correlate(shape, &diff[0], &data[0], &sums[0]);  // adds
+      double by_outputs = 0, by_frame = 0, by_weights = 0;
+      for (size_t i = 0; i < diff.size(); ++i) { by_outputs += outputs[i] * diff[i]; }
+      for (size_t i = 0; i < data.size(); ++i) { by_frame += data[i] * frame_diff[i]; }
+      for (size_t i = 0; i < sums.size(); ++i) { by_weights += weight[i] * (sums[i] - 1); }
+      const double tolerance = 1e-5 * this->tile_.size() * pixels;
+      ASSERT_NEAR(by_outputs, by_frame, tolerance) << kernels.name << ", round " << round;
+      ASSERT_NEAR(by_outputs, by_weights, tolerance) << kernels.name << ", round " << round;
+    }
+  }
+}
+
+/// From sums over pixels to the gradients of one channel's weights and positions.
+TYPED_TEST(ActiveCpuKernelsTest, TestGradientsFromTheSumsOfASplat) {
+  const double step = 1e-4;  // as above
+  const auto& kernels = AllActiveCpuKernels<TypeParam>()[0];
+  for (int round = 0; round < 50; ++round) {
+    this->MakeRandomCase(kernels);
+    const ActiveSplat<TypeParam> splat(&this->taps_[0], this->g_.synapses());
+    const auto frame = this->MakeDepthwise(kernels, splat);
+    const int pixels = splat.pixels().size(), lanes = kernels.lanes, c = this->channels_ - 1;
+    const auto diff = this->RandomVector(this->tile_.size() * this->pixel_size_), data = this->FrameData(frame);
+    std::vector<TypeParam> sums(pixels * lanes, 0);
+    kernels.correlate(this->Depthwise(frame, pixels), &diff[0], &data[0], &sums[0]);
+    for (int k = 0; k < this->g_.synapses(); ++k) {
+      TypeParam fx, fy;
+      ActiveFloor(this->alpha_[k], &fx);
+      ActiveFloor(this->beta_[k], &fy);
+      if (fx > 1 - step || fy > 1 - step) { continue; }
+      double of_weight = 0, of_x = 0, of_y = 0;
+      for (int i = 0; i < this->tile_.size(); ++i) {
+        const double g = diff[i * this->pixel_size_ + c], here = this->Reference(c, k, i);
+        of_weight += g * here;
+        of_x += g * (this->Reference(c, k, i, step, 0) - here) / step;
+        of_y += g * (this->Reference(c, k, i, 0, step) - here) / step;
+      }
+      ASSERT_NEAR(of_weight, splat.Sample(k, lanes, &sums[c]), 1e-4) << "round " << round << ", synapse " << k;
+      ASSERT_NEAR(of_x, splat.SlopeX(k, lanes, &sums[c]), 1e-3) << "round " << round << ", synapse " << k;
+      ASSERT_NEAR(of_y, splat.SlopeY(k, lanes, &sums[c]), 1e-3) << "round " << round << ", synapse " << k;
     }
   }
 }

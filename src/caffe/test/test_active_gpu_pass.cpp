@@ -224,6 +224,12 @@ class ActiveGpuPassTest : public ActiveRandomTest<Dtype> {
     }
   }
 
+  /// One output for each channel.
+  void MakeDepthwise(int channels) {
+    g_.channels = g_.num_output = g_.group = channels;
+    g_.position_group = this->Random(0, 1) ? channels : 1;
+  }
+
   ActiveGeometry g_;
   int num_;
   Vector weight_, bias_, x_, y_, bottom_, top_diff_;
@@ -240,20 +246,35 @@ TYPED_TEST(ActiveGpuPassTest, TestLikeCpu) {
   }
 }
 
+TYPED_TEST(ActiveGpuPassTest, TestDepthwiseLikeCpu) {
+  // Which the CPU computes in a way of its own.
+  for (int round = 0; round < 200; ++round) {
+    this->MakeRandomCase();
+    this->MakeDepthwise(this->Random(2, 20));
+    this->MakeData();
+    for (int i = 0; i < this->kResults; ++i) { this->wanted_[i] = this->Random(0, 3); }
+    this->wanted_[this->kY] = this->wanted_[this->kX];
+    this->ExpectKernelsLikeCpu("round " + std::to_string(round));
+  }
+}
+
 TYPED_TEST(ActiveGpuPassTest, TestPositionsFarApartInALargeImage) {
   // So far that the CPU gives each synapse a frame of its own.
-  this->MakeRandomCase();
-  this->g_.height = this->g_.out_height = 90;
-  this->g_.width = this->g_.out_width = 110;
-  this->g_.stride_h = this->g_.stride_w = 1;
-  this->g_.base_h = this->g_.base_w = 0;
-  this->num_ = 2;
-  this->MakeData();
-  for (int i = 0; i < this->x_.size(); ++i) {
-    this->x_[i] = 100 * this->Uniform();
-    this->y_[i] = 80 * this->Uniform();
+  for (const bool depthwise : {false, true}) {
+    this->MakeRandomCase();
+    if (depthwise) { this->MakeDepthwise(3); }
+    this->g_.height = this->g_.out_height = 90;
+    this->g_.width = this->g_.out_width = 110;
+    this->g_.stride_h = this->g_.stride_w = 1;
+    this->g_.base_h = this->g_.base_w = 0;
+    this->num_ = 2;
+    this->MakeData();
+    for (int i = 0; i < this->x_.size(); ++i) {
+      this->x_[i] = 100 * this->Uniform();
+      this->y_[i] = 80 * this->Uniform();
+    }
+    this->ExpectKernelsLikeCpu(depthwise ? "far apart, depthwise" : "far apart");
   }
-  this->ExpectKernelsLikeCpu("far apart");
 }
 
 TYPED_TEST(ActiveGpuPassTest, TestOnlyWhatIsWanted) {

@@ -10,7 +10,7 @@ namespace caffe {
 
 template <typename Dtype>
 ActiveFrame<Dtype>::ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<Dtype>* taps, const ActiveTile& tile,
-                                int synapse, int synapses, int channel, int channels, int vector_lanes)
+                                int synapse, int synapses, int channel, int channels, int vector_lanes, bool even)
     : geometry(&geometry), taps(taps), tile(tile), synapse(synapse), synapses(synapses), channel(channel),
       channels(channels), lanes(CeilDivide(channels, vector_lanes) * vector_lanes) {
   const auto compare_x = [](const ActiveTap<Dtype>& a, const ActiveTap<Dtype>& b) { return a.x < b.x; };
@@ -19,7 +19,8 @@ ActiveFrame<Dtype>::ActiveFrame(const ActiveGeometry& geometry, const ActiveTap<
   const auto y = std::minmax_element(taps + synapse, taps + synapse + synapses, compare_y);
   const ActiveGeometry& g = geometry;
   const ActiveInterval inside = {0, g.height};
-  const ActiveInterval down = inside & ActiveReach(tile.at.rows, g.base_h, g.stride_h, y.first->y, y.second->y);
+  const ActiveInterval reach = ActiveReach(tile.at.rows, g.base_h, g.stride_h, y.first->y, y.second->y);
+  const ActiveInterval down = even ? reach : inside & reach;
   const ActiveInterval across = ActiveReach(tile.at.columns, g.base_w, g.stride_w, x.first->x, x.second->x);
   row = down.first;
   rows = down.count;
@@ -465,6 +466,91 @@ struct Kernels {
       ScatterRun<false>(run, w, s, diff, lane);
     }
   }
+
+  /// What is done with exactly kCount pixels, or with fewer, side by side: their sums stay in registers.
+  template <int kCount, typename = void>
+  struct Pixels {
+    static ACTIVE_INLINE void Convolve(int count, const ActiveDepthwise& s, const Dtype* weight, const Dtype* frame,
+                                       Dtype* outputs) {
+      if (count < kCount) { return Pixels<kCount - 1>::Convolve(count, s, weight, frame, outputs); }
+      V sums[kCount] = {};
+      for (int i = 0; i < s.pixels; ++i) {
+        const V factor = Vector::Load(weight + i * kLanes);
+        const Dtype* from = frame + s.reads[i];
+        for (int j = 0; j < kCount; ++j) { sums[j] += factor * Vector::Load(from + j * s.step); }
+      }
+      for (int j = 0; j < kCount; ++j) { Vector::Store(outputs + j * s.pixel_size, sums[j]); }
+    }
+
+    static ACTIVE_INLINE void Scatter(int count, const ActiveDepthwise& s, const Dtype* weight, const Dtype* outputs,
+                                      Dtype* frame) {
+      if (count < kCount) { return Pixels<kCount - 1>::Scatter(count, s, weight, outputs, frame); }
+      V diff[kCount];
+      for (int j = 0; j < kCount; ++j) { diff[j] = Vector::Load(outputs + j * s.pixel_size); }
+      for (int i = 0; i < s.pixels; ++i) {
+        const V factor = Vector::Load(weight + i * kLanes);
+        Dtype* to = frame + s.reads[i];
+        for (int j = 0; j < kCount; ++j) { Add(to + j * s.step, factor * diff[j]); }
+      }
+    }
+
+    /// Of kCount pixels of the kernel, over all output pixels.
+    static ACTIVE_INLINE void Correlate(int count, const ActiveDepthwise& s, const size_t* reads, const Dtype* outputs,
+                                        const Dtype* frame, Dtype* sums) {
+      if (count < kCount) { return Pixels<kCount - 1>::Correlate(count, s, reads, outputs, frame, sums); }
+      V some[kCount] = {};
+      for (int row = 0; row < s.rows; ++row, frame += s.row_step) {
+        const Dtype* from[kCount];
+        for (int i = 0; i < kCount; ++i) { from[i] = frame + reads[i]; }
+        for (size_t j = 0; j < s.columns * s.step; j += s.step, outputs += s.pixel_size) {
+          const V diff = Vector::Load(outputs);
+          for (int i = 0; i < kCount; ++i) { some[i] += diff * Vector::Load(from[i] + j); }
+        }
+      }
+      for (int i = 0; i < kCount; ++i) { Add(sums + i * kLanes, some[i]); }
+    }
+  };
+
+  template <typename Unused>
+  struct Pixels<0, Unused> {
+    static ACTIVE_INLINE void Convolve(int, const ActiveDepthwise&, const Dtype*, const Dtype*, Dtype*) {}
+    static ACTIVE_INLINE void Scatter(int, const ActiveDepthwise&, const Dtype*, const Dtype*, Dtype*) {}
+    static ACTIVE_INLINE void Correlate(int, const ActiveDepthwise&, const size_t*, const Dtype*, const Dtype*, Dtype*) {}
+  };
+
+  /// So many sums hide each other's latency, and have room in every set's registers.
+  static constexpr int kSums = 8;
+
+  /// Calls body(pixels, element of the frame, element of the outputs) for runs of at most kSums pixels of a row each.
+  template <typename Body>
+  static ACTIVE_INLINE void ForEachRun(const ActiveDepthwise& s, const Body& body) {
+    const int length = EvenShare(s.columns, kSums);
+    for (int row = 0; row < s.rows; ++row) {
+      for (int column = 0; column < s.columns; column += length) {
+        body(std::min(length, s.columns - column), row * s.row_step + column * s.step,
+             (static_cast<size_t>(row) * s.columns + column) * s.pixel_size);
+      }
+    }
+  }
+
+  static ACTIVE_INLINE void Convolve(const ActiveDepthwise& s, const Dtype* weight, const Dtype* frame, Dtype* outputs) {
+    ForEachRun(s, [&](int count, size_t in_frame, size_t in_outputs) __attribute__((always_inline)) {
+      Pixels<kSums>::Convolve(count, s, weight, frame + in_frame, outputs + in_outputs);
+    });
+  }
+
+  static ACTIVE_INLINE void Scatter(const ActiveDepthwise& s, const Dtype* weight, const Dtype* outputs, Dtype* frame) {
+    ForEachRun(s, [&](int count, size_t in_frame, size_t in_outputs) __attribute__((always_inline)) {
+      Pixels<kSums>::Scatter(count, s, weight, outputs + in_outputs, frame + in_frame);
+    });
+  }
+
+  static ACTIVE_INLINE void Correlate(const ActiveDepthwise& s, const Dtype* outputs, const Dtype* frame, Dtype* sums) {
+    const int some = EvenShare(s.pixels, kSums);
+    for (int i = 0; i < s.pixels; i += some) {
+      Pixels<kSums>::Correlate(std::min(some, s.pixels - i), s, s.reads + i, outputs, frame, sums + i * kLanes);
+    }
+  }
 };
 
 // C++11 and C++14 ask for these where a reference is taken.
@@ -472,6 +558,8 @@ template <typename Dtype, int kBytes, int kRows>
 constexpr int Kernels<Dtype, kBytes, kRows>::kLanes;
 template <typename Dtype, int kBytes, int kRows>
 constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
+template <typename Dtype, int kBytes, int kRows>
+constexpr int Kernels<Dtype, kBytes, kRows>::kSums;
 
 }  // namespace
 
@@ -501,9 +589,18 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kTogether;
       K::Sample(f, data, pixel_size, columns); \
     } \
     target static void Spread(const ActiveFrame<Dtype>& f, const ActiveSpread<Dtype>& s) { K::Spread(f, s); } \
+    target static void Convolve(const ActiveDepthwise& s, const Dtype* weight, const Dtype* frame, Dtype* outputs) { \
+      K::Convolve(s, weight, frame, outputs); \
+    } \
+    target static void Scatter(const ActiveDepthwise& s, const Dtype* weight, const Dtype* outputs, Dtype* frame) { \
+      K::Scatter(s, weight, outputs, frame); \
+    } \
+    target static void Correlate(const ActiveDepthwise& s, const Dtype* outputs, const Dtype* frame, Dtype* sums) { \
+      K::Correlate(s, outputs, frame, sums); \
+    } \
     static ActiveCpuKernels<Dtype> Table() { \
       const ActiveCpuKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, MultiplyLanes, Turn, TurnBack, \
-                                             Load, Store, Add, Sample, Spread}; \
+                                             Load, Store, Add, Sample, Spread, Convolve, Scatter, Correlate}; \
       return table; \
     } \
   }

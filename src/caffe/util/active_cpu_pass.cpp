@@ -121,9 +121,15 @@ class ActiveCpuPass {
     kernels_.load_planes(planes, parameters_.weight + WeightAt(segment, first, block, 0), packed);
   }
 
-  /// K x turns vectors; zero in lanes without a channel.
+  /// K x turns vectors, or those of a splat's pixels; zero in lanes without a channel.
   void PackTurned(const Segment& segment, Dtype* packed) const {
-    std::fill_n(packed, plan_.TurnedSize(segment), Dtype(0));
+    std::fill_n(packed, plan_.PackedSize(segment), Dtype(0));
+    if (segment.splat) {
+      ForEachSplat(segment, [&](int lane, int k, size_t in_blob) {
+        segment.splat->AddWeight(k, parameters_.weight[in_blob], kernels_.lanes, packed + lane);
+      });
+      return;
+    }
     ForEachTurned(segment, [&](size_t at, size_t in_blob) { packed[at] = parameters_.weight[in_blob]; });
   }
 
@@ -137,6 +143,14 @@ class ActiveCpuPass {
         const size_t of_channel = (segment.output + lane - c + (c + j) % turns) * plan_.WeightSize() + c * synapses_;
         for (int k = 0; k < synapses_; ++k) { body((k * turns + j) * kernels_.lanes + lane, of_channel + k); }
       }
+    }
+  }
+
+  /// Calls body(lane, synapse, element of the blob) for each weight of channels with one output each.
+  template <typename Body>
+  void ForEachSplat(const Segment& segment, const Body& body) const {
+    for (int lane = 0; lane < segment.outputs; ++lane) {
+      for (int k = 0; k < synapses_; ++k) { body(lane, k, (segment.output + lane) * plan_.WeightSize() + k); }
     }
   }
 
@@ -198,18 +212,45 @@ class ActiveCpuPass {
   void ForwardPiece(const Piece& piece, Dtype* top) {
     const Segment& segment = *piece.segment;
     Thread* thread = &workspace_->threads[ActiveThisThread()];
-    Dtype* columns = Columns(segment, piece.tile, thread);
     Dtype* outputs = Outputs(segment, piece.tile, thread);
+    if (segment.splat) {
+      const ActiveFrame<Dtype> frame = plan_.Frame(segment, piece.tile, 0, synapses_, 0);
+      const Dtype* data = LoadFrame(frame, thread);
+      kernels_.convolve(Depthwise(segment, frame, segment.splat->used(), thread), PackedWeights(segment), data, outputs);
+      StoreOutputs(segment, piece.tile, outputs, top);
+      return;
+    }
+    Dtype* columns = Columns(segment, piece.tile, thread);
     const bool by_lines = plan_.WorksByLines(segment, piece.tile, piece.frame_synapses);
     if (by_lines) { ForwardLines(piece, thread, columns, outputs); }
     for (int block = 0; !by_lines && block < segment.blocks; ++block) {
       SampleBlock(segment, piece.tile, piece.frame_synapses, block, thread, columns);
       MultiplyForOutputs(segment, piece.tile, block, columns, outputs);
     }
+    StoreOutputs(segment, piece.tile, outputs, top);
+  }
+
+  void StoreOutputs(const Segment& segment, const ActiveTile& tile, const Dtype* outputs, Dtype* top) const {
     const Dtype* bias = parameters_.bias ? parameters_.bias + segment.output : NULL;
-    ForEachOutputPiece(segment, piece.tile, [&](const ActivePlanes<Dtype>& planes, size_t in_outputs, size_t in_top) {
+    ForEachOutputPiece(segment, tile, [&](const ActivePlanes<Dtype>& planes, size_t in_outputs, size_t in_top) {
       kernels_.store_planes(planes, outputs + in_outputs, bias, top + in_top);
     });
+  }
+
+  /// What the first `pixels` pixels of a splat read of a frame.
+  ActiveDepthwise Depthwise(const Segment& segment, const ActiveFrame<Dtype>& frame, int pixels, Thread* thread) const {
+    const ActiveRectangle at = frame.tile.at;
+    const size_t lanes = frame.lanes, row_step = g_.stride_h * frame.row_size();
+    thread->reads.resize(pixels);
+    for (int i = 0; i < pixels; ++i) {
+      const typename ActiveSplat<Dtype>::Pixel& pixel = segment.splat->pixels()[i];
+      const int y = g_.base_h + at.rows.first * g_.stride_h + pixel.y;
+      const int x = g_.base_w + at.columns.first * g_.stride_w + pixel.x - frame.column;
+      thread->reads[i] = frame.RowAt(0, y) + x * lanes;
+    }
+    const ActiveDepthwise depthwise = {at.rows.count, at.columns.count, pixels, thread->reads.data(), row_step,
+                                       g_.stride_w * lanes, static_cast<size_t>(segment.output_size)};
+    return depthwise;
   }
 
   /// Calls body(frame, element of the outputs) for some lines of a frame's tile after each other.
@@ -288,9 +329,12 @@ class ActiveCpuPass {
     const int inside_end = std::max(left, std::min(frame.columns, g_.width - frame.column));
     const bool small = frame.size() * sizeof(Dtype) < kLittle;  // then filled at once
     std::fill_n(data, small ? frame.size() : frame.row_size(), Dtype(0));
-    for (size_t at = frame.row_size(); !small && at < frame.size(); at += frame.row_size()) {
-      std::fill(data + at, data + at + left * frame.lanes, Dtype(0));
-      std::fill(data + at + inside_end * frame.lanes, data + at + frame.row_size(), Dtype(0));
+    for (int i = 0; !small && i < frame.tile.images * frame.rows; ++i) {
+      Dtype* row = data + (1 + i) * frame.row_size();
+      const int y = frame.row + i % frame.rows;
+      const bool outside = y < 0 || y >= g_.height;
+      std::fill(row, row + (outside ? frame.columns : left) * frame.lanes, Dtype(0));
+      std::fill(row + inside_end * frame.lanes, row + frame.row_size(), Dtype(0));
     }
     for (int i = 0; i < frame.tile.images; ++i) {
       const Dtype* bottom = bottom_ + BottomAt(frame.tile.image + i, frame.channel);
@@ -304,11 +348,13 @@ class ActiveCpuPass {
 
   void GiveBuffers(const ActiveGradients<Dtype>& wanted, std::vector<Part>* parts) const {
     size_t weights = 0, overhangs = 0;
+    bool of_positions = false;  // a splat's positions get their gradients from the same sums
     for (const Part& part : *parts) {
+      of_positions |= wanted.x && part.segment->splat;
       weights += plan_.SumSize(*part.segment) * part.blocks;
       overhangs += plan_.OverhangSize(part);
     }
-    Dtype* weight_sums = wanted.weight ? Buffer(&workspace_->weight_sums, weights) : NULL;
+    Dtype* weight_sums = wanted.weight || of_positions ? Buffer(&workspace_->weight_sums, weights) : NULL;
     Dtype* overhang = wanted.bottom ? Buffer(&workspace_->overhangs, overhangs) : NULL;
     double* position_sums = Buffer(&workspace_->position_sums, parts->size() * 2 * synapses_);
     for (Part& part : *parts) {
@@ -325,13 +371,17 @@ class ActiveCpuPass {
   void BackwardPart(const Part& part, const Dtype* top_diff, const ActiveGradients<Dtype>& wanted) {
     const Segment& segment = *part.segment;
     Thread* thread = &workspace_->threads[ActiveThisThread()];
-    if (wanted.weight) { std::fill_n(part.weight_sums, plan_.SumSize(segment) * part.blocks, Dtype(0)); }
+    if (part.weight_sums) { std::fill_n(part.weight_sums, plan_.SumSize(segment) * part.blocks, Dtype(0)); }
     if (wanted.bottom) { std::fill_n(part.overhang_diff, plan_.OverhangSize(part), Dtype(0)); }
     std::fill_n(part.x_sums, 2 * synapses_, 0.);
     for (const ActiveTile& tile : ActiveTiles(part.pixels, part.cut.tile)) {
-      Dtype* columns = Columns(segment, tile, thread);
       const Dtype* outputs = LoadOutputs(segment, tile, top_diff, thread);
       if (wanted.bottom) { ZeroBottom(tile, part, wanted.bottom); }
+      if (segment.splat) {
+        BackwardSplat(tile, part, wanted, outputs, thread);
+        continue;
+      }
+      Dtype* columns = Columns(segment, tile, thread);
       if (plan_.WorksByLines(segment, tile, part.cut.frame_synapses)) {
         BackwardLines(tile, part, wanted, outputs, columns, thread);
         continue;
@@ -347,6 +397,35 @@ class ActiveCpuPass {
         }
       }
     }
+    if (segment.splat && wanted.x) { AddSlopes(part); }
+  }
+
+  void BackwardSplat(const ActiveTile& tile, const Part& part, const ActiveGradients<Dtype>& wanted,
+                     const Dtype* outputs, Thread* thread) const {
+    const Segment& segment = *part.segment;
+    const ActiveFrame<Dtype> frame = plan_.Frame(segment, tile, 0, synapses_, 0);
+    if (part.weight_sums) {
+      const int pixels = wanted.x ? segment.splat->pixels().size() : segment.splat->used();
+      const Dtype* data = LoadFrame(frame, thread);
+      kernels_.correlate(Depthwise(segment, frame, pixels, thread), outputs, data, part.weight_sums);
+    }
+    if (wanted.bottom) {
+      Dtype* frame_diff = Buffer(&thread->frame_diff, frame.size());
+      std::fill_n(frame_diff, frame.size(), Dtype(0));
+      const ActiveDepthwise depthwise = Depthwise(segment, frame, segment.splat->used(), thread);
+      kernels_.scatter(depthwise, PackedWeights(segment), outputs, frame_diff);
+      AddFrame(frame, part, frame_diff, wanted.bottom);
+    }
+  }
+
+  /// The gradients of the positions, from the sums of a splat's part.
+  void AddSlopes(const Part& part) const {
+    const Segment& segment = *part.segment;
+    ForEachSplat(segment, [&](int lane, int k, size_t in_blob) {
+      const double weight = parameters_.weight[in_blob];
+      part.x_sums[k] += weight * segment.splat->SlopeX(k, kernels_.lanes, part.weight_sums + lane);
+      part.y_sums[k] += weight * segment.splat->SlopeY(k, kernels_.lanes, part.weight_sums + lane);
+    });
   }
 
   void BackwardLines(const ActiveTile& tile, const Part& part, const ActiveGradients<Dtype>& wanted,
@@ -526,6 +605,12 @@ class ActiveCpuPass {
     if (segment.turns) {
       for (const Part& part : parts) {
         if (part.segment != &segment) { continue; }
+        if (segment.splat) {
+          ForEachSplat(segment, [&](int lane, int k, size_t in_blob) {
+            weight_diff[in_blob] += segment.splat->Sample(k, kernels_.lanes, part.weight_sums + lane);
+          });
+          continue;
+        }
         ForEachTurned(segment, [&](size_t at, size_t in_blob) { weight_diff[in_blob] += part.weight_sums[at]; });
       }
       return;
@@ -602,7 +687,8 @@ size_t ActiveCpuWorkspace<Dtype>::bytes() const {
                  (weight.size() + weight_sums.size() + overhangs.size()) * sizeof(Dtype);
   for (const PerThread& thread : threads) {
     total += sizeof(Dtype) *
-             (thread.frame.size() + thread.frame_diff.size() + thread.columns.size() + thread.outputs.size());
+             (thread.frame.size() + thread.frame_diff.size() + thread.columns.size() + thread.outputs.size()) +
+             sizeof(size_t) * thread.reads.size();
   }
   return total;
 }

@@ -108,7 +108,7 @@ template <typename Dtype>
 ActiveFrame<Dtype> ActiveCpuPlan<Dtype>::Frame(const Segment& segment, const ActiveTile& tile, int synapse,
                                                int synapses, int block) const {
   ActiveFrame<Dtype> frame(g_, Taps(segment), tile, synapse, synapses, Channel(segment, block),
-                           Channels(segment, block), kernels_.lanes);
+                           Channels(segment, block), kernels_.lanes, segment.splat);
   if (segment.turns) { frame.step = kernels_.lanes; }
   return frame;
 }
@@ -154,20 +154,24 @@ typename ActiveCpuPlan<Dtype>::Segment ActiveCpuPlan<Dtype>::MakeSegment(const A
   segment.blocks = turns ? 1 : CeilDivide(g_.group_channels(), segment.block);
   segment.column_size = PixelSize(synapses_ * segment.block);
   segment.output_size = PixelSize(turns ? turns * kernels_.lanes : outputs);
+  segment.splat = splats_.empty() ? NULL : &splats_[segment.position_group];
+  if (segment.splat && !IsNear(segment)) { segment.splat = NULL; }
   return segment;
 }
 
 template <typename Dtype>
 typename ActiveCpuPlan<Dtype>::Cut ActiveCpuPlan<Dtype>::CutPixels(const Segment& segment, const ActiveTile& whole,
                                                                       int most) const {
-  const int fitting = kTileBytes / sizeof(Dtype) / (segment.column_size + segment.output_size);
+  const int of_pixel = (segment.splat ? 0 : segment.column_size) + segment.output_size;
+  const int fitting = kTileBytes / sizeof(Dtype) / of_pixel;
   most = std::min(most, std::max(kernels_.rows, fitting / kernels_.rows * kernels_.rows));
-  if (segment.turns && g_.out_size() >= kFewestPixels) { most = std::min(most, g_.out_size()); }  // see WorksByLines
+  const bool by_image = segment.splat || (segment.turns && g_.out_size() >= kFewestPixels);  // see WorksByLines
+  if (by_image) { most = std::min(most, g_.out_size()); }
   Cut cut = {whole, synapses_};
   for (int pixels = most;; pixels /= 2) {
     cut.tile = ActiveTileSize(whole, pixels, Footprint(segment, cut.frame_synapses), kernels_.lanes);
     if (pixels == 1 || FrameBytes(segment, cut) <= kFrameBytes) { return cut; }
-    if (cut.frame_synapses > 1 && pixels < 2 * kFewestPixels) {
+    if (!segment.splat && cut.frame_synapses > 1 && pixels < 2 * kFewestPixels) {
       cut.frame_synapses = 1;
       pixels = 2 * most;
     }
@@ -189,10 +193,17 @@ ActiveFootprint ActiveCpuPlan<Dtype>::Footprint(const Segment& segment, int syna
 }
 
 template <typename Dtype>
+bool ActiveCpuPlan<Dtype>::IsNear(const Segment& segment) const {
+  const Cut few = {{0, 1, {{0, 1}, {0, std::min(g_.out_width, kFewestPixels)}}}, synapses_};
+  return FrameBytes(segment, few) <= kFrameBytes;
+}
+
+template <typename Dtype>
 size_t ActiveCpuPlan<Dtype>::FrameBytes(const Segment& segment, const Cut& cut) const {
   const ActiveFootprint footprint = Footprint(segment, cut.frame_synapses);
   const double row = footprint.Pixels(1, cut.tile.at.columns.count) / footprint.span_h;
-  const double rows = std::min<double>(g_.height, footprint.Pixels(cut.tile.at.rows.count, 1) / footprint.span_w);
+  double rows = footprint.Pixels(cut.tile.at.rows.count, 1) / footprint.span_w;
+  if (!segment.splat) { rows = std::min<double>(g_.height, rows); }
   return row * (1 + cut.tile.images * rows) * RoundUp(segment.block, kernels_.lanes) * sizeof(Dtype);
 }
 
