@@ -1,5 +1,6 @@
 """What every command line shares: how it ends, and that it says one thing on stderr."""
 import contextlib
+import io
 import logging
 import os
 import select
@@ -18,6 +19,8 @@ def run(main):
     SIGTERM (``kill``) with 143, and a pipe that nobody reads any more (``| head``) with 141, each after the clean-up.
     """
     _take_descriptors()
+    if sys.stderr is sys.__stderr__:  # nobody's who captures it
+        sys.stderr = outliving(sys.stderr.fileno())
     sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding gets a ? rather than a traceback
     _quieten_libraries()
     _let_sigterm_clean_up()
@@ -39,6 +42,23 @@ def _take_descriptors():
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+
+
+def outliving(descriptor):
+    """A text file that writes to ``descriptor``, and drops what cannot be written, as on a full disk: no work ends because
+    of a message or a progress bar. A pipe that nobody reads any more still ends it."""
+    return io.TextIOWrapper(io.BufferedWriter(_MaybeFull(descriptor, "w", closefd=False)), sys.stderr.encoding,
+                            "backslashreplace", line_buffering=True)
+
+
+class _MaybeFull(io.FileIO):
+    def write(self, data):
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return len(data)
 
 
 def _quieten_libraries():

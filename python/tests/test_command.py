@@ -128,6 +128,15 @@ def test_a_full_device_for_stdout_is_one_line(body, unbuffered):
     assert done.returncode == 1 and re.fullmatch("error: .*No space left on device\n", done.stderr)
 
 
+@pytest.mark.parametrize("body, status", [("return 0", 0), ("sys.exit('error: a')", 1), ("raise OSError(28, 'a')", 1)])
+def test_work_goes_on_with_a_full_stderr(body, status):
+    told = "import tqdm\nfor _ in tqdm.tqdm(range(3)):\n    print('b' * 100_000, file=sys.stderr)\nprint('done')\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program(told + body) + "command.run(main)"], stdout=subprocess.PIPE,
+                              stderr=full, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    assert (done.returncode, done.stdout) == (status, "done\n")
+
+
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_what_is_closed_is_no_file_s_number(tmp_path, closed):
     redirections = " ".join(f"{number}>&-" for number in closed)

@@ -16,6 +16,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
+from .. import command
 from ..errors import UserError
 from . import locate
 
@@ -196,7 +197,7 @@ def _without_waiting(path, flags):
 def log_to(descriptor):
     """Appends what goes to file descriptor 2, Caffe's log, to the file open at ``descriptor``; sys.stderr stays where it
     was."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    sys.stderr = command.outliving(os.dup(2))
     os.dup2(descriptor, 2)
     os.close(descriptor)
 
