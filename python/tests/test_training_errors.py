@@ -115,6 +115,17 @@ def test_a_failure_beside_a_progress_bar_has_a_line_of_its_own(model, digits_dat
     assert re.fullmatch("error: Caffe ended the training: .*the disk may be full.*", stderr.split("\n")[-2]), stderr
 
 
+def test_a_pipe_in_the_place_of_a_snapshot(model, digits_data, tmp_path):
+    snapshot = tmp_path / "run/snapshots/digits_tiny_acu_iter_2.solverstate"
+    snapshot.parent.mkdir(parents=True)
+    os.mkfifo(snapshot)
+    arguments = model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run", "--max-iter", 2
+    status, _, stderr = run_script(*arguments)
+    assert status == 1 and f"error: {snapshot} is a pipe, where a snapshot is to be written: remove it\n" in stderr, stderr
+    snapshot.unlink()
+    assert run_script(*arguments)[0] == 0
+
+
 # ---- What is no file where one is read
 
 def to_a_pipe(name, old, new):

@@ -1,6 +1,7 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
 import contextlib
 import dataclasses
+import glob
 import json
 import math
 import re
@@ -31,6 +32,14 @@ def found(prefix):
         if match:
             snapshots.append(Snapshot(int(match[1]), state, state.with_suffix(".caffemodel")))
     return sorted(snapshots, key=lambda snapshot: -snapshot.iteration)
+
+
+def refuse_pipes(prefix):
+    """Raises UserError where a pipe stands in the place of a snapshot: Caffe would wait for its reader for ever."""
+    prefix = Path(prefix)
+    for path in sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}_iter_*")):
+        if path.is_fifo():
+            raise UserError(f"{path} is a pipe, where a snapshot is to be written: remove it")
 
 
 def newest_whole(prefix, solver, warn):

@@ -172,6 +172,7 @@ class Trainer(Worker):
 
     def train(self, resume):
         """As Worker.train; ``resume`` goes on from the newest whole snapshot."""
+        snapshots.refuse_pipes(self.parameter.snapshot_prefix)
         snapshot = self._go_on() if resume else None
         if snapshot is None:
             self._copy_weights()
