@@ -72,6 +72,8 @@ def test_two_ways_to_call_it(program, tmp_path):
 
 def test_it_is_on_the_path_of_a_build(tmp_path):
     from active_convolution.pycaffe.locate import BUILD
+    if not (BUILD / "env.sh").exists():
+        pytest.skip("an image of docker/ has no env.sh")
     done = subprocess.run(["bash", "-c", f"unset PYTHONPATH; . '{BUILD}/env.sh' && acu --help"], capture_output=True, text=True,
                           cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: acu ")

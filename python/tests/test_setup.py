@@ -46,6 +46,7 @@ def system(tmp_path):
     everything = [name.rstrip("?").split("|")[0] for kind in ("build", "run", "test") for name in packages(kind)]
     for name in ("installed", "offered"):
         (tmp_path / name).write_text("".join(f"{package}\n" for package in everything))
+    (tmp_path / "test-env/lib/python3/site-packages/tensorboard").mkdir(parents=True)
     return tmp_path
 
 
@@ -54,9 +55,10 @@ def forget(system, file, *names):
     (system / file).write_text("".join(f"{name}\n" for name in kept))
 
 
-def setup(system, *options):
+def set_up(system, *options):
     return subprocess.run([SETUP, *options], capture_output=True, text=True,
-                          env={**os.environ, "PATH": f"{system}/bin:/usr/bin:/bin"})
+                          env={**os.environ, "PATH": f"{system}/bin:/usr/bin:/bin",
+                               "ACTIVE_CONVOLUTION_TEST_ENV": f"{system}/test-env"})
 
 
 def installs(system):
@@ -67,14 +69,14 @@ def installs(system):
 
 @pytest.mark.parametrize("options", [(), ("--build",), ("--run",), ("--test",)])
 def test_what_is_there_is_left_alone(options, system):
-    done = setup(system, *options)
+    done = set_up(system, *options)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (system / "asked").exists()
 
 
 def test_apts_many_lines_become_few(system):
     forget(system, "installed", "cmake", "python3-six")
-    done = setup(system)
+    done = set_up(system)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.sub(r"\d+ s", "N s", done.stdout).splitlines() == [
         "Reading the lists of packages ...", "Reading the lists of packages: done, N s",
@@ -85,14 +87,14 @@ def test_apts_many_lines_become_few(system):
 def test_what_apt_said_is_shown_where_it_fails(system):
     forget(system, "installed", "cmake")
     (system / "broken").touch()
-    done = setup(system)
+    done = set_up(system)
     assert done.returncode == 1 and "E: Unmet dependencies" in done.stdout
     assert done.stderr == "error: apt-get install failed: the end of apt's output stands above\n"
 
 
 def test_build_needs_neither_browser_nor_test_tools(system):
     (system / "installed").write_text("")
-    assert setup(system, "--build").returncode == 0
+    assert set_up(system, "--build").returncode == 0
     asked = set(installs(system))
     assert {"cmake", "libboost-python-dev", "python3-numpy", "libopenblas-openmp-dev"} <= asked
     assert not asked & {"chromium-headless-shell", "python3-pytest", "jupyter-nbconvert", "python3-sklearn"}
@@ -103,19 +105,19 @@ def test_of_a_choice_what_apt_has(system):
     forget(system, "offered", "libopenblas-openmp-dev")
     with open(system / "offered", "a") as offered:
         offered.write("libopenblas-dev\n")
-    assert setup(system, "--build").returncode == 0
+    assert set_up(system, "--build").returncode == 0
     assert installs(system) == ["libopenblas-dev"]
     (system / "asked").unlink()
-    assert setup(system, "--build").stdout == "" and not (system / "asked").exists()  # the other one is no longer wanted
+    assert set_up(system, "--build").stdout == "" and not (system / "asked").exists()  # the other one is no longer wanted
 
 
 def test_what_this_system_has_not_is_left_out(system):
     """Ubuntu's apt has no chromium-headless-shell."""
     for file in ("installed", "offered"):
         forget(system, file, "chromium-headless-shell")
-    assert setup(system).stdout == "" and not (system / "asked").exists()
+    assert set_up(system).stdout == "" and not (system / "asked").exists()
     forget(system, "installed", "cmake")
-    assert setup(system).returncode == 0
+    assert set_up(system).returncode == 0
     assert installs(system) == ["cmake"]
 
 
@@ -131,7 +133,7 @@ def test_a_user_without_sudo_is_told_what_to_ask_for(system):
 
 @pytest.mark.parametrize("options", [("--fast",), ("--build", "more"), ("more",)])
 def test_unknown_options_are_refused(options, system):
-    done = setup(system, *options)
+    done = set_up(system, *options)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 
 

@@ -75,6 +75,7 @@ def stop(model, digits_data, tmp_path, monkeypatch):
         (tmp_path / "sitecustomize.py").write_text(STOPPER.format(what=what, when=when, signal=signal))
         with monkeypatch.context() as patch:
             patch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+            patch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # which may be the last stopper's, of the same second and size
             try:
                 assert train(model, "acu", digits_data, tmp_path / "run", resume=resume) == 130
             except UserError as error:
