@@ -259,3 +259,15 @@ def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, s
     assert done.returncode == status and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
+
+
+def test_of_two_pictures_both_appear_or_none(tmp_path):
+    first, second = (synapses.draw_positions([layer("conv")]) for _ in range(2))
+    second.savefig = lambda file, **options: file.write(bytes(100_000)) and file.truncate(-1)     # OSError, as of a full disk
+    with pytest.raises(UserError, match="second.png"):
+        style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
+    assert not list(tmp_path.iterdir())
+    del second.savefig
+    style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
+    assert (tmp_path / "second.png").stat().st_ctime_ns <= (tmp_path / "first.png").stat().st_ctime_ns  # renamed before
+    assert len(list(tmp_path.iterdir())) == 2

@@ -1,6 +1,7 @@
 """Bad input to the training: one line that names the thing, and nothing left behind."""
 import os
 import re
+import resource
 import shutil
 
 import pytest
@@ -113,6 +114,15 @@ def test_a_failure_beside_a_progress_bar_has_a_line_of_its_own(model, digits_dat
     status, stdout, stderr = run_script(model, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", 2)
     assert (status, stdout) == (1, "")
     assert re.fullmatch("error: Caffe ended the training: .*the disk may be full.*", stderr.split("\n")[-2]), stderr
+
+
+def test_so_has_one_where_not_even_the_log_can_be_written(model, digits_data, tmp_path):
+    """Files of 5,000 bytes at most: the log ends before the training begins, and Caffe at its first snapshot."""
+    status, stdout, stderr = run_script(
+        model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run", "--max-iter", 2,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)))
+    assert (status, stdout) == (1, "") and (tmp_path / "run/train.log").stat().st_size == 5000
+    assert re.fullmatch("error: Caffe ended the training: .*", stderr.split("\n")[-2]), stderr
 
 
 def test_a_pipe_in_the_place_of_a_snapshot(model, digits_data, tmp_path):

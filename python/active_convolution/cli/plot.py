@@ -46,8 +46,8 @@ def run(arguments):
             pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
-    for path, figure in pictures.items():
-        style.save(figure, path)
+    style.save_all(pictures)
+    for path in pictures:
         print(f"wrote {path}")
     if film:
         animation.animate(history, stages, film)

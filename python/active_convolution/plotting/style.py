@@ -6,6 +6,7 @@ state.
 import io
 import unicodedata
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,19 @@ def output_format(path):
 
 def save(figure, path):
     """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
-    kind = output_format(path)
-    dpi = min(200, _PIXELS / max(figure.get_size_inches()))
-    with whole_file(path, "wb") as file, rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():   # TrueType:
-        warnings.filterwarnings("ignore", "Glyph .* missing")                   # printers refuse Type 3
-        figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
+    save_all({path: figure})
+
+
+def save_all(figures):
+    """The same with {path: figure}: all of them or none; the first one appears last."""
+    with ExitStack() as files, rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():     # TrueType: printers refuse
+        warnings.filterwarnings("ignore", "Glyph .* missing")                                   # Type 3
+        for path, figure in figures.items():
+            kind = output_format(path)
+            dpi = min(200, _PIXELS / max(figure.get_size_inches()))
+            file = files.enter_context(whole_file(path, "wb"))
+            figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
+            file.flush()
 
 
 # ---- Names

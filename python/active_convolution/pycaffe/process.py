@@ -27,7 +27,7 @@ _PARENT = "ACTIVE_CONVOLUTION_PARENT"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
          *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]))
 INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
-BEGINS = "The training begins"      # in the log, from where on a progress bar may stand in the line
+_BAR = "ACTIVE_CONVOLUTION_BAR"     # the descriptor where a child says that a progress bar stands in the line
 _FULL = ": it cannot write a snapshot, the disk may be full"
 _GRACE = 3          # seconds for the others to end where one process has failed
 
@@ -94,7 +94,11 @@ class _Child:
         log = self._unnamed.fileno() if process.log is None else process.log
         self._log = process.log_path or Path(f"/dev/fd/{log}")
         self._written = os.fstat(log).st_size
-        self.popen = start(process.module, [*process.arguments, "--log", log], pass_fds=(*process.keep, log))
+        bar, childs = os.pipe()
+        self._bar = open(bar, "rb", buffering=0)
+        self.popen = start(process.module, [*process.arguments, "--log", log], {_BAR: str(childs)},
+                           pass_fds=(*process.keep, log, childs))
+        os.close(childs)
 
     def status(self):
         """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
@@ -103,7 +107,7 @@ class _Child:
             raise KeyboardInterrupt
         if status < 0:
             said = self._logged()
-            if BEGINS in said:
+            if self._bar.read(1):
                 print(file=sys.stderr)
             words = locate.last_words(said) or signal.Signals(-status).name
             full = _FULL if "SerializeToOstream" in words else ""
@@ -192,6 +196,12 @@ def lock_log(log):
 def _without_waiting(path, flags):
     """Opens ``path``, which for a pipe that nobody reads is an error."""
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def bar_stands():
+    """Tells the parent that from now on a progress bar may stand in the line, where an error would follow it."""
+    if _BAR in os.environ:
+        os.write(int(os.environ[_BAR]), b"|")
 
 
 def log_to(descriptor):

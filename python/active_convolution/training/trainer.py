@@ -13,7 +13,7 @@ from tqdm import tqdm
 from .. import positions
 from ..errors import UserError
 from ..pycaffe import locate, messages
-from ..pycaffe.process import BEGINS, INTERRUPTED, STOPS
+from ..pycaffe.process import INTERRUPTED, STOPS, bar_stands
 from . import events, launch, run_folder, schedule, snapshots, weights as initial
 from .changes import Changes
 from .metrics import Metrics
@@ -180,7 +180,7 @@ class Trainer(Worker):
         self.kept = self.solver.iter    # what the newest snapshot holds
         self._say_what_trains()
         self.started = time.monotonic()
-        self.caffe.log(BEGINS)
+        bar_stands()
         with tqdm(total=self.parameter.max_iter, initial=self.solver.iter, desc="training", unit="it",
                   mininterval=0.5, dynamic_ncols=True) as bar:
             if self.solver.iter == 0:
