@@ -22,15 +22,11 @@ class ActiveSplat {
     bool operator==(const Pixel& other) const { return x == other.x && y == other.y; }
   };
 
-  ActiveSplat(const ActiveTap<Dtype>* taps, int synapses) : taps_(taps, taps + synapses), corners_(synapses), used_(0) {
-    for (const bool with_share : {true, false}) {
-      for (int k = 0; k < synapses; ++k) {
-        for (int i = 0; i < 4; ++i) {
-          if ((Share(k, i) != 0) == with_share) { corners_[k].pixel[i] = Find(Corner(k, i)); }
-        }
-      }
-      if (with_share) { used_ = pixels_.size(); }
-    }
+  ActiveSplat(const ActiveTap<Dtype>* taps, int synapses)
+      : taps_(taps, taps + synapses), corners_(taps, taps + synapses), used_(0) {
+    FindPixels(true);
+    used_ = pixels_.size();
+    FindPixels(false);
   }
 
   const std::vector<Pixel>& pixels() const { return pixels_; }
@@ -39,16 +35,18 @@ class ActiveSplat {
 
   /// Adds what one weight of synapse k is on each pixel; those of a channel lie `step` elements apart.
   void AddWeight(int k, Dtype weight, int step, Dtype* of_pixels) const {
+    const Corners& c = corners_[k];
     for (int i = 0; i < 4; ++i) {
-      if (Share(k, i) != 0) { of_pixels[corners_[k].pixel[i] * step] += Share(k, i) * weight; }
+      if (c.share[i] != 0) { of_pixels[c.pixel[i] * step] += c.share[i] * weight; }
     }
   }
 
   /// From a channel's sums of gradient times pixel: the same sum of gradient times sample, and of gradient times slope.
   double Sample(int k, int step, const Dtype* of_pixels) const {
+    const Corners& c = corners_[k];
     double sum = 0;
     for (int i = 0; i < 4; ++i) {
-      if (Share(k, i) != 0) { sum += static_cast<double>(Share(k, i)) * of_pixels[corners_[k].pixel[i] * step]; }
+      if (c.share[i] != 0) { sum += static_cast<double>(c.share[i]) * of_pixels[c.pixel[i] * step]; }
     }
     return sum;
   }
@@ -62,9 +60,16 @@ class ActiveSplat {
   }
 
  private:
-  /// Which of the pixels those of x00, x01, x10 and x11 are.
+  /// Which of the pixels those of x00, x01, x10 and x11 are, and what a sample takes of each.
   struct Corners {
     int pixel[4];
+    Dtype share[4];
+
+    explicit Corners(const ActiveTap<Dtype>& tap) {
+      const ActiveBilinear<Dtype> w(tap);
+      const Dtype shares[] = {w.w00, w.w01, w.w10, w.w11};
+      std::copy(shares, shares + 4, share);
+    }
   };
 
   /// The sums of a synapse's four pixels; in double, since slopes are their differences.
@@ -75,21 +80,16 @@ class ActiveSplat {
     }
   };
 
-  Pixel Corner(int k, int i) const {
-    const Pixel pixel = {taps_[k].x + i % 2, taps_[k].y + i / 2};
-    return pixel;
-  }
-
-  Dtype Share(int k, int i) const {
-    const ActiveBilinear<Dtype> w(taps_[k]);
-    const Dtype shares[] = {w.w00, w.w01, w.w10, w.w11};
-    return shares[i];
-  }
-
-  int Find(const Pixel& pixel) {
-    const int at = std::find(pixels_.begin(), pixels_.end(), pixel) - pixels_.begin();
-    if (at == pixels_.size()) { pixels_.push_back(pixel); }
-    return at;
+  /// Of the corners with a share, or of those without.
+  void FindPixels(bool with_share) {
+    for (int k = 0; k < taps_.size(); ++k) {
+      for (int i = 0; i < 4; ++i) {
+        if ((corners_[k].share[i] != 0) != with_share) { continue; }
+        const Pixel pixel = {taps_[k].x + i % 2, taps_[k].y + i / 2};
+        corners_[k].pixel[i] = std::find(pixels_.begin(), pixels_.end(), pixel) - pixels_.begin();
+        if (corners_[k].pixel[i] == pixels_.size()) { pixels_.push_back(pixel); }
+      }
+    }
   }
 
   std::vector<ActiveTap<Dtype> > taps_;  // K
