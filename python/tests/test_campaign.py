@@ -2,6 +2,7 @@
 import io
 import json
 import lzma
+import os
 import random
 import tarfile
 import zlib
@@ -65,3 +66,12 @@ def test_what_is_left_is_seen(tmp_path):
     before = judge._state(tmp_path)
     (tmp_path / "touched").write_text(json.dumps(1))
     assert judge._state(tmp_path) != before
+
+
+def test_a_training_at_work_does_not_hang(tmp_path):
+    log = tmp_path / "run/train.log"
+    log.parent.mkdir()
+    log.touch()
+    assert judge._trains(tmp_path)
+    os.utime(log, (0, 0))
+    assert not judge._trains(tmp_path)

@@ -71,6 +71,8 @@ def judge(command, folder, patience, around=Surrounding()):
     """Runs a program."""
     before = _state(folder)
     status, said = run(command, folder, patience, around=around)
+    if status is None and _trains(folder):
+        return None
     wrong = _ended_badly(status, said if around.heard or not status else "error: unheard")
     touched = [name for name, state in _state(folder).items() if before.get(name) != state and not _may_change(name)]
     if not wrong and touched:
@@ -80,6 +82,11 @@ def judge(command, folder, patience, around=Surrounding()):
     if not wrong and status and not around.finished and _looks_whole(folder, command):
         wrong = "leaves an output"
     return wrong
+
+
+def _trains(folder):
+    """Whether what was stopped had a training at work, as a damaged prototxt may ask for 10⁹ iterations."""
+    return any(time.time() - log.stat().st_mtime < 5 for log in folder.glob("*/train.log"))
 
 
 def _ended_badly(status, said):
