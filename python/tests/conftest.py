@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))  # of programs
+for size in ("COLUMNS", "LINES"):   # of a terminal, to which progress bars would be cut
+    os.environ.pop(size, None)
 SHARED = ROOT.parent / "shared"
 
 

@@ -190,7 +190,7 @@ def test_manifest_tells_what_is_there(encoded, raw):
             assert part["images"] == count and part["unreadable"] == 0 and part["shape"] == [3, 256, 256]
             assert part["images_per_class"] == [1] * count + [0] * (TRAIN - count)
             assert part["sha256"] == content(folder)[split]
-        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "test_lmdb", "train_lmdb"]
+        assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "settings.json", "test_lmdb", "train_lmdb"]
         assert not folder.with_name(f"{folder.name}.partial").exists()
 
 

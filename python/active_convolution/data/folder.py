@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 SPLITS = ("train", "test")
 BACKENDS = ("LMDB", "LEVELDB", "HDF5", "IMAGES")
 _MOST = 2 ** 26                # bytes of a manifest: far more than the names of a million classes
-_SETTINGS = "settings.json"    # of a folder that is not whole yet
+_SETTINGS = "settings.json"    # what a folder that several runs filled was begun with
 
 
 # ---- The manifest
@@ -169,8 +169,7 @@ def partial_folder(path, settings):
         _check_settings(folder, file, settings)
         yield folder
         try:
-            folder.rename(path)
-            (path / _SETTINGS).unlink()
+            folder.rename(path)     # with the settings: whatever is removed before or after it, a kill may come between
         except OSError as error:
             raise UserError(f"cannot rename {folder} to {path}: {error.strerror}") from error
 
