@@ -56,6 +56,7 @@ as_newcomer() { in_system su newcomer -s /bin/bash -c "cd $home/active-convoluti
 
 # What a newcomer brings: a user who may use sudo, the programs the README asks for, and the files of this tree.
 prepare() {
+  in_system update-ca-certificates
   in_system apt-get update -q
   in_system env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends git sudo
   in_system useradd --create-home --shell /bin/bash newcomer
@@ -65,6 +66,15 @@ prepare() {
     [ ! -e "$file" ] || printf '%s\0' "$file"
   done | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$system$home/active-convolution"
   in_system chown -R newcomer: $home
+}
+
+# How this machine reaches the network: its names, certificates of its own, and pip's settings.
+take_the_network() {
+  local file
+  for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
+    [ ! -e $file ] || cp --dereference $file "$system/etc/"
+  done
+  find /usr/local/share/ca-certificates -name '*.crt' -exec cp --target-directory "$system/usr/local/share/ca-certificates/" {} +
 }
 
 check() {  # check SUITE
@@ -77,7 +87,7 @@ check() {  # check SUITE
   mount_in /dev --bind /dev
   mount_in /dev/pts -t devpts -o newinstance,ptmxmode=0666 devpts
   mount_in /dev/shm -t tmpfs -o mode=1777 tmpfs
-  cp --dereference /etc/resolv.conf /etc/hosts "$system/etc/"
+  take_the_network
   step "$1: a newcomer's user, git and sudo" "$logs/newcomer.log" prepare
   if [ -d ../shared ]; then mount_in $home/shared --bind -o ro "$(realpath ../shared)"; fi
   for command in "${commands[@]}"; do
