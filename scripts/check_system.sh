@@ -74,6 +74,7 @@ take_the_network() {
   for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
     [ ! -e $file ] || cp --dereference $file "$system/etc/"
   done
+  mkdir -p "$system/usr/local/share/ca-certificates"
   find /usr/local/share/ca-certificates -name '*.crt' -exec cp --target-directory "$system/usr/local/share/ca-certificates/" {} +
 }
 
