@@ -110,7 +110,7 @@ class Campaign:
             self.failed[name] += 1
             kept = self.failures / str(self.number)
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(self.scratch / "trial", kept, symlinks=True, ignore=_pipes)
+            shutil.copytree(self.scratch / "trial", kept, symlinks=True, ignore=_not_to_keep)
             (kept / "COMMAND").write_text(f"{said}\n{wrong}\n", errors="replace")
             print(f"trial {self.number} ({name}): {wrong}; in {kept}", flush=True)
 
@@ -123,9 +123,10 @@ class Campaign:
         return 1 if failed else 0
 
 
-def _pipes(folder, names):
-    """Those of ``names`` that shutil cannot copy."""
-    return [name for name in names if (Path(folder) / name).is_fifo()]
+def _not_to_keep(folder, names):
+    """Those of ``names`` that shutil cannot copy, or whose copy would fill the disk: pipes, and the terabyte of nothing."""
+    paths = {name: Path(folder) / name for name in names}
+    return [name for name, path in paths.items() if path.is_fifo() or path.lstat().st_size >= surroundings.SPARSE]
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
