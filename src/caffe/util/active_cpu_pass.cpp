@@ -404,15 +404,13 @@ class ActiveCpuPass {
                      const Dtype* outputs, Thread* thread) const {
     const Segment& segment = *part.segment;
     const ActiveFrame<Dtype> frame = plan_.Frame(segment, tile, 0, synapses_, 0);
-    if (part.weight_sums) {
-      const int pixels = wanted.x ? segment.splat->pixels().size() : segment.splat->used();
-      const Dtype* data = LoadFrame(frame, thread);
-      kernels_.correlate(Depthwise(segment, frame, pixels, thread), outputs, data, part.weight_sums);
-    }
+    ActiveDepthwise depthwise = Depthwise(segment, frame, segment.splat->pixels().size(), thread);
+    if (!wanted.x) { depthwise.pixels = segment.splat->used(); }  // the others matter for slopes alone
+    if (part.weight_sums) { kernels_.correlate(depthwise, outputs, LoadFrame(frame, thread), part.weight_sums); }
     if (wanted.bottom) {
       Dtype* frame_diff = Buffer(&thread->frame_diff, frame.size());
       std::fill_n(frame_diff, frame.size(), Dtype(0));
-      const ActiveDepthwise depthwise = Depthwise(segment, frame, segment.splat->used(), thread);
+      depthwise.pixels = segment.splat->used();
       kernels_.scatter(depthwise, PackedWeights(segment), outputs, frame_diff);
       AddFrame(frame, part, frame_diff, wanted.bottom);
     }
