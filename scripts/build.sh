@@ -95,7 +95,7 @@ log=$build/build.log
 configure() { cmake -S . -B "$build" "${options[@]}"; }
 compile() { cmake --build "$build" --parallel "$(nproc)" --target "$1"; }
 ended_badly() {
-  { grep -n '[Ee]rror' "$log" | head -n 20 && echo ...; tail -n 20 "$log"; } || true
+  { grep -n -m 20 '[Ee]rror' "$log" && echo ...; tail -n 20 "$log"; } || true
   fail "$1: the reason stands above, and everything in $build/build.log"
 }
 

@@ -13,8 +13,8 @@ flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
 compilers=("$@")
 if [ $# = 0 ]; then
   ./scripts/setup.sh --compilers
-  first() { command -v "$@" || true; }  # some are missing
-  compilers=("$(first g++-11 g++-13 | head -1)" "$(first clang++-14 clang++-19 | head -1)")
+  first() { local name; for name; do ! command -v "$name" || return 0; done; }
+  compilers=("$(first g++-11 g++-13)" "$(first clang++-14 clang++-19)")
 fi
 for compiler in "${compilers[@]}"; do command -v "$compiler" > /dev/null || fail "there is no compiler '$compiler'"; done
 

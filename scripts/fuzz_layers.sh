@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
   case $1 in --minutes) minutes=$2 ;; --seed) seed=$2 ;; *) fail "unknown option $1" ;; esac
   shift 2
 done
-compiler=$(command -v clang++-14 clang++ | head -1) || fail "there is no clang++: apt-get install clang-14"
+compiler=$(command -v clang++-14 || command -v clang++) || fail "there is no clang++: apt-get install clang-14"
 flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
 [ -f "$flags_of_build" ] || fail "build/ holds no finished build: run ./scripts/build.sh"
 
