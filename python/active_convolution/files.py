@@ -21,6 +21,7 @@ from .errors import UserError, no_text
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, EOFError, zipfile.BadZipFile,
           csv.Error)
 TEXT_BYTES = 2 ** 26    # the most of a text, such as JSON or a prototxt
+_LEVELDB_BYTES = 2 ** 32    # the most of one of LevelDB's files: Caffe's logs are of 256 MiB, and tables of 2 MiB
 
 
 @contextlib.contextmanager
@@ -142,10 +143,14 @@ def open_regular(path):
 
 
 def check_entries(folder):
-    """Raises UserError where the folder of a database holds what is neither a file nor a folder: LevelDB would wait for a pipe."""
+    """Raises UserError where the folder of a database holds what is neither a file nor a folder, since LevelDB would wait for a
+    pipe; or a file of it so large that reading it would take for ever."""
     for entry in os.scandir(folder):
         if entry.name != "lock.mdb" and not (entry.is_file() or entry.is_dir()):
             raise UserError(f"{os.fsdecode(entry.path)} is no regular file: make the database anew")
+        if entry.name != "data.mdb" and entry.is_file() and entry.stat().st_size > _LEVELDB_BYTES:
+            raise UserError(f"{os.fsdecode(entry.path)} has {entry.stat().st_size} bytes, and a file of LevelDB at most "
+                            f"{_LEVELDB_BYTES}: make the database anew")
 
 
 def content(path, most=TEXT_BYTES):

@@ -259,6 +259,21 @@ def test_a_table_that_is_named(tmp_path):
     assert_is_sample(tmp_path / "out")
 
 
+@pytest.mark.parametrize("row, message", [
+    ("train/cat/\0.png,cat", "row 7 is .*should have a file and its class"),
+    ("train/cat/0.png,c\0t", "row 7 is .*should have a file and its class"),
+    ("../outside.png,cat", "lists '../outside.png', which leads out of the folder of images"),
+    (r"train\..\..\outside.png,cat", "lists 'train/../../outside.png', which leads out of the folder of images")])
+def test_a_table_of_names_that_no_image_has(tmp_path, row, message):
+    source = per_class(tmp_path / "source")
+    write(tmp_path / "outside.png", picture(0))
+    rows = [f"{part}/{label}/{index}.png,{label}" for part, label, index, _ in everything()][:6]
+    (tmp_path / "table.csv").write_text("\n".join(["file,class", *rows, row]))
+    with pytest.raises(UserError, match=message):
+        make(tmp_path / "out", source, tmp_path / "table.csv", test_share=0.5)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_share_is_drawn_of_every_class_by_the_seed(tmp_path):
     per_class(tmp_path)
     every = {**expected("train")}
@@ -509,7 +524,7 @@ def test_options_that_do_not_fit(tmp_path, options, message):
 
 @pytest.mark.parametrize("names, message", [
     ("ant\nbee\n", "class cat, and .* does not name it"), ("ant\nbee\ncat\ndog\n", "no training images of the class dog"),
-    ("ant\nbee\nant\n", "names ant twice"), ("", "names no class")])
+    ("ant\nbee\nant\n", "names ant twice"), ("", "names no class"), ("ant\nbee\nc\0at\n", "is no text")])
 def test_names_that_do_not_fit(tmp_path, names, message):
     per_class(tmp_path / "source")
     (tmp_path / "names.txt").write_text(names)

@@ -159,6 +159,17 @@ def test_a_database_of_files_alone(tmp_path):
         check_entries(tmp_path)
 
 
+def test_a_terabyte_is_no_file_of_leveldb(tmp_path):
+    """... which would read all of its zeros; LMDB's may have a hole as large as its map."""
+    with open(tmp_path / "data.mdb", "wb") as file:
+        file.truncate(2 ** 40)
+    check_entries(tmp_path)
+    with open(tmp_path / "MANIFEST-000004", "wb") as file:
+        file.truncate(2 ** 40)
+    with pytest.raises(UserError, match="/MANIFEST-000004 has 1099511627776 bytes, and a file of LevelDB at most 4294967296"):
+        check_entries(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
 def test_what_is_no_regular_file_is_not_opened(tmp_path, path):
     os.mkfifo(tmp_path / "pipe")

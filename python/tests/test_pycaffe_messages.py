@@ -57,3 +57,16 @@ def test_arrays_become_blobs_and_come_back(shape):
     np.testing.assert_array_equal(found, np.float32(array).ravel())
     np.testing.assert_array_equal(messages.values(pb2.BlobProto(double_data=array.ravel().tolist())), array.ravel())
     assert messages.values(pb2.BlobProto(double_data=[0.1])).dtype == np.float64
+
+
+def test_names_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
+    pb2 = locate.caffe_pb2()
+    net = pb2.NetParameter(name="NETWORK", layer=[pb2.LayerParameter(name="LAYER", bottom=["BOTTOM"], top=["TOP"])])
+    stored = net.SerializeToString()
+    for name in (b"NETWORK", b"LAYER", b"BOTTOM", b"TOP"):
+        stored = stored.replace(name, b"\xe9" * len(name))
+    (tmp_path / "net.caffemodel").write_bytes(stored)
+    read = messages.read_weights(tmp_path / "net.caffemodel")
+    layer = read.layer[0]
+    assert [read.name, layer.name, *layer.bottom, *layer.top] == ["é" * length for length in (7, 5, 6, 3)]
+    assert capfd.readouterr() == ("", "")

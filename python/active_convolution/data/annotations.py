@@ -36,7 +36,7 @@ def read_rows(data, name):
     else:
         rows = rows[1:]
     for number, row in enumerate(rows, 1):
-        if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
+        if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip() or "\0" in row[file] + row[label]:
             raise UserError(f"{name} row {number} is {row!r:.60}, and should have a file and its class")
     return [(row[file].strip(), row[label].strip()) for row in rows]
 
@@ -60,6 +60,8 @@ def read_names(file):
         names = [line.strip() for line in text(read_file(file)).splitlines() if line.strip()]
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
+    if any("\0" in name for name in names):
+        raise UserError(f"{file} is no text: give one class a line, in the order of the labels")
     repeated = next((name for place, name in enumerate(names) if name in names[:place]), None) \
         if len(set(names)) < len(names) else None
     if not names or repeated:

@@ -112,7 +112,7 @@ def _annotated(source, prefix):
         return {}
     (_, data), = source.read([file])
     rows = [line.split("\t") for line in annotations.text(data).splitlines() if line.strip()]
-    wrong = next((row for row in rows if len(row) < 2), None)
+    wrong = next((row for row in rows if len(row) < 2 or "\0" in row[0] + row[1]), None)
     if wrong:
         raise UserError(f"{source.path}: {file} has the line {wrong[0]!r:.60}, and should have an image and its class, "
                         "with a tab between")

@@ -90,7 +90,12 @@ def read_list(file, classes=MOST_CLASSES):
 
 
 def image_list(file, entries):
-    """The ImageList of ``entries``, (name, label) with names as os.fsdecode gives them; ``file`` is what messages call it."""
+    """The ImageList of ``entries``, (name, label) with names as os.fsdecode gives them; ``file`` is what messages call it.
+
+    Raises UserError for a name that leads out of the folder of images, and for an image that is listed twice."""
+    outside = next((name for name, _ in entries if ".." in name.split("/")), None)
+    if outside is not None:
+        raise UserError(f"{file} lists {outside!r:.60}, which leads out of the folder of images: list images below it")
     names = np.array([os.fsencode(name) for name, _ in entries], np.bytes_)
     labels = np.array([label for _, label in entries], np.uint16)
     digest = hashlib.sha256(b"\n".join(b"%s %d" % entry for entry in zip(names.tolist(), labels.tolist())))

@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
+from ..command import libraries_unheard
 from ..errors import UserError
 from ..files import DAMAGE, content, reading, whole_file
 from . import hdf5, locate
@@ -71,7 +72,7 @@ def _read_weights(path):
 
 def parsed(kind, stored):
     """The message of the class ``kind`` in the bytes ``stored``, all of which it must be. Raises DecodeError."""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, libraries_unheard():     # of names that are not UTF-8
         warnings.simplefilter("always")
         message = kind.FromString(stored)
     if said:        # that it ends in the middle, or that something follows
@@ -92,9 +93,10 @@ def _shown(name):
 
 def _named(net):
     """``net`` with every name as text, taken as that of a prototxt is."""
+    for named in (net, *net.layer, *net.layers):
+        if isinstance(named.name, bytes):
+            named.name = _text(named.name)
     for layer in (*net.layer, *net.layers):
-        if isinstance(layer.name, bytes):
-            layer.name = _text(layer.name)
         for names in (layer.bottom, layer.top):
             if any(isinstance(name, bytes) for name in names):
                 names[:] = [_text(name) if isinstance(name, bytes) else name for name in names]

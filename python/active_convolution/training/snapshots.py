@@ -97,8 +97,7 @@ def _history_counts(solver):
 
 def restore(solver, snapshot):
     """Brings ``solver`` (pycaffe) to ``snapshot``, also where the run's folder has moved since."""
-    state = locate.caffe_pb2().SolverState()
-    state.ParseFromString(_bytes(snapshot.state))
+    state = messages.parsed(locate.caffe_pb2().SolverState, _bytes(snapshot.state))
     state.learned_net = str(snapshot.model)
     with tempfile.NamedTemporaryFile(suffix=".solverstate") as file:
         file.write(state.SerializeToString())

@@ -54,27 +54,54 @@ struct Kernels {
   typedef typename Vector::Type V;
   static constexpr int kLanes = Vector::kLanes;
 
+  /// Sums in registers, and where they go: to c, from row to row and from column to column so many elements.
+  template <int kSumRows, int kSumColumns>
+  struct Block {
+    static ACTIVE_INLINE void Prefetch(const Dtype* c, size_t row, size_t column) {
+      ACTIVE_UNROLL
+      for (int i = 0; i < kSumRows; ++i) {
+        ACTIVE_UNROLL
+        for (int j = 0; j < kSumColumns; ++j) { __builtin_prefetch(c + i * row + j * column, 1); }
+      }
+    }
+
+    static ACTIVE_INLINE void Store(V (&sums)[kSumRows][kSumColumns], bool add, Dtype* c, size_t row, size_t column) {
+      if (add) { AddTo(c, row, column, sums); }
+      ACTIVE_UNROLL
+      for (int i = 0; i < kSumRows; ++i) {
+        ACTIVE_UNROLL
+        for (int j = 0; j < kSumColumns; ++j) { Vector::Store(c + i * row + j * column, sums[i][j]); }
+      }
+    }
+
+   private:
+    static ACTIVE_INLINE void AddTo(const Dtype* c, size_t row, size_t column, V (&sums)[kSumRows][kSumColumns]) {
+      ACTIVE_UNROLL
+      for (int i = 0; i < kSumRows; ++i) {
+        ACTIVE_UNROLL
+        for (int j = 0; j < kSumColumns; ++j) { sums[i][j] = Vector::Load(c + i * row + j * column) + sums[i][j]; }
+      }
+    }
+  };
+
   /// A block of kRows x kVectors: its sums stay in registers, and c is fetched from a farther cache in the meantime.
   /// Each term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
   template <int kVectors>
   static ACTIVE_INLINE void MultiplyBlock(const ActiveProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
+    typedef Block<kRows, kVectors> Sums;
     V sums[kRows][kVectors] = {};
-    for (int i = 0; i < kRows; ++i) {
-      for (int j = 0; j < kVectors; ++j) { __builtin_prefetch(c + i * p.c_row + j * kLanes, 1); }
-    }
+    Sums::Prefetch(c, p.c_row, kLanes);
     for (int step = 0; step < p.depth; ++step, a += p.a_step, b += p.b_step) {
       V factors[kVectors];
+      ACTIVE_UNROLL
       for (int j = 0; j < kVectors; ++j) { factors[j] = Vector::Load(b + j * kLanes); }
+      ACTIVE_UNROLL
       for (int i = 0; i < kRows; ++i) {
+        ACTIVE_UNROLL
         for (int j = 0; j < kVectors; ++j) { sums[i][j] += a[i * p.a_row] * factors[j]; }
       }
     }
-    for (int i = 0; i < kRows; ++i) {
-      for (int j = 0; j < kVectors; ++j) {
-        Dtype* to = c + i * p.c_row + j * kLanes;
-        Vector::Store(to, p.add ? Vector::Load(to) + sums[i][j] : sums[i][j]);
-      }
-    }
+    Sums::Store(sums, p.add, c, p.c_row, kLanes);
   }
 
   static ACTIVE_INLINE void Multiply(const ActiveProduct<Dtype>& p) {
@@ -106,18 +133,16 @@ struct Kernels {
       V sums[kLaneRows][kLaneColumns] = {};
       for (int step = 0; step < p.depth; ++step, a += p.a_step, b += p.b_step) {
         V factors[kLaneColumns];
+        ACTIVE_UNROLL
         for (int j = 0; j < kLaneColumns; ++j) { factors[j] = Vector::Load(b + j * p.b_column); }
+        ACTIVE_UNROLL
         for (int i = 0; i < kLaneRows; ++i) {
           const V factor = Vector::Load(a + i * p.a_row);
+          ACTIVE_UNROLL
           for (int j = 0; j < kLaneColumns; ++j) { sums[i][j] += factor * factors[j]; }
         }
       }
-      for (int i = 0; i < kLaneRows; ++i) {
-        for (int j = 0; j < kLaneColumns; ++j) {
-          Dtype* to = c + i * p.c_row + j * p.c_column;
-          Vector::Store(to, p.add ? Vector::Load(to) + sums[i][j] : sums[i][j]);
-        }
-      }
+      Block<kLaneRows, kLaneColumns>::Store(sums, p.add, c, p.c_row, p.c_column);
     }
   };
 
@@ -477,8 +502,10 @@ struct Kernels {
       for (int i = 0; i < s.pixels; ++i) {
         const V factor = Vector::Load(weight + i * kLanes);
         const Dtype* from = frame + s.reads[i];
+        ACTIVE_UNROLL
         for (int j = 0; j < kCount; ++j) { sums[j] += factor * Vector::Load(from + j * s.step); }
       }
+      ACTIVE_UNROLL
       for (int j = 0; j < kCount; ++j) { Vector::Store(outputs + j * s.pixel_size, sums[j]); }
     }
 
@@ -486,10 +513,12 @@ struct Kernels {
                                       Dtype* frame) {
       if (count < kCount) { return Pixels<kCount - 1>::Scatter(count, s, weight, outputs, frame); }
       V diff[kCount];
+      ACTIVE_UNROLL
       for (int j = 0; j < kCount; ++j) { diff[j] = Vector::Load(outputs + j * s.pixel_size); }
       for (int i = 0; i < s.pixels; ++i) {
         const V factor = Vector::Load(weight + i * kLanes);
         Dtype* to = frame + s.reads[i];
+        ACTIVE_UNROLL
         for (int j = 0; j < kCount; ++j) { Add(to + j * s.step, factor * diff[j]); }
       }
     }
@@ -501,12 +530,15 @@ struct Kernels {
       V some[kCount] = {};
       for (int row = 0; row < s.rows; ++row, frame += s.row_step) {
         const Dtype* from[kCount];
+        ACTIVE_UNROLL
         for (int i = 0; i < kCount; ++i) { from[i] = frame + reads[i]; }
         for (size_t j = 0; j < s.columns * s.step; j += s.step, outputs += s.pixel_size) {
           const V diff = Vector::Load(outputs);
+          ACTIVE_UNROLL
           for (int i = 0; i < kCount; ++i) { some[i] += diff * Vector::Load(from[i] + j); }
         }
       }
+      ACTIVE_UNROLL
       for (int i = 0; i < kCount; ++i) { Add(sums + i * kLanes, some[i]); }
     }
   };
