@@ -4,12 +4,14 @@ import gzip
 import lzma
 import os
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from active_convolution.data import sources
+from active_convolution.errors import UserError
 
 from limits import limited
 
@@ -113,3 +115,16 @@ def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
     if not any(content):
         os.truncate(path, 2 ** 40)
     assert limited(_READ, path) == said.format(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar archive"])
+def test_a_member_without_a_name(tmp_path, kind):
+    path = tmp_path / "images"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.png", b"")
+        path.write_bytes(path.read_bytes().replace(b"a.png", b"\0.png"))
+    else:
+        path.write_bytes(member("", 0) + bytes(1024))
+    with pytest.raises(UserError, match=rf"cannot read {path} as a {kind} \(a file in it has no name\): it is .*damaged"):
+        sources.open_source(path)

@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import pickle
+import re
 import sys
 from pathlib import PurePosixPath
 from typing import Callable, NamedTuple, Optional
@@ -30,6 +31,7 @@ _TEST_SHARE = 0.2  # of a set without labelled test images: Kaggle's 50,000 leav
 _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     (f"numpy.{core}.{module}", name)
     for core in ("core", "_core") for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))}
+_CORE = np.empty(0).__reduce__()[0].__module__.rpartition(".")[0]     # numpy.core, or numpy._core since NumPy 2
 
 
 # ---- The batch files in which CIFAR is distributed (Krizhevsky, 2009): python pickles and plain binary
@@ -42,7 +44,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which image data does not need")
-        return super().find_class(module.replace("numpy._core", "numpy.core"), name)
+        return super().find_class(re.sub(r"numpy\._?core", _CORE, module), name)
 
 
 def _read_python(data, name, classes, label_key):

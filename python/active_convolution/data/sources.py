@@ -151,9 +151,11 @@ class _Archive:
     """What a Tar and a Zip share. ``_members`` maps names to what ``_read_member`` takes."""
 
     def _keep(self, members):
-        """Takes (name, member) of all regular files, but for the hidden ones."""
+        """Takes (name, member) of all regular files, but for the hidden ones. Raises ValueError for one without a name."""
         self._members, self.hidden, self.special = {}, 0, 0
         for name, member in members:
+            if not name:
+                raise ValueError("a file in it has no name")
             name = str(PurePosixPath(name)).lstrip("/")
             if any(map(is_hidden, name.split("/"))):
                 self.hidden += 1
@@ -262,11 +264,14 @@ class Zip(_Archive):
         self.path = path
         with self._damage_reported():
             self._zip = zipfile.ZipFile(path)
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
-        if any(info.flag_bits & 1 for info in infos):
-            self._zip.close()
-            raise UserError(f"{path} is encrypted: unpack it, and give the folder")
-        self._keep((info.filename, info) for info in infos if not stat.S_ISLNK(info.external_attr >> 16))
+            try:
+                infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]  # is_dir fails without a name
+                if any(info.flag_bits & 1 for info in infos):
+                    raise UserError(f"{path} is encrypted: unpack it, and give the folder")
+                self._keep((info.filename, info) for info in infos if not stat.S_ISLNK(info.external_attr >> 16))
+            except BaseException:
+                self.close()
+                raise
 
     def close(self):
         self._zip.close()
