@@ -30,11 +30,12 @@ run=(
   python3-scipy python3-six python3-skimage python3-sklearn python3-tqdm
   openmpi-bin python3-mpi4py
 )
-# To execute the notebook; to test, the report's page in a browser and exported networks in PyTorch, too. (Ubuntu has no
-# browser but a snap's.)
+# To execute the notebook; to test, installing with pip, the report's page in a browser and exported networks in PyTorch, too.
+# (Ubuntu has no browser but a snap's.)
 test=(
   jupyter-nbconvert python3-ipykernel python3-nbformat
-  python3-pytest python3-pytest-xdist "chromium-headless-shell?" "python3-torch?" python3-venv python3-websocket
+  python3-pip python3-pytest python3-pytest-xdist python3-setuptools python3-venv python3-websocket python3-wheel
+  "chromium-headless-shell?" "python3-torch?"
 )
 # To see that an older GCC and a Clang take our sources.
 compilers=(

@@ -109,9 +109,10 @@ def test_unknown_start_is_the_kernels_grid(tmp_path):
     assert not panel["known"] and panel["start"] == grid((3, 3)).tolist()
 
 
-def test_start_that_is_no_number_is_not_known(tmp_path):
+@pytest.mark.parametrize("lost", [math.nan, 1e38])
+def test_start_that_is_lost_is_not_known(tmp_path, lost):
     history = History()
-    history.append(0, [LayerPositions("conv", "ActiveConvolution", (1, 2), np.full((1, 2, 2), np.nan))])
+    history.append(0, [LayerPositions("conv", "ActiveConvolution", (1, 2), np.full((1, 2, 2), lost, np.float32))])
     report = content.read([write_run(tmp_path / "run", history=history)])
     assert report["runs"][0]["positions"]["panels"][0]["start"] == [[0, 0], [1, 0]] and page.render(report)
 

@@ -105,7 +105,7 @@ def _panel(layer, group, path):
     path in units as differences from one record to the next, (T, K, 2) flattened; the first record is one from 0.
     ``reach`` is how far the panel should show.
     """
-    known = layer.start is not None and bool(np.isfinite(layer.start[group]).all())
+    known = layer.start is not None and bool((np.abs(layer.start[group]) < LOST).all())     # not NaN either
     start = layer.start[group] if known else grid(layer.kernel)
     title = layer.name if len(layer.xy) == 1 else f"{layer.name}, set {group + 1} of {len(layer.xy)}"
     return {"title": title, "synapses": path.shape[1], "known": known,
