@@ -18,7 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ..errors import UserError
-from ..files import check_entries, open_regular
+from ..files import DAMAGE, check_entries, open_regular
 from ..pycaffe import hdf5
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.messages import by
@@ -186,7 +186,7 @@ def _from_hdf5(source):
                     if not np.isfinite(image).all() or label != int(label):
                         raise UserError(f"image {index} of {name} holds numbers that are none, or has the label {label}")
                     yield f"image {index} of {name}", image.tobytes() + b"%d" % int(label), image, int(label)
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        except (OSError, RuntimeError, *DAMAGE) as error:
             raise UserError(f"cannot read {name} ({' '.join(str(error).split())[:120]}): it needs the data sets data and label; "
                             "make it anew") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..files import check_new, open_regular, reading, whole_file, whole_folder
+from ..files import DAMAGE, check_new, open_regular, reading, whole_file, whole_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -62,7 +62,7 @@ def check_manifest(folder, splits=SPLITS):
         remedy = f"run acu data adopt {folder} again"
     try:
         manifest = _checked(content, folder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{folder} is no data set, its {MANIFEST} is damaged ({_reason(error)}): {remedy}") from error
     for split in splits:
         if split not in manifest:
@@ -89,7 +89,7 @@ def _content(folder, remedy):
         with open_regular(folder / MANIFEST) as file:
             content = json.loads(file.read(_MOST + 1)) if os.fstat(file.fileno()).st_size <= _MOST else None
         number = content["format"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, UserError) as error:
+    except (OSError, UserError, *DAMAGE) as error:
         adopt = f", or acu data adopt {folder} where another tool made its databases" if folder.is_dir() else ""
         raise UserError(f"{folder} is no data set, its {MANIFEST} is missing or damaged: {remedy}{adopt}") from error
     if number != FORMAT:

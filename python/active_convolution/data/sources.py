@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from ..files import open_regular
+from ..files import DAMAGE, open_regular
 
 MOST = 2 ** 28  # bytes of a file: CIFAR-100's training batch has 2^27
 _DEPTH = 6  # <any folder>/<set>/train/<class>/images/<image>: what lies deeper in a folder belongs to something else
-_DAMAGE = (MemoryError, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, NotImplementedError,
-           ValueError, OverflowError)
+_DAMAGE = (*DAMAGE, MemoryError, tarfile.TarError, OSError, zlib.error, lzma.LZMAError, NotImplementedError)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _COMPRESSIONS = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File,
                  b"\xfd7zXZ\x00": lzma.LZMAFile}
