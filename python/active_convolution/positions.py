@@ -56,7 +56,7 @@ class LayerPositions(_Shown):
 
     def displacement(self):
         """How far each synapse is from its start, in pixels: (position_group, K); None where no start is known."""
-        return None if self.start is None else np.hypot(*np.moveaxis(self.xy - self.start, -1, 0))
+        return None if self.start is None else np.hypot(*np.moveaxis(self.xy.astype(float) - self.start, -1, 0))
 
     def __repr__(self):
         (kh, kw), (x, y) = self.kernel, self.farthest()

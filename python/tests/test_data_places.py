@@ -23,7 +23,7 @@ from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
 
-from limits import at_once
+from limits import at_once, limited
 from test_data_database import records
 
 pytestmark = pytest.mark.slow
@@ -512,6 +512,26 @@ def test_bad_lists(tmp_path, text, expected):
     with pytest.raises(UserError) as error:
         listed_images.read_list(tmp_path / "list.txt", 365)
     assert str(error.value).startswith(str(tmp_path / "list.txt")) and expected in str(error.value)
+
+
+_READ_LIST = """
+import sys
+from active_convolution.data.listed_images import read_list
+from active_convolution.errors import UserError
+try:
+    read_list(sys.argv[1])
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("start, said", [(b"", "has a line of 65536 bytes and more, '"), (b"/a/1.jpg 3\n", "has a line of 65536 bytes"),
+                                         (b"\xff\xfe", "is a text in UTF-16 of more than 256 MiB: store it as UTF-8")])
+def test_a_terabyte_of_nothing_is_no_list(tmp_path, start, said):
+    path = tmp_path / "list.txt"
+    path.write_bytes(start)
+    os.truncate(path, 2 ** 40)
+    assert limited(_READ_LIST, path).startswith(f"{path} {said}")
 
 
 def test_lists_as_people_have_them(tmp_path, monkeypatch):

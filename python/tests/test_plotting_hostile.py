@@ -58,6 +58,22 @@ def test_a_runaway_position_draws_at_once(far, kind, tmp_path):
     assert max(len(axes.lines) for axes in synapses.draw_positions(runaway).axes) < 10
 
 
+@pytest.mark.parametrize("far", [1e38, -3e38, np.nan, np.inf])
+def test_a_position_that_was_lost_and_found(far, tmp_path):
+    """... is drawn where it can be, however far it went: float32 has no room for the distance."""
+    record = positions.History()
+    for iteration, place in enumerate((0.5, far, -far, 0.25)):
+        record.append(iteration, [layer(s2=(place, place))])
+    figure = synapses.draw_movement(record)
+    style.save(figure, tmp_path / "moved.svg")
+    assert np.isfinite([axes.get_ylim() for axes in figure.axes]).all()
+    if np.isfinite(far):
+        assert figure.axes[1].get_ylim()[1] > abs(far)
+        assert layer(s2=(far, 0)).displacement().max() == pytest.approx(abs(far))
+        lost = positions.LayerPositions("conv", "ActiveConvolution", (1, 1), np.float32([[[far, far]]]), np.float32([[[-far, -far]]]))
+        assert lost.displacement()[0, 0] == pytest.approx(8 ** 0.5 * abs(far))
+
+
 def test_pixels_show_where_they_can():
     assert len(synapses.draw_positions([layer(s2=(30, 0))]).axes[0].lines) > 100
 

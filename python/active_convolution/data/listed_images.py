@@ -36,6 +36,7 @@ MOST_CLASSES = 2 ** 16
 _LINES = 100_000  # at a time: as Python objects the 1.8 million of Places365 would take half a gigabyte
 _CHUNK = 16  # images that a process takes at a time
 _LINE = 2 ** 16  # bytes
+_UTF16 = 2 ** 28  # bytes of a list that is turned into UTF-8 at once
 _AHEAD = 3  # chunks for each process that may be on the way: this bounds the memory
 _TRANSACTION = 2 ** 26  # bytes of records between two commits: all that a kill can lose
 _FIRST_MAP = 2 ** 30  # bytes
@@ -69,8 +70,8 @@ def read_list(file, classes=MOST_CLASSES):
     digest, names, labels, first = hashlib.sha256(), [], [], 1
     try:
         with open_regular(file) as opened:
-            lines = io.BytesIO(os.fsencode(text(opened.read()))) if opened.peek(2)[:2] in UTF16 else opened
-            while part := list(itertools.islice(iter(lambda: lines.readline(_LINE), b""), _LINES)):
+            lines = _as_utf8(opened, file) if opened.peek(2)[:2] in UTF16 else opened
+            while part := list(itertools.islice(iter(lambda: _line(lines, file), b""), _LINES)):
                 digest.update(b"".join(part))
                 if first == 1:
                     part[0] = part[0].removeprefix(_BOM)
@@ -117,6 +118,20 @@ def find_missing(images, folder):
         count += len(absent)
         first = first or next(iter(absent), None)
     return count, first and os.fsdecode(first)
+
+
+def _as_utf8(opened, file):
+    stored = opened.read(_UTF16 + 1)
+    if len(stored) > _UTF16:
+        raise UserError(f"{file} is a text in UTF-16 of more than {_UTF16 // 2 ** 20} MiB: store it as UTF-8")
+    return io.BytesIO(os.fsencode(text(stored)))
+
+
+def _line(lines, file):
+    line = lines.readline(_LINE)
+    if len(line) == _LINE:
+        raise UserError(f"{file} has a line of {_LINE} bytes and more, {_shown(line)}, and should have an image and its label a line")
+    return line
 
 
 def _entry(line, file, number, classes):

@@ -158,9 +158,9 @@ def draw_movement(history):
     if len(iterations) < 2:
         raise UserError("positions were recorded only once so far: there is no movement to draw yet")
     keep = np.unique(np.linspace(0, len(iterations) - 1, RECORDS_DRAWN).astype(int))
-    paths = [history.positions(layer.name)[keep] for layer in layers]
+    paths = [history.positions(layer.name)[keep].astype(float) for layer in layers]    # far ones are too far apart for float32
     moved = [np.linalg.norm(path - path[0], axis=-1) for path in paths]
-    reach, height = _reach(paths), max(1.08 * max(map(np.max, moved)), 0.05)
+    reach, height = _reach(paths), max(1.08 * _largest(moved), 0.05)
     rows, columns = _arrange(len(layers))
     figure = new_figure(columns * PANEL, rows * (1.5 * PANEL + 0.5))
     cells = figure.add_gridspec(3 * rows - 1, columns, height_ratios=[2, 1, 0.05] * (rows - 1) + [2, 1])
@@ -224,7 +224,12 @@ def draw_film(stages, history):
 
 def _reach(arrays):
     """How far the panels show, in pixels from the base pixel: past every point of ``arrays``, each (..., 2)."""
-    return max(1.5, 0.4 + max(float(np.abs(points).max()) for points in arrays))
+    return max(1.5, 0.4 + _largest(map(np.abs, arrays)))
+
+
+def _largest(arrays):
+    """The largest number in ``arrays``: a training may have been lost, and found again."""
+    return max(float(values[np.isfinite(values)].max(initial=0)) for values in arrays)
 
 
 def _arrange(count):
