@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -163,11 +164,17 @@ def content(path, most=TEXT_BYTES):
 
 
 def json_object(path):
-    """The dictionary in a JSON file; ValueError where there is something else."""
-    found = json.loads(content(path))
+    """The dictionary in a JSON file; ValueError where there is something else, or a number that is none (NaN, 1e999)."""
+    found = json.loads(content(path), parse_constant=_finite, parse_float=_finite)
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     return found
+
+
+def _finite(text):
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no number")
+    return float(text)
 
 
 def check_new(path):

@@ -116,7 +116,7 @@ def test_only_regular_files_of_a_sensible_size_are_read(tmp_path):
         content(tmp_path / "large")
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "1", "nul", '{"a": ', "\xff", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[1]", "1", "nul", '{"a": ', "\xff", "[" * 100_000, '{"a": NaN}', '{"a": [-Infinity]}', '{"a": 1e999}'])
 def test_json_that_is_no_object_is_damage(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="a.json is damaged: remove it"), reading(tmp_path / "a.json", "is damaged", "remove it"):
