@@ -59,14 +59,19 @@ def test_arrays_become_blobs_and_come_back(shape):
     assert messages.values(pb2.BlobProto(double_data=[0.1])).dtype == np.float64
 
 
-def test_names_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
+def test_texts_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
+    """... wherever they stand, and written again."""
     pb2 = locate.caffe_pb2()
-    net = pb2.NetParameter(name="NETWORK", layer=[pb2.LayerParameter(name="LAYER", bottom=["BOTTOM"], top=["TOP"])])
-    stored = net.SerializeToString()
-    for name in (b"NETWORK", b"LAYER", b"BOTTOM", b"TOP"):
+    layer = pb2.LayerParameter(name="LAYER", type="TYPE", bottom=["BOTTOM"], top=["TOP"], include=[pb2.NetStateRule(stage=["STAGE"])],
+                               python_param=pb2.PythonParameter(module="MODULE"))
+    stored = pb2.NetParameter(name="NETWORK", layer=[layer]).SerializeToString()
+    for name in (b"NETWORK", b"LAYER", b"TYPE", b"BOTTOM", b"TOP", b"STAGE", b"MODULE"):
         stored = stored.replace(name, b"\xe9" * len(name))
     (tmp_path / "net.caffemodel").write_bytes(stored)
     read = messages.read_weights(tmp_path / "net.caffemodel")
     layer = read.layer[0]
-    assert [read.name, layer.name, *layer.bottom, *layer.top] == ["é" * length for length in (7, 5, 6, 3)]
+    texts = [read.name, layer.name, layer.type, *layer.bottom, *layer.top, *layer.include[0].stage, layer.python_param.module]
+    assert texts == ["é" * length for length in (7, 5, 4, 6, 3, 5, 6)]
+    messages.write_weights(tmp_path / "again.caffemodel", read)
+    assert messages.read_weights(tmp_path / "again.caffemodel") == read
     assert capfd.readouterr() == ("", "")

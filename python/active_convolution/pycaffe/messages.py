@@ -91,16 +91,20 @@ def _shown(name):
     return " ".join(name.split())[:100] or "without a name"
 
 
-def _named(net):
-    """``net`` with every name as text, taken as that of a prototxt is."""
-    for named in (net, *net.layer, *net.layers):
-        if isinstance(named.name, bytes):
-            named.name = _text(named.name)
-    for layer in (*net.layer, *net.layers):
-        for names in (layer.bottom, layer.top):
-            if any(isinstance(name, bytes) for name in names):
-                names[:] = [_text(name) if isinstance(name, bytes) else name for name in names]
-    return net
+def _named(message):
+    """``message`` with every text in it, such as a layer's name, taken as one of a prototxt is."""
+    for field, value in message.ListFields():
+        values = value if field.label == field.LABEL_REPEATED else [value]
+        if field.type == field.TYPE_MESSAGE and field.message_type.name != "BlobProto":
+            for each in values:
+                _named(each)
+        elif field.type == field.TYPE_STRING and any(isinstance(each, bytes) for each in values):
+            texts = [_text(each) if isinstance(each, bytes) else each for each in values]
+            if value is values:
+                value[:] = texts
+            else:
+                setattr(message, field.name, texts[0])
+    return message
 
 
 def _read_text(path, message, what):
