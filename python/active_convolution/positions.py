@@ -130,7 +130,7 @@ def _aconv_start(layer, count):
         return None if own.pos_filler_std > 0 else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
     # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
     # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
-    fields = {field.field_number: field.data for field in getattr(layer, "swish_param", layer).UnknownFields()}
+    fields = {field.field_number: field.data for field in messages.unknown_fields(getattr(layer, "swish_param", layer))}
     on_lattice = set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
     return ring(count) if on_lattice else None
 

@@ -5,6 +5,7 @@ import pytest
 from active_convolution.pycaffe import locate, messages
 
 from caffe_nets import INPUT, live
+from conftest import ROOT
 
 RULES = ["", "include { phase: TEST }", "exclude { phase: TEST }", "include { phase: TRAIN } include { phase: TEST }",
          "include { stage: 's' }", "include { phase: TEST not_stage: 's' }", "exclude { phase: TEST stage: 's' }",
@@ -75,3 +76,12 @@ def test_texts_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
     messages.write_weights(tmp_path / "again.caffemodel", read)
     assert messages.read_weights(tmp_path / "again.caffemodel") == read
     assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_asks_protobuf_for_what_its_newer_versions_lack():
+    """Python packages of PyPI's protobuf 7; Debian's is 3.21."""
+    gone = ("float_format=", "double_format=", "LABEL_REPEATED", "including_default_value_fields", "GetPrototype(")
+    for path in (ROOT / "python/active_convolution").rglob("*.py"):
+        text = path.read_text()
+        assert not [name for name in gone if name in text], path
+        assert path.name == "messages.py" or ".UnknownFields()" not in text, path

@@ -4,6 +4,7 @@ Each network exists twice: ``baseline`` with ordinary convolutions, and ``acu``,
 makes active are ActiveConvolution layers. Nothing else differs between the two. Their layers are in the modules beside.
 """
 import dataclasses
+import re
 
 from google.protobuf import text_format
 
@@ -103,7 +104,7 @@ def solver(model, variant):
 
 def text(message):
     """The text of a NetParameter or SolverParameter, as Caffe reads it."""
-    return text_format.MessageToString(message, float_format=".7g")
+    return re.sub(r"^( *\w+: -?\d+)\.0$", r"\1", text_format.MessageToString(message), flags=re.MULTILINE)     # 1, not 1.0
 
 
 def files():

@@ -94,11 +94,11 @@ def _shown(name):
 def _named(message):
     """``message`` with every text in it, such as a layer's name, taken as one of a prototxt is."""
     for field, value in message.ListFields():
-        values = value if field.label == field.LABEL_REPEATED else [value]
+        values = value if is_repeated(value) else [value]
         if field.type == field.TYPE_MESSAGE and field.message_type.name != "BlobProto":
             for each in values:
                 _named(each)
-        elif field.type == field.TYPE_STRING and any(isinstance(each, bytes) for each in values):
+        if field.type == field.TYPE_STRING and any(isinstance(each, bytes) for each in values):
             texts = [_text(each) if isinstance(each, bytes) else each for each in values]
             if value is values:
                 value[:] = texts
@@ -177,6 +177,20 @@ def values(blob):
 
 def _old(blob):
     return any(map(blob.HasField, _OLD_SHAPE))
+
+
+def is_repeated(value):
+    """Whether this is the value of a repeated field: protobuf 7 has no FieldDescriptor.label any more."""
+    return hasattr(value, "extend")
+
+
+def unknown_fields(message):
+    """Those that the message has and its type does not: each with a ``field_number`` and ``data``."""
+    try:
+        return message.UnknownFields()
+    except (NotImplementedError, AttributeError):       # of protobuf 4.22 and later
+        from google.protobuf.unknown_fields import UnknownFieldSet
+        return UnknownFieldSet(message)
 
 
 def by(shape):

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 
 from ..data.folder import has_classes
 from ..errors import BadValue, UserError
-from ..pycaffe import locate
+from ..pycaffe import locate, messages
 from . import schedule
 
 # How many blobs with a learning rate a layer has.
@@ -157,7 +157,7 @@ def _assign(message, path, value, text):
         near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)
         raise BadValue(f"--set {text}: Caffe's {message.DESCRIPTOR.name} has no field {name}"
                        + (f", there is {near[0]}" if near else ": see src/caffe/proto/caffe.proto"))
-    repeated = field.label == field.LABEL_REPEATED
+    repeated = messages.is_repeated(getattr(message, name))
     if rest:
         _assign(_inner(message, field, index, repeated, text), rest, value, text)
         return
