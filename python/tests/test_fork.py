@@ -439,6 +439,32 @@ def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
     assert f"-DPYTHON_EXECUTABLE={sys.executable}" in told and "-DPYTHON_LIBRARY=/a/libpython.so" in told
 
 
+@pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
+@pytest.mark.parametrize("reads_matlab, options, told", [
+    (False, [], "-DCMAKE_CXX_STANDARD_LIBRARIES="), (True, ["-DMATIO=/usr/include"], "-DCMAKE_CXX_STANDARD_LIBRARIES=-lmatio"),
+    (True, ["-DCMAKE_IGNORE_PATH=/usr/include;/usr/local/include"], None)])
+def test_a_tree_that_reads_matlabs_files_is_linked_with_matio(reads_matlab, options, told, tmp_path):
+    (tmp_path / "caffe/src/caffe/util").mkdir(parents=True)
+    (tmp_path / "caffe/CMakeLists.txt").write_text("project(Caffe)\n")
+    if reads_matlab:
+        (tmp_path / "caffe/src/caffe/util/matio_io.cpp").touch()
+    done = subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe", *options],
+                          capture_output=True, text=True)
+    assert (done.returncode == 0) == bool(told), done.stderr
+    if told:
+        assert re.search(f"{told}[;']", (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text())
+    else:
+        assert "needs matio: apt-get install libmatio-dev" in " ".join(done.stderr.split())
+
+
+def test_an_empty_blob_is_divided_by_nowhere():
+    """As in trees of before 1.0; Caffe's own looks first."""
+    edit, = (edit for edit in TOOLCHAIN if edit.file == "src/caffe/blob.cpp")
+    assert edit.apply("most = INT_MAX / count_);") == "most = INT_MAX / (count_ ? count_ : 1));"
+    for mended in ("if (count_ != 0) { most(INT_MAX / count_); }", "most(INT_MAX / (count_ ? count_ : 1))"):
+        assert edit.apply(mended) == mended
+
+
 # ---- What a build lacks, and the Python that it is for
 
 REQUIREMENTS = ROOT / "fork/requirements.py"
