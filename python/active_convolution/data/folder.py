@@ -4,20 +4,18 @@ import contextlib
 import fcntl
 import json
 import math
-import os
 import platform
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from ..files import DAMAGE, check_new, open_regular, reading, whole_file, whole_folder
+from ..files import DAMAGE, check_new, json_object, open_regular, reading, whole_file, whole_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SPLITS = ("train", "test")
 BACKENDS = ("LMDB", "LEVELDB", "HDF5", "IMAGES")
-_MOST = 2 ** 26                # bytes of a manifest: far more than the names of a million classes
 _SETTINGS = "settings.json"    # what a folder that several runs filled was begun with
 
 
@@ -86,8 +84,7 @@ def has_classes(manifest, number):
 def _content(folder, remedy):
     """The dictionary in the file."""
     try:
-        with open_regular(folder / MANIFEST) as file:
-            content = json.loads(file.read(_MOST + 1)) if os.fstat(file.fileno()).st_size <= _MOST else None
+        content = json_object(folder / MANIFEST)
         number = content["format"]
     except (OSError, UserError, *DAMAGE) as error:
         adopt = f", or acu data adopt {folder} where another tool made its databases" if folder.is_dir() else ""
