@@ -165,7 +165,12 @@ def content(path, most=TEXT_BYTES):
 
 def json_object(path):
     """The dictionary in a JSON file; ValueError where there is something else, or a number that is none (NaN, 1e999)."""
-    found = json.loads(content(path), parse_constant=_finite, parse_float=_finite)
+    return object_in(content(path))
+
+
+def object_in(stored):
+    """... and in its text or bytes."""
+    found = json.loads(stored, parse_constant=_finite, parse_float=_finite)
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     return found

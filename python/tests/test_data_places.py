@@ -488,6 +488,7 @@ def test_other_settings_do_not_go_on(tree, tmp_path):
 @pytest.mark.parametrize("damage, expected", [
     (lambda file: file.write_text("{"), "settings.json is damaged"),
     (lambda file: file.write_text("[]"), "settings.json is damaged"),
+    (lambda file: os.truncate(file, 2 ** 40), "settings.json is damaged"),
     (lambda file: file.unlink() or os.mkfifo(file), "settings.json is no regular file"),
     (lambda file: file.unlink(), "out.partial is in the way")])
 def test_a_folder_that_cannot_be_gone_on_with_is_refused(tree, tmp_path, damage, expected):

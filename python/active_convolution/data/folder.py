@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..files import DAMAGE, check_new, json_object, open_regular, reading, whole_file, whole_folder
+from ..files import DAMAGE, TEXT_BYTES, check_new, json_object, object_in, open_regular, reading, whole_file, whole_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -190,7 +190,7 @@ def _locked(folder):
 
 def _check_settings(folder, file, settings):
     with reading(folder / _SETTINGS, "is damaged", f"remove {folder} to start over"):
-        begun = json.load(file)
+        begun = object_in(file.read(TEXT_BYTES))    # not by its name: to close it would release the lock
         different = [name for name in settings if begun.get(name) != settings[name]]
     if different:
         name = different[0]
