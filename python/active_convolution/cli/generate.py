@@ -1,4 +1,4 @@
-"""``acu generate``: everything it does is in active_convolution.models."""
+"""``acu generate``: everything it does is in active_convolution.networks.models."""
 from . import options
 
 

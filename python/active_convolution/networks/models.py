@@ -131,7 +131,7 @@ def write(folder):
     changed = []
     for name, text in files():
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             with whole_file(path, encoding="utf-8") as file:
                 file.write(text)
             changed.append(path)
