@@ -155,6 +155,17 @@ def test_caffe_reads_what_the_manifest_says(made, tmp_path, backend, layer):
     np.testing.assert_array_equal(seen[1], labels)
 
 
+@pytest.mark.quick
+def test_a_record_with_something_behind_it_is_refused(made, tmp_path):
+    """upb only warns of it; Caffe's own reader refuses."""
+    folder = alone(made, "lmdb", tmp_path)
+    with lmdb.open(str(folder / "val_lmdb"), map_size=2 ** 24) as opened, opened.begin(write=True) as transaction:
+        (key, value), *_ = transaction.cursor()
+        transaction.put(key, value + b"\x0c")
+    with pytest.raises(UserError, match="record .* of .*val_lmdb is damaged"):
+        adopt(folder)
+
+
 def test_names_of_classes(made, tmp_path):
     folder = alone(made, "lmdb", tmp_path)
     (tmp_path / "names").write_text("a\nb\nc\nd\ne\n")
@@ -301,6 +312,15 @@ def change(path, edit):
     (lambda m: m.update(label_names=["a"]), "label_names are not 4 texts"),
     (lambda m: m.update(label_names=[1, 2, 3, 4]), "label_names are not 4 texts"),
     (lambda m: m.update(dataset=[1]), "dataset is"),
+    (lambda m: m["test"].update(images=2 ** 31), "images is 2147483648, and should be a whole number from 0 and below 2147483648"),
+    (lambda m: m["test"].update(bytes=2 ** 63), "bytes is"),
+    (lambda m: m.update(classes=10 ** 30), "classes is 10000"),
+    (lambda m: m["test"].update(new_width="x"), "new_width is 'x' for images of shape"),
+    (lambda m: m["test"].update(new_height=2 ** 40), "new_height is 1099511627776"),
+    (lambda m: m.update(preprocessing=5), "damaged"),
+    (lambda m: m.update(preprocessing={"mean_value": 3}), "damaged"),
+    (lambda m: m.update(preprocessing={"mean_value": [1, "2", 3]}), "1 is '2', and should be a number"),
+    (lambda m: m.update(preprocessing={"mean_value": [10 ** 400]}), "0 is 10000"),
     (lambda m: m.update(test=[]), "damaged"),
     (lambda m: m.update(test=None, train=None), "damaged")])
 def test_each_entry_of_a_manifest_is_checked(made, tmp_path, edit, message):

@@ -404,6 +404,15 @@ def test_cropping_takes_the_middle():
     np.testing.assert_array_equal(datum.resized(image, datum.Recipe(12, 12, "crop")), image[:, 2:14])
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("width, height, recipe, expected", [
+    (1, 20_000, datum.Recipe(4096, 4096, "crop"), "1x20000 pixels, too narrow to be cropped to 4096x4096"),
+    (70_000, 2, datum.Recipe(70_000, 2, None), "70000x2 pixels, more than a JPEG can have")])
+def test_an_image_of_an_impossible_shape_is_passed_over(width, height, recipe, expected):
+    bitmap = cv2.imencode(".bmp", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    assert datum.from_file(bitmap, 0, recipe) == expected
+
+
 def test_the_mean(tmp_path):
     per_class(tmp_path)
     manifest, _ = make(tmp_path / "out", tmp_path, mean=True)

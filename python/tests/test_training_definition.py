@@ -121,6 +121,7 @@ def test_changes_are_made(found):
     (dict(set=["none.param=1"]), BadValue, "names no layer of .*: give solver, or one of data, conv, relu, ip, loss"),
     (dict(set=["conv"]), BadValue, "is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE"),
     (dict(set=["conv.param.lr_mult=1"]), BadValue, r"param is repeated, and there are 0: say which, param\[0\]"),
+    (dict(set=["solver.stepvalue[x]=3"]), BadValue, r"SolverParameter has no field stepvalue\[x\], there is stepvalue"),
     (dict(set=["solver.base_lr.x=1"]), BadValue, "base_lr has no fields of its own"),
     (dict(freeze=["fc*"]), UserError, r"no layer of .* that learns is called fc\*: --freeze knows conv, ip"),
     (dict(freeze=["relu"]), UserError, "no layer of .* that learns is called relu")])

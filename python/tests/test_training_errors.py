@@ -62,6 +62,7 @@ def edit(name, old, new):
     (lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"),
      "train_val.prototxt is no valid prototxt of a network: 1:1 "),
     (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give its solver.prototxt max_iter"),
+    (edit("solver.prototxt", "max_iter", "iter_size: 0 max_iter"), "acu has iter_size 0: give the number of passes"),
     (edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
      "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it")])
 def test_bad_models(model, digits_data, tmp_path, spoil, expected):

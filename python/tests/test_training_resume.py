@@ -246,6 +246,19 @@ def test_other_settings_are_refused(finished, resume, changes):
     assert tree(finished) == before
 
 
+@pytest.mark.parametrize("old, new, expected", [
+    ("random_seed: 1", "", "solver.prototxt has no random_seed, and was written with one"),
+    ("random_seed: 1", "iter_size: -1 random_seed: 1", "has iter_size -1"), ("max_iter: 12", "max_iter: 0", "how long to train")])
+def test_a_solver_that_was_spoilt_is_refused(finished, old, new, expected):
+    solver = finished / "solver.prototxt"
+    assert old in solver.read_text()
+    solver.write_text(solver.read_text().replace(old, new))
+    before = tree(finished)
+    with pytest.raises(UserError, match=expected):
+        train(output=finished, resume=True)
+    assert tree(finished) == before
+
+
 def test_settings_with_many_digits_are_the_same_again(tmp_path, digits_data):
     model = write_model(tmp_path / "tiny")
     solver = model / "acu" / "solver.prototxt"

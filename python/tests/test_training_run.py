@@ -188,6 +188,15 @@ def test_trains_where_layers_have_run_before(run, tiny, digits_data, tmp_path):
     assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=1) == 0
 
 
+@pytest.mark.parametrize("rounds", [0, -5])
+def test_a_test_of_no_passes_is_none(digits_data, tmp_path, capfd, rounds):
+    """Which is how people turn tests off; Caffe passes over it."""
+    model = write_model(tmp_path / "tiny", test_iter=[rounds])
+    assert train(model, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
+    assert set(column(tmp_path / "run", "test_error")) == {None}
+    assert re.match(r"loss \d+\.\d+ after 4 iterations", capfd.readouterr().out)
+
+
 def test_several_tests_and_losses_have_names_and_no_accuracy_is_needed(tiny, digits_data, tmp_path, capfd):
     """Two losses in training, a test without an accuracy, and one with two."""
     model = write_model(tmp_path / "tiny")

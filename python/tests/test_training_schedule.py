@@ -1,9 +1,11 @@
 """A shorter training keeps its shape."""
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 
+from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate
 from active_convolution.training import schedule
@@ -101,3 +103,21 @@ def test_the_longest_warm_up_counts():
         net.layer.add().active_convolution_param.warmup_iter = warmup_iter
     net.layer.add(type="Convolution")
     assert schedule.warmup_iter(net) == 7
+
+
+def test_no_length_leads_out_of_an_integer():
+    most = 2 ** 31 - 1
+    long = shortened(CIFAR10, most, stepsize=128_000, stepvalue=[most]).solver
+    assert long.stepsize == max(long.stepvalue) == most
+    solver, net = models.solver(CIFAR10, "acu"), models.train_val(CIFAR10, "acu")
+    active = next(layer for layer in net.layer if layer.type == "ActiveConvolution").active_convolution_param
+    active.warmup_iter = 2 ** 32 - 1
+    schedule.shorten(solver, net, 128_000)
+    assert active.warmup_iter == most
+
+
+@pytest.mark.parametrize("gamma, max_iter", [(-0.5, 96_000), (1e38, 32_000), (1.1, 1)])
+def test_a_rate_that_knows_no_other_length_is_refused(gamma, max_iter):
+    """gamma ** iter: -0.5 ** 1.5 is no real number, and the others' powers are no float32."""
+    with pytest.raises(UserError, match=f"lr_policy exp with gamma {re.escape(f'{gamma:g}')} cannot be brought to another number"):
+        shortened(CIFAR10, max_iter, lr_policy="exp", gamma=gamma)

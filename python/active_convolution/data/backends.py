@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..files import DAMAGE, check_entries, open_regular
 from ..pycaffe import hdf5
 from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by
+from ..pycaffe.messages import by, parsed
 from ..pycaffe.process import start
 from . import database, datum
 from .listed_images import MOST_CLASSES, read_list
@@ -94,7 +94,7 @@ def _from_lmdb(source):
 def _datum_record(source, key, value):
     name = f"record {key.decode(errors='replace')} of {source.path}"
     try:
-        record = caffe_pb2().Datum.FromString(value)
+        record = parsed(caffe_pb2().Datum, value)
         image = datum.pixels(record)
     except (DecodeError, ValueError) as error:
         raise UserError(f"{name} is damaged, or no Datum of Caffe's: make it anew") from error

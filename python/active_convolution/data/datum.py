@@ -1,8 +1,10 @@
 """Images as Caffe's Datum: raw pixels, or an encoded file that Caffe's Data layer decodes with OpenCV."""
+import math
 import os
 from typing import NamedTuple, Optional
 
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 ** 28))  # read at the import: a bound on memory for hostile files
+_MOST_PIXELS = 2 ** 28
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))  # read at the import: a bound on memory for hostile files
 import cv2
 import numpy as np
 
@@ -47,24 +49,25 @@ def from_file(data, label, recipe):
     height, width = image.shape[:2]
     if recipe.resize is None and (width, height) != (recipe.width, recipe.height):
         return f"{width}x{height} pixels, not {recipe.width}x{recipe.height} as the others"
+    if math.prod(_scales(image, recipe)) * width * height > _MOST_PIXELS:
+        return f"{width}x{height} pixels, too narrow to be cropped to {recipe.width}x{recipe.height}"
     image = resized(image, recipe)
     if recipe.encode == "raw":
         return _datum(label, recipe, data=image.transpose(2, 0, 1).tobytes())
     if _kept(data, stored, recipe) and np.array_equal(stored, image):
         return _encoded(data, label, recipe)
-    return _encoded(cv2.imencode(_ENCODERS[recipe.encode][0], image, _ENCODERS[recipe.encode][1])[1].tobytes(), label, recipe)
+    ending, quality = _ENCODERS[recipe.encode]
+    try:
+        return _encoded(cv2.imencode(ending, image, quality)[1].tobytes(), label, recipe)
+    except cv2.error:
+        return f"{width}x{height} pixels, more than a {recipe.encode.upper()} can have"
 
 
 def resized(image, recipe):
     """``image`` (H, W, 3) uint8 in the size of ``recipe``."""
-    height, width = image.shape[:2]
-    scales = recipe.width / width, recipe.height / height
-    if recipe.resize == "crop":
-        scales = 2 * (max(scales),)
-    elif recipe.resize == "pad":
-        scales = 2 * (min(scales),)
-    size = tuple(max(1, round(scale * side)) for scale, side in zip(scales, (width, height)))
-    if size != (width, height):
+    scales = _scales(image, recipe)
+    size = tuple(max(1, round(scale * side)) for scale, side in zip(scales, image.shape[1::-1]))
+    if size != image.shape[1::-1]:
         shrinks = recipe.smooth and max(scales) < 1
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     left, top = (size[0] - recipe.width) // 2, (size[1] - recipe.height) // 2  # negative: to pad
@@ -72,6 +75,14 @@ def resized(image, recipe):
         image = image[max(top, 0):max(top, 0) + recipe.height, max(left, 0):max(left, 0) + recipe.width]
     missing = recipe.height - image.shape[0], recipe.width - image.shape[1]
     return np.pad(image, [(side // 2, side - side // 2) for side in missing] + [(0, 0)]) if any(missing) else image
+
+
+def _scales(image, recipe):
+    """By how much ``image`` is stretched, (horizontally, vertically), before what is too much is cut off, or what is missing padded."""
+    scales = recipe.width / image.shape[1], recipe.height / image.shape[0]
+    if recipe.resize in ("crop", "pad"):
+        return 2 * ((max if recipe.resize == "crop" else min)(scales),)
+    return scales
 
 
 def pixels(datum):

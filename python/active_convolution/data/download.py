@@ -59,7 +59,7 @@ def fetch(archive, folder=None):
                     part.unlink()
     except urllib.error.URLError as error:  # before OSError, which it is
         raise _unreachable(archive, path, getattr(error, "reason", error)) from error
-    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:    # the last of a redirection to no URL
         raise _unreachable(archive, path, error or type(error).__name__) from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or part}: {error.strerror}; free some space, or name another "

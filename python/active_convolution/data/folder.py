@@ -95,8 +95,11 @@ def _content(folder, remedy):
 
 
 def _checked(content, folder):
-    """``content`` with what it may leave out. ValueError, KeyError or TypeError where it is not as docs/data.md says."""
+    """``content`` with what it may leave out. Raises one of DAMAGE where it is not as docs/data.md says."""
     _text(content, "dataset")
+    mean = content.get("preprocessing", {}).get("mean_value", [])
+    for channel in range(len(mean)):
+        _number(mean, channel)
     names, parts = content.get("label_names"), {split: content[split] for split in SPLITS if split in content}
     if not parts:
         raise KeyError("train")
@@ -114,7 +117,7 @@ def _checked(content, folder):
 
 def _checked_part(part, split, folder):
     _whole(part, "images", 0)
-    _whole(part, "bytes", 0)
+    _whole(part, "bytes", 0, 2 ** 63)
     shape = part["shape"]
     if len(shape) != 3 or not math.prod(_whole(dict(enumerate(shape)), axis, 1) for axis in range(3)) < 2 ** 31:
         raise ValueError(f"shape is {shape}, and should be channels, height, width")
@@ -123,18 +126,28 @@ def _checked_part(part, split, folder):
     backend = part.get("backend", "LMDB")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}")
+    for side, name in zip(shape[1:], ("new_height", "new_width")):
+        if part.get(name, side) != side:
+            raise ValueError(f"{name} is {part[name]!r:.40} for images of shape {shape}")
     for name in ("path", "root_folder", "sha256"):
         if name in part:
             _text(part, name)
     return {**part, "backend": backend, "path": str(folder.absolute() / part.get("path", f"{split}_lmdb"))}
 
 
-def _whole(entries, name, least):
-    """The whole number ``entries[name]``, ``least`` or more."""
+def _whole(entries, name, least, most=2 ** 31):
+    """The whole number ``entries[name]``, from ``least`` and below ``most``."""
     value = entries[name]
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} is {value!r}, and should be a whole number from {least}")
+    if type(value) is not int or not least <= value < most:
+        raise ValueError(f"{name} is {value!r:.40}, and should be a whole number from {least} and below {most}")
     return value
+
+
+def _number(entries, name):
+    """A number ``entries[name]`` that a float32 can be."""
+    value = entries[name]
+    if type(value) not in (int, float) or not abs(value) < 1e38:
+        raise ValueError(f"{name} is {value!r:.40}, and should be a number")
 
 
 def _text(entries, name):

@@ -151,7 +151,7 @@ def _set(definition, text):
 def _assign(message, path, value, text):
     """Sets the field ``path`` of a message: names with dots between, [index] after one that is repeated."""
     name, _, rest = path.partition(".")
-    name, index = re.fullmatch(r"([^\[]*)(?:\[(\d+)\])?", name).groups() if "[" in name else (name, None)
+    name, index = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", name, re.DOTALL).groups()
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)

@@ -9,7 +9,8 @@ class Outputs:
     def __init__(self, net, layers, part, counts=False):
         self._net = net
         self._weights = {name: weight for name, weight in net.blob_loss_weights.items() if weight}
-        self._accuracy = _accuracy(layers)
+        accuracy = _accuracy(layers)
+        self._accuracy = accuracy if accuracy and net.blobs[accuracy].count == 1 else None
         known = {top for layer in layers if not layer.bottom for top in layer.top}      # data
         known |= {self._accuracy} if counts else set()
         known |= set(self._weights) if list(self._weights.values()) == [1] else set()
@@ -24,7 +25,7 @@ class Outputs:
     @property
     def accuracy(self):
         """A fraction; None where there is no such layer."""
-        return None if self._accuracy is None else float(self._net.blobs[self._accuracy].data)
+        return None if self._accuracy is None else float(self._net.blobs[self._accuracy].data.sum())
 
     def more(self):
         """{column: value} of the last forward pass."""

@@ -45,7 +45,7 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
     found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     changes.apply(found)
-    _check_length(found)
+    _check_solver(found)
     if data is None:
         data_sources.find(found)
     else:
@@ -73,9 +73,13 @@ def of_run(run):
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     solver, net = load(run)
+    found = definition.Definition(run.path, solver, net)
+    _check_solver(found)
+    if solver.random_seed < 0:
+        raise UserError(f"{run.solver} has no random_seed, and was written with one: give it the one that the run began with")
     _place(run, solver, net)
     nets.check_sources(net, run.train_val)
-    return definition.Definition(run.path, solver, net)
+    return found
 
 
 def load(run):
@@ -93,9 +97,12 @@ def _check_range(option, value, least, most):
         raise BadValue(f"{option} {value} is out of range: give one from {least} to {most}")
 
 
-def _check_length(found):
+def _check_solver(found):
     if found.solver.max_iter < 1:
         raise UserError(f"{found.source} does not say how long to train: give its solver.prototxt max_iter")
+    if found.solver.iter_size < 1:
+        raise UserError(f"{found.source} has iter_size {found.solver.iter_size}: give the number of passes of an iteration, 1 or "
+                        "more")
 
 
 # ---- Starting, and going on

@@ -1,6 +1,8 @@
 """How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
+from ..errors import UserError
 from ..pycaffe import locate, messages
 
+_MOST, _MOST_FLOAT = 2 ** 31 - 1, 3.4e38
 _LOOKS = 4       # tests and snapshots of a run, at least
 _LINES = 100     # lines of metrics.csv, at least
 
@@ -9,16 +11,16 @@ def shorten(solver, net, max_iter):
     """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter`` iterations, in place.
 
     The learning rate, whatever its policy, and the warm-up of every active convolution move in proportion. Tests,
-    snapshots and recorded lines keep their intervals, but come at least 4, 4 and 100 times.
+    snapshots and recorded lines keep their intervals, but come at least 4, 4 and 100 times. Raises UserError where the
+    learning rate's policy knows no other length.
     """
     scale = max_iter / solver.max_iter
     solver.max_iter = max_iter
-    # Not 0: there Caffe would lower the rate before the first iteration.
-    solver.stepvalue[:] = [max(1, round(step * scale)) for step in solver.stepvalue]
+    solver.stepvalue[:] = [_step(step, scale) for step in solver.stepvalue]
     if solver.HasField("stepsize"):
-        solver.stepsize = max(1, round(solver.stepsize * scale))
+        solver.stepsize = _step(solver.stepsize, scale)
     if solver.lr_policy == "exp":                   # gamma ** iter
-        solver.gamma **= 1 / scale
+        solver.gamma = _root(solver.gamma, scale)
     elif solver.lr_policy in ("inv", "sigmoid"):    # functions of gamma * iter
         solver.gamma /= scale
     for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):
@@ -27,7 +29,24 @@ def shorten(solver, net, max_iter):
     for layer in net.layer:
         if layer.HasField("active_convolution_param"):
             parameter = layer.active_convolution_param
-            parameter.warmup_iter = round(parameter.warmup_iter * scale)
+            parameter.warmup_iter = min(round(parameter.warmup_iter * scale), _MOST)
+
+
+def _step(iteration, scale):
+    """Where a step of the learning rate comes. Not at 0: there Caffe would lower the rate before the first iteration."""
+    return min(max(1, round(iteration * scale)), _MOST)
+
+
+def _root(gamma, scale):
+    """gamma ** (1 / scale), which for a negative one is no real number, and for a large one may be none."""
+    try:
+        root = gamma ** (1 / scale)
+        if not isinstance(root, complex) and abs(root) < _MOST_FLOAT:
+            return root
+    except OverflowError:
+        pass
+    raise UserError(f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: give a gamma "
+                    "from 0 to 1, or leave the length as it is")
 
 
 def warmup_iter(net):

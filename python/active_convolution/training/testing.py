@@ -10,7 +10,8 @@ from .outputs import Outputs, mean
 class Tests:
     """The test networks of a run with this ``solver`` (SolverParameter) and ``net`` (NetParameter, the prototxt ``path``).
 
-    The loss and the error of the first are a run's; what else there is has a name: ``names``.
+    The loss and the error of the first are a run's; what else there is has a name: ``names``. A test_iter below 1 is one of no
+    test, as to Caffe.
     """
 
     def __init__(self, caffe, solver, net, path):
@@ -26,12 +27,14 @@ class Tests:
         self.names = more + [name for outputs in self._outputs for name in outputs.names]
 
     def __bool__(self):
-        return bool(self._nets)
+        return any(rounds > 0 for rounds in self._rounds)
 
     def run(self, trained, stopped):
         """{column of metrics.csv: value} with the weights of the live net ``trained``; {} where ``stopped()`` meanwhile."""
         values = {}
         for index, (net, outputs, rounds) in enumerate(zip(self._nets, self._outputs, self._rounds)):
+            if rounds < 1:
+                continue
             found = self._one(net, outputs, rounds, trained, stopped)
             if found is None:
                 return {}
