@@ -39,7 +39,7 @@ class Array(NamedTuple):
         return f"{names.get(self.kinds) or names[self.kinds[0]]} of {shape}"
 
 
-def write_npz(path, **arrays):
+def write_npz(path, /, **arrays):
     """Writes the file ``path``, whole or not at all. Raises UserError where that fails."""
     packed = io.BytesIO()  # a full disk should stop a plain write: zipfile, stopped, prints more than the error
     np.savez(packed, **arrays)

@@ -22,6 +22,7 @@ from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
+_LONGEST = 1000                                # bytes of a name there
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -244,8 +245,8 @@ class History(_Shown):
             raise UserError("the network's active convolutions are not those whose positions this run recorded: "
                             "resume with the network that it began with, or train into another folder")
         for layer in layers:
-            if layer.name in _RESERVED:
-                raise UserError(f"a layer called {layer.name} cannot be recorded in {RUN_FILE}: rename the layer")
+            if layer.name in _RESERVED or "\0" in layer.name or len(layer.name.encode()) > _LONGEST:
+                raise UserError(f"a layer called {layer.name:.100} cannot be recorded in {RUN_FILE}: rename the layer")
         self._layers = self._layers or list(layers)
         self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
 
@@ -284,6 +285,8 @@ class History(_Shown):
 def _described(about):
     """warmup_iter and the layers (LayerPositions without positions) of a History's ``about``. Raises one of DAMAGE."""
     about = json.loads(about)
+    if not about["layers"]:
+        raise ValueError("it has no layers")
     layers = [LayerPositions(layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None)
               for layer in about["layers"]]
     for layer in layers:

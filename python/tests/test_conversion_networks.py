@@ -110,7 +110,7 @@ MIXED = IMAGE + 'layers { name: "c" type: CONVOLUTION bottom: "image" top: "c" c
     (PLAIN + layer("u", "Interp", "c", "interp_param { zoom_factor: 2 }"), "interp_param in line 3, which DeepLab's or PSPNet's"),
     (PLAIN + layer("u", "Roi", "c", "no_such_param { }"), "no_such_param in line 3, which this Caffe does not know: correct it, or build"),
     (PLAIN + layer("u", "Python", "c", "python_param { module: 'not_here.at_all' layer: 'X' }"),
-     "layer u of .* is a Python layer, and its module not_here.at_all cannot be imported: put its folder on PYTHONPATH"),
+     r"layer u of .* is a Python layer, and its class not_here.at_all\..* cannot be imported .*: put its folder on PYTHONPATH"),
 ])
 @pytest.mark.parametrize("with_weights", [False, True])
 def test_refused(text, message, with_weights, tmp_path):

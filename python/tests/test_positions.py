@@ -429,10 +429,18 @@ def test_history_refuses_another_network():
     assert list(history.iterations) == [0]
 
 
-@pytest.mark.parametrize("name", ["iterations", "about", "file"])
-def test_history_refuses_its_own_names(name):
-    with pytest.raises(UserError, match=f"layer called {name} "):
+@pytest.mark.parametrize("name", ["iterations", "about", "file", "c" * 1001, "a\0b"])
+def test_history_refuses_names_that_its_file_cannot_have(name):
+    with pytest.raises(UserError, match=f"layer called {name:.100} ?"):
         History().append(0, [layer(name)])
+
+
+def test_history_of_a_layer_called_path(tmp_path):
+    moving(History(), [10]).save(tmp_path / "h.npz")
+    history = History()
+    history.append(0, [layer("path")])
+    history.save(tmp_path / "h.npz")
+    assert History.load(tmp_path / "h.npz").names == ["path"]
 
 
 @pytest.mark.parametrize("spoil", [

@@ -122,6 +122,7 @@ def test_changes_are_made(found):
     (dict(set=["conv"]), BadValue, "is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE"),
     (dict(set=["conv.param.lr_mult=1"]), BadValue, r"param is repeated, and there are 0: say which, param\[0\]"),
     (dict(set=["solver.stepvalue[x]=3"]), BadValue, r"SolverParameter has no field stepvalue\[x\], there is stepvalue"),
+    (dict(set=[f"ip.param[{'9' * 5000}].lr_mult=1"]), BadValue, r"LayerParameter has no field param\["),
     (dict(set=["solver.base_lr.x=1"]), BadValue, "base_lr has no fields of its own"),
     (dict(freeze=["fc*"]), UserError, r"no layer of .* that learns is called fc\*: --freeze knows conv, ip"),
     (dict(freeze=["relu"]), UserError, "no layer of .* that learns is called relu")])
@@ -141,6 +142,14 @@ def test_frozen_statistics_stay(tiny):
 def test_the_layer_of_the_classes_is_found(root, network, names):
     found = definition.of_model(root / "models" / network)
     assert [layer.name for layer in classifiers(found.solver, found.net)] == names
+
+
+def test_the_layer_of_the_classes_is_found_behind_any_number_of_others(tmp_path):
+    relus = "".join(f'layer {{ name: "r{number}" type: "ReLU" bottom: "ip" top: "ip" }}' for number in range(2000))
+    chain = TRAIN.replace('layer { name: "loss"', relus + ' layer { name: "loss"')
+    assert chain != TRAIN
+    found = definition.of_solver(solver(tmp_path, 'net: "a.prototxt"', a=chain))
+    assert [layer.name for layer in classifiers(found.solver, found.net)] == ["ip"]
 
 
 def test_a_classifier_behind_another_layer_is_none_of_ours(tmp_path):

@@ -4,9 +4,11 @@ import re
 import resource
 import shutil
 
+import lmdb
 import pytest
 
 from active_convolution.errors import UserError
+from active_convolution.pycaffe import locate
 from active_convolution.training.trainer import train
 
 from conftest import ROOT, skip_in_a_gpu_build
@@ -63,6 +65,14 @@ def edit(name, old, new):
      "train_val.prototxt is no valid prototxt of a network: 1:1 "),
     (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give its solver.prototxt max_iter"),
     (edit("solver.prototxt", "max_iter", "iter_size: 0 max_iter"), "acu has iter_size 0: give the number of passes"),
+    (edit("solver.prototxt", "max_iter", "train_state { phase: TEST } max_iter"), "acu has a phase in train_state, .*: leave it out"),
+    (edit("train_val.prototxt", 'name: "digits_tiny_acu"', "state { phase: TRAIN }"), "has a phase in the network's state"),
+    (edit("train_val.prototxt", "phase: TRAIN", 'phase: TRAIN stage: "none"'), "has 0 layers of .* for training"),
+    (edit("train_val.prototxt", "backend: LMDB", "backend: LMDB prefetch: 0"), "layer data of .* has prefetch 0, and would wait"),
+    (edit("train_val.prototxt", "batch_size: 64", "batch_size: 0"), "layer data of .* has batch_size 0: give the number of images"),
+    (edit("train_val.prototxt", 'layer {\n  name: "conv"', 'layer { name: "py" type: "Python" bottom: "data" top: "x" python_param '
+          '{ module: "json" layer: "Nothing" } } layer {\n  name: "conv"'),
+     "layer py of .* is a Python layer, and its class json.Nothing cannot be imported .Attribute.*: put its folder on PYTHONPATH"),
     (edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
      "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it")])
 def test_bad_models(model, digits_data, tmp_path, spoil, expected):
@@ -108,6 +118,28 @@ def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
 
 
+def test_two_layers_of_one_name_that_learn(model, digits_data, tmp_path):
+    edit("train_val.prototxt", 'layer {\n  name: "conv"',
+         'layer { name: "conv" type: "Scale" bottom: "data" top: "x" } layer {\n  name: "conv"')(model)
+    assert run_script(model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run") == (
+        1, "", "error: the network has two layers called conv that learn, and would lose one's weights: rename one\n")
+
+
+def test_an_exception_of_caffes_libraries_has_a_line(model, tmp_path):
+    """Datum that are encoded and empty: OpenCV throws."""
+    for split in ("train", "test"):
+        with lmdb.open(str(tmp_path / split)) as opened, opened.begin(write=True) as transaction:
+            transaction.put(b"0", locate.caffe_pb2().Datum(encoded=True).SerializeToString())
+        edit("train_val.prototxt", f"data/digits/{split}_lmdb", str(tmp_path / split))(model)
+    status, _, stderr = run_script(model, "--variant", "acu", "--output", tmp_path / "run", "--max-iter", 2)
+    assert status == 1 and re.search("(?m)^error: Caffe ended the training: .*imdecode.*$", stderr), stderr
+
+
+def test_an_output_that_is_a_circle_of_links(tiny, digits_data, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert_refused(tmp_path, "cannot write .*loop", tiny, "acu", digits_data, tmp_path / "loop")
+
+
 def test_a_failure_beside_a_progress_bar_has_a_line_of_its_own(model, digits_data, tmp_path):
     run = tmp_path / "run"
     (run / "snapshots").mkdir(parents=True)
@@ -150,8 +182,18 @@ def to_a_pipe(name, old, new):
 WINDOWS = 'layer {{ name: "windows" type: "WindowData" top: "x" top: "y" window_data_param {{ source: "{}" }} }} '
 
 
+HDF5 = ('layer {{ name: "hdf5" type: "HDF5Data" top: "x" hdf5_data_param {{ batch_size: 1 source: "{}" }} '
+        'include {{ phase: TRAIN stage: "never" }} }} ')
+
+
+def in_a_list(folder):
+    os.mkfifo(folder / "pipe")
+    (folder / "list.txt").write_text(f"{folder}/pipe\n")
+    edit("train_val.prototxt", 'layer {\n  name: "conv"', HDF5.format(folder / "list.txt") + 'layer {\n  name: "conv"')(folder)
+
+
 @pytest.mark.parametrize("spoil", [
-    to_a_pipe("train_val.prototxt", "crop_size", 'mean_file: "{}" crop_size'),
+    in_a_list, to_a_pipe("train_val.prototxt", "crop_size", 'mean_file: "{}" crop_size'),
     to_a_pipe("train_val.prototxt", 'layer {\n  name: "conv"', WINDOWS + 'layer {{\n  name: "conv"')])
 def test_a_pipe_for_caffe(model, digits_data, tmp_path, spoil):
     spoil(model)

@@ -4,6 +4,8 @@ import pytest
 from active_convolution.errors import UserError
 from active_convolution.training.metrics import COLUMNS, Metrics
 
+HEADER = ",".join(COLUMNS) + "\n"
+
 
 @pytest.fixture
 def metrics():
@@ -41,6 +43,14 @@ def test_a_missing_file_has_no_rows(tmp_path):
     assert Metrics.load(tmp_path / "metrics.csv").rows == []
 
 
+def test_columns_that_the_file_lacks_are_there(tmp_path):
+    (tmp_path / "metrics.csv").write_text(HEADER + "10,2.5,0.1,,,1\n")
+    metrics = Metrics.load(tmp_path / "metrics.csv", [*COLUMNS, "train/loss"])
+    metrics.append(20, loss=2, seconds=2, **{"train/loss": 2})
+    metrics.save(tmp_path / "metrics.csv")
+    assert [row["train/loss"] for row in Metrics.load(tmp_path / "metrics.csv").rows] == [None, 2]
+
+
 def test_truncate_drops_what_came_later(metrics):
     metrics.truncate(29)
     assert iterations(metrics) == [10, 20]
@@ -60,9 +70,6 @@ def test_newest_values(metrics):
     assert metrics.last("test_error") == 0.0625
     assert metrics.tested() == 20
     assert Metrics().last("loss") is None and Metrics().tested() is None
-
-
-HEADER = ",".join(COLUMNS) + "\n"
 
 
 @pytest.mark.parametrize("text", [

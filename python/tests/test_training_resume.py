@@ -259,6 +259,24 @@ def test_a_solver_that_was_spoilt_is_refused(finished, old, new, expected):
     assert tree(finished) == before
 
 
+def test_a_run_that_has_come_beyond_its_end_is_refused(finished, capfd):
+    solver = finished / "solver.prototxt"
+    solver.write_text(solver.read_text().replace("max_iter: 12", "max_iter: 2"))
+    assert train(output=finished, resume=True) == 1
+    assert re.search("error: .* has come to iteration 12, and is to end at 2: raise max_iter in .*solver.prototxt, or name another "
+                     "--output\n", capfd.readouterr().err)
+
+
+def test_a_result_that_nobody_kept_is_said_to_be_none(tmp_path, digits_data, capfd):
+    model = write_model(tmp_path / "tiny", test_iter=[], test_interval=0)
+    options = dict(variant="acu", data=digits_data, output=tmp_path / "run", max_iter=2)
+    assert train(model, **options) == 0
+    (tmp_path / "run/metrics.csv").unlink()
+    capfd.readouterr()
+    assert train(model, **options, resume=True) == 0
+    assert capfd.readouterr().out.startswith("no record of a loss after 2 iterations")
+
+
 def test_settings_with_many_digits_are_the_same_again(tmp_path, digits_data):
     model = write_model(tmp_path / "tiny")
     solver = model / "acu" / "solver.prototxt"

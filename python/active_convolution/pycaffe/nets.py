@@ -1,14 +1,15 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
-import importlib.util
 import os
 
 from google.protobuf.message import Message
 
 from ..errors import UserError
-from ..files import check_entries, open_regular
+from ..files import check_entries, content, open_regular, reading
 from . import locate, messages
 from .messages import by
 from .process import failure
+
+_IMPORT = "import importlib; module, name = sys.argv[1].split(':'); getattr(importlib.import_module(module), name)"
 
 
 def load(model, weights, called=None):
@@ -38,8 +39,9 @@ def check_deploy(model):
 def check_net(model, called=None):
     """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
     that may die of it."""
-    _check_python_layers(model, called)
-    check_sources(messages.read_net(model), called or model)
+    net = messages.read_net(model)
+    check_python_layers(net, called or model)
+    check_sources(net, called or model)
     reason = failure("caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)", model)
     if reason:
         raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
@@ -67,6 +69,11 @@ def check_sources(net, called):
             for name in ("source", "mean_file"):
                 if isinstance(parameter, Message) and getattr(parameter, name, ""):
                     _check_source(getattr(parameter, name), f"layer {layer.name} of {called}")
+        if layer.type == "HDF5Data" and os.path.isfile(layer.hdf5_data_param.source):
+            with reading(layer.hdf5_data_param.source, "is no list of HDF5 files", "give one, a path a line"):
+                listed = os.fsdecode(content(layer.hdf5_data_param.source)).split("\n")
+            for name in filter(None, map(str.strip, listed)):
+                _check_source(name, f"layer {layer.name} of {called}")
 
 
 def _check_source(source, where):
@@ -83,18 +90,14 @@ def _check_source(source, where):
             raise UserError(f"{where} reads {error}") from error
 
 
-def _check_python_layers(model, called):
-    for layer in messages.read_net(model).layer:
-        if layer.type == "Python" and not _found(layer.python_param.module):
-            raise UserError(f"layer {layer.name} of {called or model} is a Python layer, and its module "
-                            f"{layer.python_param.module} cannot be imported: put its folder on PYTHONPATH")
-
-
-def _found(module):
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):       # its package is missing, or it has no name
-        return False
+def check_python_layers(net, called):
+    """Raises UserError where the class of a Python layer of the NetParameter ``net``, which messages name ``called``, cannot be
+    imported, as a process tries that may die of it."""
+    for layer in net.layer:
+        module, name = layer.python_param.module, layer.python_param.layer
+        if layer.type == "Python" and (reason := failure(_IMPORT, f"{module}:{name}")):
+            raise UserError(f"layer {layer.name} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
+                            f"({reason}): put its folder on PYTHONPATH, or mend it")
 
 
 def _check_weights(live, model, weights):

@@ -31,6 +31,8 @@ def main():
         raise
     except Exception as error:
         line = explained(error)
+        if line is None and type(error) is RuntimeError:    # an exception in Caffe's C++, as pycaffe hands it on
+            line = f"Caffe ended the training: {' '.join(str(error).split())[:300]}"
         if line is None:
             print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
             raise

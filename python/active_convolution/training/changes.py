@@ -22,6 +22,7 @@ _BLOBS = {
     "Bias": lambda layer: int(len(layer.bottom) == 1),
     "PReLU": lambda layer: 1, "BatchNorm": lambda layer: 3, "Parameter": lambda layer: 1}
 _CLASSIFIERS = ("Convolution", "ActiveConvolution", "AConvFast", "InnerProduct")
+_PASSES = ("Softmax", "Dropout", "Pooling", "Flatten", "BatchNorm", "Scale", "Bias", "Split", "ReLU")  # change no channel
 _JUDGES = ("SoftmaxWithLoss", "Accuracy", "MultinomialLogisticLoss", "InfogainLoss", "HingeLoss")   # (scores, labels)
 
 
@@ -74,13 +75,13 @@ def classifiers(solver, net):
 
 def _source(layers, blob):
     """The layer with num_output that ``blob`` comes from; None where it comes from another kind."""
-    for index in range(len(layers) - 1, -1, -1):
-        layer = layers[index]
+    for layer in reversed(layers):
         if blob in layer.top:
             if layer.type in _CLASSIFIERS:
                 return layer
-            passes = layer.type in ("Softmax", "Dropout", "Pooling", "Flatten", "BatchNorm", "Scale", "Bias", "Split", "ReLU")
-            return _source(layers[:index], layer.bottom[0]) if passes and layer.bottom else None
+            if layer.type not in _PASSES or not layer.bottom:
+                return None
+            blob = layer.bottom[0]
     return None
 
 
@@ -151,7 +152,7 @@ def _set(definition, text):
 def _assign(message, path, value, text):
     """Sets the field ``path`` of a message: names with dots between, [index] after one that is repeated."""
     name, _, rest = path.partition(".")
-    name, index = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", name, re.DOTALL).groups()
+    name, index = re.fullmatch(r"(.*?)(?:\[(\d{1,6})\])?", name, re.DOTALL).groups()
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)

@@ -68,7 +68,7 @@ def find(found):
         layers += schedule.data_layers(found.solver, found.net, pb2.TEST, index)
     for layer in layers:
         reader = schedule.reader(layer)
-        if not Path(reader.source).exists():
+        if not reader.source or not Path(reader.source).exists():
             raise UserError(f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, and from here there is "
                             "no such thing: give --data, or run this where that path leads somewhere")
         reader.source = str(Path(reader.source).resolve())

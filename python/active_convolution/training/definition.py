@@ -57,7 +57,7 @@ def _definition(source, solver, folder):
 
 def _weights(source, solver):
     """The file that a solver's own ``weights`` name (newer Caffes know the field), as ``caffe train --weights``."""
-    given = [file for entry in getattr(solver, "weights", ()) for file in entry.split(",")]
+    given = [file for entry in getattr(solver, "weights", ()) for file in entry.split(",") if file]
     if len(given) > 1:
         raise UserError(f"{source} names {len(given)} files of weights, and a training begins with one: merge them, or leave "
                         "some out")

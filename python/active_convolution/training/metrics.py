@@ -24,7 +24,7 @@ class Metrics:
 
     @classmethod
     def load(cls, path, columns=COLUMNS):
-        """Reads what ``save`` wrote; a missing file has no rows, and these ``columns``."""
+        """Reads what ``save`` wrote; ``columns`` are there in any case, and a missing file has no rows."""
         metrics = cls(columns[len(COLUMNS):])
         if not os.path.exists(path):
             return metrics
@@ -32,9 +32,10 @@ class Metrics:
             reader = csv.DictReader(io.StringIO(content(path).decode(), newline=""), strict=True)
             if (reader.fieldnames or [])[:len(COLUMNS)] != list(COLUMNS):
                 raise ValueError("other columns")
-            metrics.columns = reader.fieldnames
+            metrics.columns = list(dict.fromkeys([*reader.fieldnames, *columns]))
             for row in reader:
-                metrics.rows.append(_checked(row, metrics.rows[-1]["iteration"] if metrics.rows else -1))
+                row = _checked(row, metrics.rows[-1]["iteration"] if metrics.rows else -1)
+                metrics.rows.append({**dict.fromkeys(metrics.columns), **row})
         return metrics
 
     def truncate(self, after_iteration):
@@ -49,7 +50,8 @@ class Metrics:
 
     def tested(self):
         """The iteration of the newest test, or None."""
-        return next((row["iteration"] for row in reversed(self.rows) if row["test_loss"] is not None), None)
+        names = [name for name in self.columns if name.startswith("test")]
+        return next((row["iteration"] for row in reversed(self.rows) if any(row[name] is not None for name in names)), None)
 
     def last(self, column):
         """The newest value of a column, or None."""

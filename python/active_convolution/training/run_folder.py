@@ -1,19 +1,21 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
 from ..files import json_object, reading, whole_file
 from ..positions import RUN_FILE
-from ..pycaffe import messages, nets
+from ..pycaffe import messages
 from ..pycaffe.process import lock_log
 from . import changes as changing
-from . import data_sources, definition, deploying, schedule
+from . import checks, data_sources, definition, deploying, schedule
 
 # Where a solver also has its weights from (see weights.py); and HDF5, which the other tools do not write.
 _REPLACED = ("weights", "snapshot_format")
+_LONGEST = 100  # bytes of a network's name in the names of its snapshots
 _SEED = 1   # of a solver without random_seed: Caffe would draw another one at each start, also when a run goes on
 
 
@@ -23,7 +25,7 @@ class RunFolder:
     began with weights: their file, and what was copied from it."""
 
     def __init__(self, path):
-        self.path = Path(path).resolve()
+        self.path = Path(os.path.realpath(path))    # of a circle of links, too, where resolve() gives up
         self.solver, self.train_val, self.deploy = (
             self.path / f"{name}.prototxt" for name in ("solver", "train_val", "deploy"))
         self.log = self.path / "train.log"
@@ -45,7 +47,6 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
     found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     changes.apply(found)
-    _check_solver(found)
     if data is None:
         data_sources.find(found)
     else:
@@ -64,7 +65,7 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
         if name in found.solver.DESCRIPTOR.fields_by_name:
             found.solver.ClearField(name)
     _place(run, found.solver, found.net)
-    nets.check_sources(found.net, found.source)
+    checks.check(found)
     return found
 
 
@@ -73,12 +74,11 @@ def of_run(run):
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     solver, net = load(run)
-    found = definition.Definition(run.path, solver, net)
-    _check_solver(found)
     if solver.random_seed < 0:
         raise UserError(f"{run.solver} has no random_seed, and was written with one: give it the one that the run began with")
     _place(run, solver, net)
-    nets.check_sources(net, run.train_val)
+    found = definition.Definition(run.path, solver, net)
+    checks.check(found)
     return found
 
 
@@ -89,20 +89,13 @@ def load(run):
 
 def _place(run, solver, net):
     solver.net = str(run.train_val)
-    solver.snapshot_prefix = str(run.snapshots / (net.name or "net").replace("/", "_"))
+    name = net.name.encode()[:_LONGEST].decode(errors="ignore").translate({ord("/"): "_", 0: "_"})
+    solver.snapshot_prefix = str(run.snapshots / (name or "net"))
 
 
 def _check_range(option, value, least, most):
     if value is not None and not least <= value <= most:
         raise BadValue(f"{option} {value} is out of range: give one from {least} to {most}")
-
-
-def _check_solver(found):
-    if found.solver.max_iter < 1:
-        raise UserError(f"{found.source} does not say how long to train: give its solver.prototxt max_iter")
-    if found.solver.iter_size < 1:
-        raise UserError(f"{found.source} has iter_size {found.solver.iter_size}: give the number of passes of an iteration, 1 or "
-                        "more")
 
 
 # ---- Starting, and going on

@@ -1,4 +1,5 @@
 """The loop around Caffe's solver: what every rank of a training does, and what rank 0 does besides."""
+import collections
 import dataclasses
 import math
 import signal
@@ -76,6 +77,7 @@ class Worker:
         self.parameter, self.net = ranks.share((solver, net))
         ranks.prepare(self.caffe)
         self.solver = self._make_solver()
+        self._check_names()
         layers = schedule.layers(self.parameter, self.net, self.caffe.TRAIN)
         self.outputs = Outputs(self.solver.net, layers, "train")
         pooling = locate.caffe_pb2().PoolingParameter
@@ -111,6 +113,14 @@ class Worker:
             messages.write(file, parameter)
             return self.caffe.get_solver(str(file))
 
+    def _check_names(self):
+        """Caffe copies weights to its tests, and from its snapshots, by the layers' names."""
+        net = self.solver.net
+        names = [name for name, layer in zip(net._layer_names, net.layers) if layer.blobs]
+        twice = next((name for name, count in collections.Counter(names).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"the network has two layers called {twice} that learn, and would lose one's weights: rename one")
+
     def _check_data(self):
         for layer in schedule.data_layers(self.parameter, self.net, self.caffe.TRAIN):
             if not Path(schedule.reader(layer).source).exists():
@@ -144,7 +154,7 @@ class Worker:
         return loss, self.stop
 
     def at_end(self):
-        return self.solver.iter == self.parameter.max_iter
+        return self.solver.iter >= self.parameter.max_iter
 
     def train(self):
         """Runs the solver to its end or until a rank is told to stop; returns the exit status, the same at all ranks."""
@@ -224,6 +234,9 @@ class Trainer(Worker):
                 self.events.truncate(-1)
             return None
         at = snapshot.iteration
+        if at > self.parameter.max_iter:
+            raise UserError(f"{self.run.path} has come to iteration {at}, and is to end at {self.parameter.max_iter}: raise max_iter "
+                            f"in {self.run.solver}, or name another --output")
         self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
         self.metrics.truncate(at)
         self.seconds_before = self.metrics.last("seconds") or 0
@@ -340,9 +353,10 @@ class Trainer(Worker):
         if not self.at_end() or self.tests and self.metrics.tested() != iteration:
             self._say(f"stopped at iteration {self.kept}: go on with --resume")
             return INTERRUPTED
-        if not math.isfinite(self.metrics.last("test_loss" if self.tests else "loss")):
+        losses = [loss for loss in map(self.metrics.last, ("test_loss", "loss")) if loss is not None]
+        if not all(map(math.isfinite, losses[:1])):
             self._say("warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr")
-        print(f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds'):.0f} s, in {self.run.path}")
+        print(f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds') or 0:.0f} s, in {self.run.path}")
         for text in self._more():
             print(f"  {text}")
         return 0
@@ -351,9 +365,8 @@ class Trainer(Worker):
         """The error of the last test, in a few words, or what there is instead."""
         if self.metrics.last("test_error") is not None:
             return f"test error {100 * self.metrics.last('test_error'):.2f} %"
-        if self.tests:
-            return f"test loss {self.metrics.last('test_loss'):.4f}"
-        return f"loss {self.metrics.last('loss'):.4f}"
+        losses = {name: self.metrics.last(name.replace(" ", "_")) for name in ("test loss", "loss")}
+        return next((f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None), "no record of a loss")
 
     @staticmethod
     def _say(text):

@@ -1,0 +1,45 @@
+"""What keeps Caffe from training, or lets it train otherwise than anybody means, found in a solver and its network before
+Caffe is asked: it would end the process in words of its own, or wait for ever."""
+from ..errors import UserError
+from ..pycaffe import locate, nets
+from . import schedule
+
+
+def check(found):
+    """Raises UserError where the Definition ``found`` cannot be trained as it stands."""
+    _check_solver(found.solver, found.source)
+    _check_phases(found.solver, found.net, found.source)
+    _check_readers(found)
+    nets.check_python_layers(found.net, found.source)
+    nets.check_sources(found.net, found.source)
+
+
+def _check_solver(solver, source):
+    if solver.max_iter < 1:
+        raise UserError(f"{source} does not say how long to train: give its solver.prototxt max_iter")
+    if solver.iter_size < 1:
+        raise UserError(f"{source} has iter_size {solver.iter_size}: give the number of passes of an iteration, 1 or more")
+
+
+def _check_phases(solver, net, source):
+    """A phase among the stages would turn the training into a test, or a test into a training."""
+    pb2 = locate.caffe_pb2()
+    states = [("the network's state", net.state, None), ("train_state", solver.train_state, pb2.TRAIN),
+              *(("test_state", state, pb2.TEST) for state in solver.test_state)]
+    for name, state, phase in states:
+        if state.HasField("phase") and state.phase != phase:
+            raise UserError(f"{source} has a phase in {name}, for training and testing alike: leave it out")
+    if not schedule.layers(solver, net, pb2.TRAIN):
+        raise UserError(f"{source} has no layer that takes part in training: mend the layers' include and exclude rules")
+
+
+def _check_readers(found):
+    pb2 = locate.caffe_pb2()
+    layers = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
+    for index in range(len(found.solver.test_iter)):
+        layers += schedule.data_layers(found.solver, found.net, pb2.TEST, index)
+    for layer in layers:
+        if schedule.reader(layer).batch_size < 1:
+            raise UserError(f"layer {layer.name} of {found.source} has batch_size 0: give the number of images of a pass")
+        if layer.data_param.prefetch < 1:
+            raise UserError(f"layer {layer.name} of {found.source} has prefetch 0, and would wait for ever: leave it out")
