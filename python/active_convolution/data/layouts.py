@@ -156,11 +156,11 @@ def _tables(source, root):
     """{part: {name: class}} of the tables that lie in the folder ``root`` of ``source``; of several for one part the first
     that lists images which are there. Kaggle's example of a submission is none of them."""
     prefix = f"{root}/" if root else ""
-    ends = {end for name in source.names if is_image(name) for end in _ends(name)}
+    tables = sorted(name for name in source.names if name.startswith(prefix) and name.lower().endswith((".csv", ".tsv"))
+                    and name[len(prefix):].count("/") <= 1)
+    ends = {end for name in source.names if is_image(name) for end in _ends(name)} if tables else frozenset()
     found = {}
-    for name in sorted(source.names):
-        if not name.startswith(prefix) or not name.lower().endswith((".csv", ".tsv")) or name[len(prefix):].count("/") > 1:
-            continue
+    for name in tables:
         stem = name[len(prefix):].lower()
         if "sample" in stem or "submission" in stem:
             continue
