@@ -10,7 +10,7 @@ from active_convolution import geometry, positions
 from active_convolution.check.cases import random_case
 from active_convolution.conversion import aconv_fast, converting, exporting
 from active_convolution.conversion.converting import Fields, convert
-from active_convolution.errors import UserError
+from active_convolution.errors import BadValue, UserError
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate, messages, nets
 
@@ -392,6 +392,41 @@ def test_bad_input(options, message, ordinary, tmp_path):
         convert(**given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("report", ["out/report.json", "out", "out/../out/more/report.json"])
+def test_a_report_in_the_folder_that_is_yet_to_appear_is_refused(report, tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    for command in (convert, exporting.export):
+        with pytest.raises(BadValue, match="--report .* lies in --output .*out, which appears whole: name another place"):
+            command(model, weights, tmp_path / "out", report=tmp_path / report)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+def test_a_prototxt_with_the_name_of_the_weights_is_refused(tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    named = model.rename(tmp_path / "weights.caffemodel")
+    with pytest.raises(UserError, match="has the name of the weights .*: rename the prototxt"):
+        convert(named, weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("more", ["", 'layer { name: "l" type: "Data" top: "l" }\n'], ids=["run", "not run"])
+def test_weights_in_the_prototxt_give_way_to_those_of_the_file(more, tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    net = messages.read_net(model)
+    for _ in range(2):
+        net.layer[1].blobs.add(data=[7]).shape.dim.append(1)
+    model.write_text(messages.text(net) + more)
+    convert(model, weights, tmp_path / "out")
+    stored = messages.read_weights(tmp_path / "out/weights.caffemodel").layer[1]
+    assert [messages.shape(blob) for blob in stored.blobs] == [(4, 3, 3, 3), (4,), (1, 1, 3, 3), (1, 1, 3, 3)]
+    assert not messages.read_net(tmp_path / "out/net.prototxt").layer[1].blobs
+    with pytest.raises(UserError, match="layer c has its weights in .*net.prototxt itself, .*: give them as --weights"):
+        convert(model, None, tmp_path / "lost")
 
 
 def test_a_network_that_computes_something_else_is_refused(ordinary, tmp_path, monkeypatch):

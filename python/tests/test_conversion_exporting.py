@@ -254,6 +254,18 @@ def test_layers_of_the_networks_own_stage_stay(tmp_path):
                 run(nets.load(model, weights), image))
 
 
+@pytest.mark.quick
+def test_weights_in_the_prototxt_give_way_to_those_of_the_file(tmp_path):
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    exporting.export(model, weights, tmp_path / "without")
+    net = messages.read_net(model)
+    net.layer[1].blobs.add(data=[7]).shape.dim.append(1)
+    messages.write(model, net)
+    exporting.export(model, weights, tmp_path / "with")
+    for name in ("deploy.prototxt", "weights.caffemodel"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
 @pytest.mark.parametrize("helper", [
     'type: "Parameter" parameter_param { shape { dim: 3 } }',
     'type: "DummyData" dummy_data_param { shape { dim: 3 } data_filler { type: "gaussian" } }'])

@@ -98,8 +98,12 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
     Raises UserError for files that do not fit, for a layer that cannot be converted, and where the result does not
     compute the same.
     """
+    account.check_place(report, output)
+    if weights and Path(model).name == WEIGHTS:
+        raise UserError(f"{model} has the name of the weights that go beside it, {WEIGHTS}: rename the prototxt")
     net = messages.read_net(model)
     stored = messages.read_weights(weights) if weights else None
+    _forget_blobs(net, model, stored)
     chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
     for layer in chosen:
         check(layer, options)
@@ -132,6 +136,15 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
         if report:
             account.write_json(report, done)
     return done
+
+
+def _forget_blobs(net, model, stored):
+    """Removes the weights that the prototxt itself holds; raises UserError where nothing (``stored``) takes their place."""
+    holder = next((layer for layer in net.layer if layer.blobs), None)
+    if holder is not None and not stored:
+        raise UserError(f"layer {holder.name} has its weights in {model} itself, where they would be lost: give them as "
+                        "--weights, or take them out")
+    messages.forget_blobs(net)
 
 
 # ---- The two networks

@@ -32,6 +32,7 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
             raise BadValue(f"--{name} {value}: give 1 or more")
     if learnable and format != "torch":
         raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
+    account.check_place(report, output)
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
@@ -85,6 +86,7 @@ def _for_testing(model, format):
         onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)
     messages.forget_build(net)
+    messages.forget_blobs(net)
     return net
 
 
