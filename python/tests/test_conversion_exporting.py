@@ -411,6 +411,122 @@ def test_layers_of_one_name_are_named(tmp_path):
         exporting.export(model, weights, tmp_path / "out")
 
 
+RELU = 'layer { name: "c" type: "ReLU" bottom: "%s" top: "%s" }'
+NORMALISED = 'layer { name: "b" type: "BatchNorm" bottom: "c" top: "c" }'
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text, edit, message", [
+    (ACTIVE + NORMALISED, lambda net, stored: setattr(net.layer[2], "type", "ReLU"),
+     "layer b of net.prototxt has no blobs, and net.caffemodel holds 3, 3, 1: give the weights of this network"),
+    (ACTIVE, lambda net, stored: stored.layer.extend(stored.layer[1:]),
+     "net.caffemodel holds 2 layers called c, and weights are stored by name: name another snapshot"),
+    (ACTIVE, lambda net, stored: stored.layer.add(name="c"), "net.caffemodel holds 2 layers called c"),
+    (ACTIVE + RELU % ("c", "c"), None, "net.prototxt has 2 layers called c in one phase"),
+    (RELU % ("image", "image") + ACTIVE, None, "net.prototxt has 2 layers called c in one phase")])
+def test_blobs_that_caffe_could_not_copy_are_named(text, edit, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small(tmp_path, IMAGE + text)
+    if edit:
+        net, stored = messages.read_net("net.prototxt"), messages.read_weights("net.caffemodel")
+        edit(net, stored)
+        messages.write("net.prototxt", net)
+        messages.write_weights("net.caffemodel", stored)
+    with pytest.raises(UserError, match=re.escape(message)):
+        exporting.export("net.prototxt", "net.caffemodel", "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text, reason", [
+    (ACTIVE + 'layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: STOCHASTIC kernel_size: 2 } }',
+     "Not Implemented Yet"),
+    (ACTIVE.replace('top: "c"', 'top: "image"').replace("output: 3", "output: 4"), "the bottom has shape 2 4 6 7"),
+    (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "broken" layer: "Raising" } }',
+     "RuntimeError: not today"),
+    (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "raising.at" layer: "Any" } }',
+     "its module raising.at cannot be imported")])
+def test_a_network_that_caffe_cannot_run_is_named(text, reason, tmp_path, monkeypatch):
+    """Asked in a process that may die of it."""
+    (tmp_path / "broken.py").write_text("""
+import caffe
+class Raising(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(1)
+    def forward(self, bottom, top): raise RuntimeError("not today")
+    def backward(self, top, propagate_down, bottom): pass
+""")
+    (tmp_path / "raising").mkdir()
+    (tmp_path / "raising/__init__.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    model.write_text(IMAGE + text)
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
+        exporting.export(model, weights, tmp_path / "out")
+    assert str(error.value).startswith(f"Caffe cannot run the network {model} (") or "module" in reason
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+def test_a_result_that_caffe_cannot_run_is_refused(tmp_path):
+    """51×51 taps at each of 1024×1024 pixels are more numbers than a blob holds; the synapses were nine."""
+    model, weights = small(tmp_path, INPUT.format("dim: 1 dim: 1 dim: 1024 dim: 1024") + ACTIVE)
+    stored = messages.read_weights(weights)
+    for blob in stored.layer[1].blobs[2:]:
+        blob.data[0] = 25
+    messages.write_weights(weights, stored)
+    with pytest.raises(UserError, match="Caffe cannot run what .* would be exported to .*exceeds INT_MAX.*: give another --form"):
+        exporting.export(model, weights, tmp_path / "out", limits=forms.Limits("dense"))
+
+
+@pytest.mark.quick
+def test_what_a_layer_prints_is_no_answer(tmp_path, monkeypatch):
+    """... to the question what sizes the network takes."""
+    (tmp_path / "loud.py").write_text("""
+import caffe
+class Loud(caffe.Layer):
+    def setup(self, bottom, top): print("hear, hear")
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].data.shape)
+    def forward(self, bottom, top): top[0].data[...] = bottom[0].data
+    def backward(self, top, propagate_down, bottom): pass
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    model, weights = small(tmp_path, IMAGE + ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { '
+                           'module: "loud" layer: "Loud" } }')
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20      # so far that it reads nothing
+    messages.write_weights(weights, stored)
+    assert exporting.export(model, weights, tmp_path / "out").size == {"image": (2, 3, 32, 32)}
+
+
+@pytest.mark.quick
+def test_names_of_parts_are_new(tmp_path):
+    model, weights = small(tmp_path, IMAGE + ACTIVE + 'layer { name: "c/part0" type: "ReLU" bottom: "c" top: "c/part1" }')
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20
+    messages.write_weights(weights, stored)
+    report = exporting.export(model, weights, tmp_path / "out", limits=forms.Limits("sparse"))
+    names = [layer.name for layer in messages.read_net(tmp_path / "out/deploy.prototxt").layer]
+    assert len(report.layers[0].parts) > 1 and "c/part_0" in names and len(names) == len(set(names))
+
+
+@pytest.mark.quick
+def test_a_layer_of_several_images_is_no_sum(tmp_path):
+    text = IMAGE.replace('top: "image"', 'top: "image" top: "again"')
+    text += ACTIVE.replace('top: "c"', 'top: "c" top: "d"').replace('bottom: "image"', 'bottom: "image" bottom: "again"')
+    model, weights = small(tmp_path, text)
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20
+    messages.write_weights(weights, stored)
+    assert list(exporting.export(model, weights, tmp_path / "out").outputs) == ["c", "d"]
+    with pytest.raises(UserError, match="layer c has 2 tops, and the sum that it would become has one: give --form dense"):
+        exporting.export(model, weights, tmp_path / "sum", limits=forms.Limits("sparse"))
+    with pytest.raises(UserError, match="layer c reads 2 images, .*: leave out --learnable"):
+        exporting.export(model, weights, tmp_path / "learnable", format="torch", learnable=True)
+
+
 def test_a_full_disk_is_one_line(shaken, tmp_path):
     """No file larger than 100 kB can be written; the weights are."""
     model, weights = shaken("digits/plain/acu")

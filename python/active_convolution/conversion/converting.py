@@ -14,7 +14,6 @@ from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import messages, nets
 from ..pycaffe.messages import by
-from ..pycaffe.process import failure
 from . import account, aconv_fast, dimensions, probing, sharing, verify
 
 WEIGHTS = "weights.caffemodel"
@@ -170,14 +169,13 @@ def _compare(original, net, chosen, model, weights, folder):
             _check_twin(*paths, model)
             return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
         live = nets.load_checked(paths[0], weights, called=model)
-        verify.check_names(live, model)
         twin = nets.load_checked(paths[1], folder / WEIGHTS, called=f"that {model} is converted to")
         present = set(live._layer_names)
         synapses = {layer.name: (geometry.axes(layer), *(blob.data for blob in list(twin.params[layer.name])[2:]))
                     for layer in chosen if layer.name in present}
         size, unread = probing.comparing_size(paths[1], net, twin, synapses)
         for one in (live, twin):
-            probing.resize(one, size)
+            nets.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
         verify.check(outputs, "output")
         verify.check(layers, "layer")
@@ -185,10 +183,10 @@ def _compare(original, net, chosen, model, weights, folder):
 
 
 def _check_twin(original, twin, model):
-    """Raises UserError where Caffe builds the original and not the twin."""
-    build = "caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)"
-    reason = failure(build, twin)
-    if reason and not failure(build, original):
+    """Raises UserError where Caffe builds the original and not the twin, or would wait for what they read."""
+    nets.check_sources(messages.read_net(original), model)
+    reason = nets.why_not_built(twin)
+    if reason and not nets.why_not_built(original):
         raise UserError(f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from .. import geometry
+from ..errors import UserError
 from ..files import whole_file
 from . import onnx_model, torch_file
 from .torch_ops import HELPERS, OPERATORS
@@ -40,6 +41,9 @@ from torch.nn import functional
 
 def active(layer):
     """The function of onnx_model.TABLE for an ACU: a node that only this module knows."""
+    if len(layer.bottoms) > 1:
+        raise UserError(f"layer {layer.param.name} reads {len(layer.bottoms)} images, which a class whose positions learn does not: "
+                        "leave out --learnable")
     rows, columns = geometry.axes(layer.param)
     own, weight = layer.param.active_convolution_param, layer.blobs[0]
     authors = layer.param.type == "AConvFast"
