@@ -382,6 +382,7 @@ def broken(tmp_path, old, new):
     (dict(weights="missing.caffemodel"), "cannot read missing.caffemodel"),
     (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
     (dict(limits=forms.Limits(kernel=0)), "--max-kernel 0: give 1 or more"),
+    (dict(limits=forms.Limits("sparse", 10 ** 11)), "--max-kernel 100000000000: give 1048576 or less"),
     (dict(output=ROOT / "docs"), "exists already"),
     (dict(output=ROOT / "README.md/out"), "cannot write"),
 ])
@@ -525,6 +526,15 @@ def test_a_layer_of_several_images_is_no_sum(tmp_path):
         exporting.export(model, weights, tmp_path / "sum", limits=forms.Limits("sparse"))
     with pytest.raises(UserError, match="layer c reads 2 images, .*: leave out --learnable"):
         exporting.export(model, weights, tmp_path / "learnable", format="torch", learnable=True)
+
+
+@pytest.mark.quick
+def test_caffes_warnings_are_unheard(tmp_path, monkeypatch):
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    model.write_text("input: 'image' input_shape { dim: 2 dim: 3 dim: 6 dim: 7 }" + ACTIVE)
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)     # which this process has set for itself
+    done = script(model=model, weights=weights, output=tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_disk_is_one_line(shaken, tmp_path):

@@ -247,6 +247,7 @@ def check(layer, options):
     """Raises UserError for what no ActiveConvolution in the place of this Convolution or AConvFast layer can do."""
     param, own, asked = layer.convolution_param, layer.aconv_param, options.position_group
     if layer.type == "AConvFast":
+        aconv_fast.check(layer)
         if asked not in (None, own.position_group):
             raise UserError(f"layer {layer.name} has position_group {own.position_group}, which an AConvFast layer keeps: "
                             f"leave out --position-group {asked}, or the layer with --layers")
@@ -297,7 +298,8 @@ def _stored_blobs(stored, layer, weights):
         expected += [layer.aconv_param.position_group * math.prod(kernel)] * 2
     elif not param.bias_term:
         del expected[1]
-    if [blob.size for blob in blobs] != expected or shapes[0][0] != param.num_output or shapes[0][2:] != kernel:
+    if ([blob.size for blob in blobs] != expected or len(shapes[0]) != 4 or 0 in shapes[0] or shapes[0][0] != param.num_output
+            or shapes[0][2:] != kernel):
         seen = ", ".join(messages.by(shape) for shape in shapes) or "no blobs"
         raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
                         "this network, or choose other --layers")

@@ -30,6 +30,8 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
         if value < 1:
             raise BadValue(f"--{name} {value}: give 1 or more")
+    if limits.kernel > forms.MOST_KERNEL:
+        raise BadValue(f"--max-kernel {limits.kernel}: give {forms.MOST_KERNEL} or less")
     if learnable and format != "torch":
         raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
     account.check_place(report, output)

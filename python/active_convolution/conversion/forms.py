@@ -17,6 +17,8 @@ from . import folding, splat
 
 NAMES = ("auto", "dense", "sparse")
 MAX_KERNEL = 63                     # taps: what a position that has run away must not exceed unasked
+MOST_KERNEL = 2 ** 20               # ... or even if asked
+_MOST_PIXELS = 2 ** 30              # of a pad: as far as the layer itself reaches at rest
 MAX_MULTIPLY_ADDS = 10 ** 12        # of a layer, an image: some minutes of a core
 LARGEST = 2 ** 31 - 2 ** 20         # bytes of weights in a .caffemodel, which is a protocol buffer
 _MOVED = 16     # multiply-adds in the time that a value takes to be read or written: what one more convolution costs
@@ -199,10 +201,13 @@ def weights(chosen, weight):
 def _check_reach(layer, axes, x, y, max_kernel):
     for axis, position in zip(axes, (y, x)):
         for index in np.ndindex(position.shape):
-            size = splat.window(axis, position[index].reshape(1)).size
-            if size > max_kernel:
-                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a kernel of {size} taps, more than "
+            window = splat.window(axis, position[index].reshape(1))
+            if window.size > max_kernel:
+                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a kernel of {window.size} taps, more than "
                                 f"--max-kernel {max_kernel}: raise that, or name another snapshot")
+            if window.pad > _MOST_PIXELS:       # few taps, far apart
+                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a pad of {window.pad} pixels, more than "
+                                f"{_MOST_PIXELS}: name another snapshot")
 
 
 def _synapse(x, y, index):
