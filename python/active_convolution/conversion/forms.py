@@ -69,7 +69,9 @@ def parts(layer, weight, x, y, pixels, limits=Limits()):
     reason = _too_large(dense, per_tap, pixels, limits)
     fine = not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]    # no sum can be so much cheaper
     several = len(layer.top) > 1        # which a sum has not
-    sparse = None if limits.form == "dense" or limits.form == "auto" and (fine or several) else _grouped(axes, x, y, per_tap, moved)
+    sparse = None
+    if limits.form == "sparse" or limits.form == "auto" and not fine and not several:
+        sparse = _grouped(axes, x, y, per_tap, moved)
     chosen = dense
     if sparse and (limits.form == "sparse" or reason or
                    _cost(dense, per_tap, moved) > _WORTH * _cost(sparse, per_tap, moved)):
