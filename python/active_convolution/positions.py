@@ -22,7 +22,7 @@ from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
-_LONGEST = 1000                                # bytes of a name there
+_LONGEST = 2 ** 15                             # bytes of a name there: a zip can have twice as many
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 

@@ -446,7 +446,7 @@ def test_blobs_that_caffe_could_not_copy_are_named(text, edit, message, tmp_path
     (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "broken" layer: "Raising" } }',
      "RuntimeError: not today"),
     (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "raising.at" layer: "Any" } }',
-     "its module raising.at cannot be imported")])
+     "its class raising.at.Any cannot be imported (ZeroDivisionError")])
 def test_a_network_that_caffe_cannot_run_is_named(text, reason, tmp_path, monkeypatch):
     """Asked in a process that may die of it."""
     (tmp_path / "broken.py").write_text("""
