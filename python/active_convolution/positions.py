@@ -245,7 +245,7 @@ class History(_Shown):
             raise UserError("the network's active convolutions are not those whose positions this run recorded: "
                             "resume with the network that it began with, or train into another folder")
         for layer in layers:
-            if layer.name in _RESERVED or "\0" in layer.name or len(layer.name.encode()) > _LONGEST:
+            if layer.name in _RESERVED or len(layer.name.encode()) > _LONGEST:
                 raise UserError(f"a layer called {layer.name:.100} cannot be recorded in {RUN_FILE}: rename the layer")
         self._layers = self._layers or list(layers)
         self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
@@ -256,7 +256,10 @@ class History(_Shown):
                          if iteration <= after_iteration}
 
     def save(self, path):
-        """Writes the .npz, whole or not at all."""
+        """Writes the .npz, whole or not at all. Raises UserError for a layer whose name no file has."""
+        cut = next((name for name in self.names if "\0" in name), None)
+        if cut is not None:
+            raise UserError(f"a layer called {cut!r:.100} cannot be recorded in {path}: rename the layer")
         about = {"warmup_iter": self.warmup_iter,
                  "layers": [{"name": layer.name, "type": layer.type, "kernel": layer.kernel}
                             for layer in self._layers]}

@@ -465,7 +465,7 @@ class Raising(caffe.Layer):
     model.write_text(IMAGE + text)
     with pytest.raises(UserError, match=re.escape(reason)) as error:
         exporting.export(model, weights, tmp_path / "out")
-    assert str(error.value).startswith(f"Caffe cannot run the network {model} (") or "module" in reason
+    assert str(error.value).startswith(f"Caffe cannot run the network {model} (") or "class" in reason
     assert not (tmp_path / "out").exists()
 
 
