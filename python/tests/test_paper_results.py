@@ -77,6 +77,28 @@ def test_the_last_test_counts_and_unfinished_runs_do_not(plan):
     assert [line.cells[0].n for line in lines] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("errors", [{12: None}, {6: 0.1, 12: None}], ids=["none at all", "an earlier test's"])
+def test_a_last_test_without_an_error_is_refused(plan, errors):
+    """Of a network without an Accuracy layer: an earlier test's error is not that of the finished network."""
+    planned = plan(1)
+    fill(planned, {("acu", 1): errors})
+    with pytest.raises(UserError, match="the last test of .*acu_seed1 has no test_error: give its network an Accuracy layer"):
+        results.measure(TABLE, planned)
+    assert runs.outcome(planned[1]) == "no test error after 12 iterations, 60 s"
+
+
+def test_a_time_that_nobody_measured_is_left_out(plan, tmp_path):
+    planned = plan(2)
+    fill(planned, {("baseline", seed): {12: 0.5} for seed in (1, 2)})
+    make_run(planned[1].folder.path, {12: 0.25}, seconds=None, max_iter=12)
+    make_run(planned[3].folder.path, {12: 0.25}, seconds=None, max_iter=12)
+    baseline, acu, _ = made_lines(planned)
+    assert (baseline.seconds.n, acu.seconds.n, acu.seconds.mean) == (2, 0, None)
+    assert [row.split("|")[-2].strip() for row in results.text(TABLE, [baseline, acu]).splitlines()[2:]] == ["60 s", ""]
+    assert runs.outcome(planned[1]) == "test error 25.00 % after 12 iterations, time unknown"
+    results.save(tmp_path / "table.json", TABLE, planned, results.measure(TABLE, planned))
+
+
 def test_nothing_measured_is_a_dash(plan):
     planned = plan(1)
     table = results.text(TABLE, made_lines(planned))

@@ -26,14 +26,14 @@ _EVALUATION = "evaluation.json"     # in a run's folder: the errors of its last 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """``mean`` ± ``spread`` of ``n`` numbers; both None where there are too few."""
+    """``mean`` ± ``spread`` of ``n`` numbers, those that are None left out; both None where there are too few."""
     n: int
     mean: float = None
     spread: float = None
 
     @classmethod
     def of(cls, numbers):
-        numbers = list(numbers)
+        numbers = [number for number in numbers if number is not None]
         return cls(len(numbers), statistics.mean(numbers) if numbers else None,
                    statistics.stdev(numbers) if len(numbers) > 1 else None)
 
@@ -73,7 +73,10 @@ def measure(table, runs, gpu=None):
 
 
 def _of_last_test(run):
-    return (100 * run.metrics().last("test_error"),)
+    error = run.error()
+    if error is None:
+        raise UserError(f"the last test of {run.folder.path} has no test_error: give its network an Accuracy layer")
+    return (100 * error,)
 
 
 def _on_ten_crops(run, gpu):
@@ -162,5 +165,5 @@ def save(path, table, runs, figures):
                   "variant": run.variant, "seed": run.seed, "max_iter": run.max_iter, "iteration": run.iteration(),
                   "figures": figures.get(run), "seconds": run.metrics().last("seconds")} for run in runs]}
     with whole_file(path, encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
+        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
