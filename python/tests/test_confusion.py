@@ -88,6 +88,28 @@ def test_a_damaged_file_is_named(tmp_path, text):
         confusion.load(tmp_path / "evaluation.json")
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda content: content["most_confused"][0].update(label=3), lambda content: content["most_confused"][0].update(answer=-1),
+    lambda content: content["most_confused"][0].update(label=1.0), lambda content: content["most_confused"][0].update(png=None),
+    lambda content: content["most_confused"][0].update(probability="0.5"), lambda content: content.pop("top1_error"),
+    lambda content: content.update(top5_error=1.5), lambda content: content.update(images=-1),
+    lambda content: content["confusion"][0].__setitem__(0, "x"), lambda content: content["confusion"][0].__setitem__(0, 0.5),
+    lambda content: content["confusion"][0].__setitem__(0, -1), lambda content: content["confusion"][0].__setitem__(0, 2 ** 80),
+    lambda content: content["classes"][0].update(name=7), lambda content: content["classes"][0].pop("images"),
+    lambda content: content["classes"][0].update(error=True)])
+def test_entries_of_another_kind_are_named(told, tmp_path, spoil):
+    content = json.loads(json.dumps(told[0].content(0.5, 0)))
+    spoil(content)
+    confusion.write(tmp_path / "evaluation.json", content)
+    with pytest.raises(UserError, match="evaluation.json is damaged .*: write it anew with acu evaluate --json, or remove it"):
+        confusion.load(tmp_path / "evaluation.json")
+
+
+def test_an_image_too_wide_for_png_is_an_error():
+    with pytest.raises(UserError, match="an image of 1000001×1 pixels cannot be shown as PNG, which --json asks for"):
+        confusion._png(np.zeros((1, 1, 1000001), np.float32))
+
+
 def test_a_pipe_in_its_place_is_named(tmp_path):
     os.mkfifo(tmp_path / "evaluation.json")
     with pytest.raises(UserError, match="evaluation.json is no regular file"), at_once():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from active_convolution import evaluation
+from active_convolution import confusion, evaluation
 from active_convolution.errors import UserError
 from active_convolution.paper import results, runs, tables
 
@@ -155,9 +155,25 @@ def test_ten_crops_are_evaluated_once(plan, monkeypatch):
     assert data == planned[1].data
     for text in ("{}", "[]", "[" * 100_000, '{"top1": "12", "top5": 1}', '{"top1": true, "top5": 1}', '{"top1": NaN, "top5": 1}',
                  '{"top1": 101, "top5": 1}', '{"top1": 12, "top5": -1e999}'):
-        (folder.path / "evaluation.json").write_text(text)
-        with pytest.raises(UserError, match="evaluation.json is damaged: remove it"):
+        (folder.path / "ten_crop.json").write_text(text)
+        with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
             results.measure(table, planned)
+
+
+def test_ten_crops_have_a_file_of_their_own(plan, monkeypatch):
+    """What acu evaluate --json wrote stays beside it; what a former version kept under that name is read, and no report of one."""
+    planned = plan(1)
+    fill(planned, {("acu", 1): {12: 0.5}})
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: (0.45, 0.125, 20))
+    table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
+    reports, ours = (planned[1].folder.path / name for name in ("evaluation.json", "ten_crop.json"))
+    for theirs in ('{"images": 3}', "damaged"):
+        reports.write_text(theirs)
+        assert results.measure(table, planned) == {planned[1]: (45, 12.5)} and reports.read_text() == theirs
+        ours.unlink()
+    reports.write_text('{"top1": 40, "top5": 10}')
+    assert results.measure(table, planned) == {planned[1]: (40, 10)} and not ours.exists()
+    assert confusion.load(reports) is None
 
 
 def test_everything_is_saved(plan, tmp_path):

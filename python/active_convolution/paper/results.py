@@ -8,20 +8,21 @@ Over the seeds, a cell is the mean and the sample standard deviation (with n −
 improvement is baseline − acu of errors, acu − baseline of accuracies, in per cent points, run by run of the same seed:
 those begin with the same weights.
 """
+import contextlib
 import dataclasses
 import json
 import statistics
 
-from .. import evaluation
+from .. import confusion, evaluation
 from ..columns import aligned
 from ..errors import UserError
-from ..files import json_object, reading, whole_file
+from ..files import DAMAGE, json_object, reading, whole_file
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
 from .runs import duration
 from .tables import Comparison
 
-_EVALUATION = "evaluation.json"     # in a run's folder: the errors of its last snapshot on ten crops, per cent
+_TEN_CROPS = "ten_crop.json"    # in a run's folder: the errors of its last snapshot on ten crops, per cent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _of_last_test(run):
 
 
 def _on_ten_crops(run, gpu):
-    folder, path = run.folder, run.folder.path / _EVALUATION
+    folder, path = run.folder, _kept(run.folder.path)
     if not path.exists():
         weights = folder.snapshots / f"{messages.read_net(folder.train_val).name}_iter_{run.max_iter}.caffemodel"
         top1, top5, _ = evaluation.evaluate(folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
@@ -89,6 +90,15 @@ def _on_ten_crops(run, gpu):
     with reading(path, "is damaged", "remove it, and the network is evaluated again"):
         kept = json_object(path)
         return _percent(kept["top1"]), _percent(kept["top5"])
+
+
+def _kept(folder):
+    """Where the errors on ten crops are kept: where a former version did, if it did so."""
+    former = folder / confusion.FILE
+    with contextlib.suppress(OSError, UserError, *DAMAGE):
+        if json_object(former).keys() == confusion.FORMER:
+            return former
+    return folder / _TEN_CROPS
 
 
 def _percent(value):
