@@ -87,6 +87,17 @@ def test_positions_are_kept_to_half_a_thousandth_of_a_pixel(tmp_path):
         assert panel["known"] and panel["reach"] > np.abs(history.positions("conv")[:, group]).max()
 
 
+@pytest.mark.quick
+def test_many_sets_of_positions_are_read_at_once(tmp_path, monkeypatch):
+    """And not all of them again for each."""
+    calls, positions = [], History.positions
+    monkeypatch.setattr(History, "positions", lambda history, name: calls.append(name) or positions(history, name))
+    history = walk([0, 240], {"conv": np.repeat(grid((3, 3))[None], 64, axis=0), "one": grid((3, 3))[None]})
+    run, = content.read([write_run(tmp_path / "run", history=history)])["runs"]
+    assert len(run["positions"]["panels"]) == 65 and calls[-2:] == ["conv", "one"] and len(calls) == 4, "two of them to save"
+    np.testing.assert_allclose(decoded(run["positions"]["panels"][63]), positions(history, "conv")[:, 63], rtol=0, atol=0.00051)
+
+
 def test_lost_positions_are_left_out_and_found_again(tmp_path):
     history = History()
     for iteration, x in enumerate([0.5, math.nan, 1e30, -math.inf, 0.25]):

@@ -93,8 +93,8 @@ def _positions(history):
 
     None where no positions were recorded.
     """
-    panels = [_panel(layer, group, history.positions(layer.name)[:, group])
-              for layer in history.layers() if layer.xy.shape[1] > 1 for group in range(len(layer.xy))]
+    panels = [_panel(layer, group, path) for layer in history.layers() if layer.xy.shape[1] > 1
+              for group, path in enumerate(np.moveaxis(history.positions(layer.name), 1, 0))]
     return {"iterations": history.iterations.tolist(), "panels": panels} if panels else None
 
 
