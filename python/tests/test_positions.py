@@ -488,7 +488,7 @@ def test_a_vast_text_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(positions, "TEXT_BYTES", 200)
     path = tmp_path / "positions.npz"
     moving(History(), [0, 20]).save(path)
-    assert History.load(path).names == ["conv1/1"]
+    assert len(History.load(path).names) == 2
     np.savez(path, **{**np.load(path), "about": str(np.load(path)["about"]) + 200 * " "})
     with pytest.raises(UserError, match=r"positions.npz is damaged .*\(its text about has \d+ characters, and at most 200 make sense"):
         History.load(path)

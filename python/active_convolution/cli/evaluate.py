@@ -34,10 +34,8 @@ def parser(prog):
 
 def run(arguments):
     from .. import confusion, evaluation
-    from ..pycaffe import nets
     given = vars(arguments)
     to_json, to_csv = given.pop("json"), given.pop("predictions")
-    nets.check_deploy(arguments.model)
     answers = confusion.Confusion()
     top1, top5, count = evaluation.evaluate(**given, confusion=answers)
     if to_json:
