@@ -1,13 +1,17 @@
 """Which classes are taken for which, in files and in a report; a report that is served."""
 import base64
 import csv
+import errno
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -162,6 +166,23 @@ def test_a_served_report_is_made_anew(run, tmp_path):
         server.serve([run], int(addresses[0].split(":")[2].strip("/")), print)
     with pytest.raises(UserError, match="is no run"):
         server.serve([tmp_path], 0, print)
+
+
+def test_a_browser_that_goes_and_a_disk_that_fails_are_no_tracebacks(run, monkeypatch, capfd):
+    addresses = []
+    threading.Thread(target=server.serve, args=([run], 0, addresses.append), daemon=True).start()
+    while not addresses:
+        time.sleep(0.01)
+    port = int(addresses[0].split(":")[2].strip("/"))
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # its end is a reset
+    for error, said in ((OSError(errno.EIO, "gone", "/disk"), "cannot use /disk: gone"), (MemoryError(), "not enough memory"),
+                        (UnicodeEncodeError("utf-8", "bad\udcff", 3, 4, "no"), "bad\\udcff&#x27; is no text in UTF-8")):
+        monkeypatch.setattr(server.content, "read", mock.Mock(side_effect=error))
+        with urllib.request.urlopen(addresses[0]) as answer:
+            assert said in answer.read().decode() and answer.headers["Refresh"] == "10"
+    assert capfd.readouterr().err == ""
 
 
 def test_a_run_without_an_accuracy_is_reported(run, tmp_path):

@@ -149,6 +149,20 @@ def test_names_tell_runs_apart(tmp_path):
     assert [run["name"] for run in content.read(folders)["runs"]] == ["a/acu", "b/acu", f"{tmp_path.name}/c"]
 
 
+@pytest.mark.quick
+def test_names_are_text(tmp_path):
+    run = write_run(tmp_path / os.fsdecode(b"bad\xff"))
+    assert content.read([run])["runs"][0]["name"] == "bad\ufffd"
+    assert "bad\ufffd" in written(tmp_path / "a.html", run).read_text(encoding="utf-8")
+
+
+@pytest.mark.quick
+def test_a_circle_of_links_is_no_run(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop is no run: name folders that acu train filled"):
+        content.read([tmp_path / "loop"])
+
+
 # ---- As a file
 
 def test_size_of_the_papers_longest_run(tmp_path):

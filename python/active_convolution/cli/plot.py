@@ -16,7 +16,7 @@ def parser(prog):
                            "beside it, as FILE with -movement before the suffix", "FILE", required=False)
     parser.add_argument("--by-stage", action="store_true",
                         help="a row per stage in the picture: layers of the same resolution beside each other")
-    parser.add_argument("--animate", type=options.path, metavar="FILE",
+    parser.add_argument("--animate", type=options.result, metavar="FILE",
                         help="the synapses of a RUN, moving, a row per stage: .gif, or .mp4 where ffmpeg is installed")
     return parser
 
@@ -46,12 +46,12 @@ def run(arguments):
             pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
-    style.save_all(pictures)
-    for path in pictures:
+    if film:    # all of them or none
+        animation.animate(history, stages, film, lambda: style.save_all(pictures))
+    else:
+        style.save_all(pictures)
+    for path in [*pictures, *([film] if film else [])]:
         print(f"wrote {path}")
-    if film:
-        animation.animate(history, stages, film)
-        print(f"wrote {film}")
 
 
 def _network(source):

@@ -1,5 +1,6 @@
 """What a report shows of its runs, as plain lists and dictionaries that become JSON."""
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def read(folders):
 
 def _names(folders):
     """As many of the last parts of each path as tell the folders apart."""
-    paths = [folder.resolve() for folder in folders]
+    paths = [Path(os.path.realpath(folder)) for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
             raise BadValue(f"{path} is named twice: name each run once")
@@ -36,7 +37,7 @@ def _names(folders):
         names = [str(Path(*path.parts[-length:])) for path in paths]
         if len(set(names)) == len(names):
             break
-    return names
+    return [os.fsencode(name).decode(errors="replace") for name in names]
 
 
 def _run(name, folder):
