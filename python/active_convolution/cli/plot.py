@@ -46,6 +46,9 @@ def run(arguments):
             pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
+    shaped = [layer for layer in layers if layer.xy.shape[1] > 1]
+    if len(shaped) > synapses.PANELS:
+        print(f"drawn: {synapses.PANELS} of these {len(shaped)} layers, spread over the network")
     if film:    # all of them or none
         animation.animate(history, stages, film, lambda: style.save_all(pictures))
     else:

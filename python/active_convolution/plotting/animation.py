@@ -57,7 +57,7 @@ class Film:
 
     def __init__(self, history, stages):
         self._history = history
-        self.frames = np.unique(np.linspace(0, len(history.iterations) - 1, FRAMES).astype(int))
+        self.frames = synapses.spread(len(history.iterations), FRAMES)
         self.figure, moving = synapses.draw_film(stages, history)
         self._moving = [(history.positions(layer.name), dots, trails) for layer, dots, trails in moving]
         self._title = self.figure.suptitle("", fontsize=9, color=style.INK)
