@@ -104,7 +104,7 @@ def _check(content):
 
 
 def _is_whole(value, below=2 ** 53):
-    """... and one that JavaScript can count to."""
+    """... and by default no more than JavaScript can count to."""
     return type(value) is int and 0 <= value < below
 
 

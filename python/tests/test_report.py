@@ -175,7 +175,7 @@ def test_size_of_the_papers_longest_run(tmp_path):
 
 @pytest.mark.quick
 def test_needs_nothing_else(tmp_path):
-    text = written(tmp_path / "a.html", write_run(tmp_path / "run", curve([1, 2]), walk([0, 2], GRID))).read_text()
+    text = written(tmp_path / "a.html", write_run(tmp_path / "run", curve([120, 240]), walk([0, 240], GRID))).read_text()
     assert set(re.findall(r"\w+://[^\s\"']*", text)) == {"http://www.w3.org/2000/svg"}     # a name, not an address
     assert not re.search(r"<(link|img|iframe)|\ssrc=|@import|url\(|fetch\(|import\(|\$\w+\b(?<!\$\{)", text)
 

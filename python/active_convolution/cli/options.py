@@ -30,12 +30,11 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def _twice(self, arguments):
-        """What is wrong where two results have one name, the second in the place of the first; else None. What is no file, such
-        as /dev/stdout, takes several."""
+        """What is wrong where two results have one name, so that the second would take the place of the first; else None."""
         taken = {}
         for action in self._actions:
             name = getattr(arguments, action.dest, None)
-            if action.type is result and name is not None and (os.path.isfile(name) or os.path.isdir(name) or not os.path.exists(name)):
+            if action.type is result and name is not None and not _is_device(name):
                 other = taken.setdefault(os.path.realpath(name), action)
                 if other is not action:
                     return f"{other.option_strings[0]} and {action.option_strings[0]} both name {name}: name each once"
@@ -44,6 +43,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         line = re.sub(r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines()))
         self.exit(2, f"error: {line} (see {self.prog} --help)\n")
+
+
+def _is_device(name):
+    """... or a pipe, which takes several results one after the other."""
+    return os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
 
 
 # ---- Values

@@ -11,9 +11,9 @@ def parser(prog):
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
     parser.add_argument("source", type=options.path, metavar="RUN_OR_CAFFEMODEL",
                         help="the --output folder of acu train, or a .caffemodel (the authors' own ones, too)")
-    options.output(parser, "the picture, .png, .pdf or .svg: a panel per layer with its newest positions, as in the "
-                           "paper's Fig. 5; for a RUN with more than one record, how they moved there (Fig. 6) goes "
-                           "beside it, as FILE with -movement before the suffix", "FILE", required=False)
+    options.output(parser, "the picture, .png, .pdf or .svg: a panel per layer, of 64 at most, with its newest "
+                           "positions, as in the paper's Fig. 5; for a RUN with more than one record, how they moved there "
+                           "(Fig. 6) goes beside it, as FILE with -movement before the suffix", "FILE", required=False)
     parser.add_argument("--by-stage", action="store_true",
                         help="a row per stage in the picture: layers of the same resolution beside each other")
     parser.add_argument("--animate", type=options.result, metavar="FILE",

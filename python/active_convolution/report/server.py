@@ -40,7 +40,8 @@ def _answer(folders):
         line = explained(error)
         if line is None:
             raise
-        return f"<!DOCTYPE html><title>Training runs</title><p>{html.escape(line)}".encode(errors="replace"), True   # perhaps for a moment
+        text = f"<!DOCTYPE html><title>Training runs</title><p>{html.escape(line)}"
+        return text.encode(errors="replace"), True      # perhaps for a moment
 
 
 def _handler(folders):
