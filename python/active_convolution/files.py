@@ -45,17 +45,17 @@ def whole_file(path, mode="w", **options):
 
 @contextlib.contextmanager
 def _replacing(path, mode, options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, mode, **options) as file:
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    with _parents(path):
+        _remove_left_over(path)
+        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, mode, **options) as file:
+                yield file
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -66,18 +66,30 @@ def whole_folder(path):
     """
     path = Path(path)
     check_new(path)
-    with _written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(path)
-        temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
-    try:
+    with contextlib.ExitStack() as stack:
+        with _written(path):
+            stack.enter_context(_parents(path))
+            _remove_left_over(path)
+            temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         with _known_as(path, temporary):
             yield temporary
         with _written(path):
             temporary.chmod(0o777 & ~_umask())
             temporary.rename(path)
+
+
+@contextlib.contextmanager
+def _parents(path):
+    """Makes the folders above ``path``; afterwards those of them go again that nothing has come into."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in missing:
+            with contextlib.suppress(OSError):      # not empty
+                parent.rmdir()
 
 
 def _prefix(path):

@@ -266,7 +266,8 @@ def test_the_parsers_know_what_the_package_does():
     from active_convolution.data import building, create
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert (export.FORMATS, export.FORMS) == (exporting.FORMATS, forms.NAMES)
-    assert (export.MAX_KERNEL, export.MAX_MULTIPLY_ADDS) == (forms.MAX_KERNEL, forms.MAX_MULTIPLY_ADDS)
+    assert (export.MAX_KERNEL, export.MAX_MULTIPLY_ADDS, export.MOST_KERNEL) == (
+        forms.MAX_KERNEL, forms.MAX_MULTIPLY_ADDS, forms.MOST_KERNEL)
     assert f"(default: {building.MAX_UNREADABLE})" in cli.parser("data").format_help()
 
 

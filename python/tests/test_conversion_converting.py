@@ -1,4 +1,5 @@
 """Networks into active convolutions: the same output before training, the synapses where they belong, and back again."""
+import os
 import re
 import subprocess
 
@@ -10,7 +11,7 @@ from active_convolution import geometry, positions
 from active_convolution.check.cases import random_case
 from active_convolution.conversion import aconv_fast, converting, exporting
 from active_convolution.conversion.converting import Fields, convert
-from active_convolution.errors import UserError
+from active_convolution.errors import BadValue, UserError
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate, messages, nets
 
@@ -392,6 +393,88 @@ def test_bad_input(options, message, ordinary, tmp_path):
         convert(**given)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("report", ["out/report.json", "out", "out/../out/more/report.json"])
+def test_a_report_in_the_folder_that_is_yet_to_appear_is_refused(report, tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    for command in (convert, exporting.export):
+        with pytest.raises(BadValue, match="--report .* lies in --output .*out, which appears whole: name another place"):
+            command(model, weights, tmp_path / "out", report=tmp_path / report)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+def test_a_prototxt_with_the_name_of_the_weights_is_refused(tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    named = model.rename(tmp_path / "weights.caffemodel")
+    with pytest.raises(UserError, match="has the name of the weights .*: rename the prototxt"):
+        convert(named, weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("more", ["", 'layer { name: "l" type: "Data" top: "l" }\n'], ids=["run", "not run"])
+def test_weights_in_the_prototxt_give_way_to_those_of_the_file(more, tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    net = messages.read_net(model)
+    for _ in range(2):
+        net.layer[1].blobs.add(data=[7]).shape.dim.append(1)
+    model.write_text(messages.text(net) + more)
+    convert(model, weights, tmp_path / "out")
+    stored = messages.read_weights(tmp_path / "out/weights.caffemodel").layer[1]
+    assert [messages.shape(blob) for blob in stored.blobs] == [(4, 3, 3, 3), (4,), (1, 1, 3, 3), (1, 1, 3, 3)]
+    assert not messages.read_net(tmp_path / "out/net.prototxt").layer[1].blobs
+    with pytest.raises(UserError, match="layer c has its weights in .*net.prototxt itself, .*: give them as --weights"):
+        convert(model, None, tmp_path / "lost")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("aconv, message", [
+    ("base_angle: inf", "layer c: base_angle is inf, and an AConvFast layer takes finite numbers"),
+    ("base_radius: -1", "layer c: base_radius is -1.0, and an AConvFast layer takes 1e-06 to 1e+06 pixels"),
+    ("base_radius: nan", "layer c: base_radius is nan"), ("pos_filler_std: inf", "layer c: pos_filler_std is inf"),
+    ("position_group: 4000000000", "layer c: kernel_size times position_group is 36000000000, and an AConvFast layer takes 1 to 1048576"),
+    ("position_group: 0", "layer c: kernel_size times position_group is 0"),
+    ("type: CIRCLE pad: 2000000", "layer c: pad is 2000000, and an AConvFast layer takes up to 1048576 pixels")])
+def test_parameters_of_the_authors_layer_have_ends(aconv, message, tmp_path):
+    """Before anything of their size is computed."""
+    (tmp_path / "net.prototxt").write_text(IMAGE + authors("c", aconv))
+    with pytest.raises(UserError, match=re.escape(message)):
+        convert(tmp_path / "net.prototxt", None, tmp_path / "out")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 0, 1, 1)])
+def test_blobs_that_are_no_weights(shape, tmp_path):
+    """As many numbers as there should be, but for the last; the shape is another's."""
+    model, weights = small(tmp_path, IMAGE.replace("dim: 3", "dim: 1") + convolution("c", kernel="kernel_size: 1").replace("output: 4", "output: 1"))
+    stored = messages.read_weights(weights)
+    blob = stored.layer[1].blobs[0]
+    blob.shape.dim[:], blob.data[:] = shape, blob.data[:np.prod(shape, dtype=int)]
+    messages.write_weights(weights, stored)
+    with pytest.raises(UserError, match="layer c has .*, which does not fit its prototxt: give the weights of this network"):
+        convert(model, weights, tmp_path / "out", patterns=["c"])
+
+
+@pytest.mark.quick
+def test_shapes_for_some_inputs_are_caffes_to_refuse(tmp_path):
+    model, weights = small(tmp_path, IMAGE + convolution("c"))
+    text = model.read_text().replace("input_param {", 'top: "b" top: "d" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 7 }')
+    model.write_text(text + 'layer { name: "r" type: "ReLU" bottom: "d" top: "r" }')
+    with pytest.raises(UserError, match="Caffe cannot build the network .* 3 tops vs. 2 shapes"):
+        convert(model, weights, tmp_path / "out")
+
+
+@pytest.mark.quick
+def test_a_pipe_that_a_layer_reads_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "net.prototxt").write_text(
+        IMAGE + convolution("c") + 'layer { name: "l" type: "InfogainLoss" bottom: "c" bottom: "image" top: "l" '
+        f'infogain_loss_param {{ source: "{tmp_path}/pipe" }} }}')
+    with pytest.raises(UserError, match="layer l of .*net.prototxt reads .*pipe is no regular file"):
+        convert(tmp_path / "net.prototxt", None, tmp_path / "out")
 
 
 def test_a_network_that_computes_something_else_is_refused(ordinary, tmp_path, monkeypatch):

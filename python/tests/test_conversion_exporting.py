@@ -254,6 +254,18 @@ def test_layers_of_the_networks_own_stage_stay(tmp_path):
                 run(nets.load(model, weights), image))
 
 
+@pytest.mark.quick
+def test_weights_in_the_prototxt_give_way_to_those_of_the_file(tmp_path):
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    exporting.export(model, weights, tmp_path / "without")
+    net = messages.read_net(model)
+    net.layer[1].blobs.add(data=[7]).shape.dim.append(1)
+    messages.write(model, net)
+    exporting.export(model, weights, tmp_path / "with")
+    for name in ("deploy.prototxt", "weights.caffemodel"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
 @pytest.mark.parametrize("helper", [
     'type: "Parameter" parameter_param { shape { dim: 3 } }',
     'type: "DummyData" dummy_data_param { shape { dim: 3 } data_filler { type: "gaussian" } }'])
@@ -370,6 +382,7 @@ def broken(tmp_path, old, new):
     (dict(weights="missing.caffemodel"), "cannot read missing.caffemodel"),
     (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
     (dict(limits=forms.Limits(kernel=0)), "--max-kernel 0: give 1 or more"),
+    (dict(limits=forms.Limits("sparse", 10 ** 11)), "--max-kernel 100000000000: give 1048576 or less"),
     (dict(output=ROOT / "docs"), "exists already"),
     (dict(output=ROOT / "README.md/out"), "cannot write"),
 ])
@@ -397,6 +410,131 @@ def test_layers_of_one_name_are_named(tmp_path):
     model, weights = small(tmp_path, IMAGE + ACTIVE + ACTIVE.replace('top: "c"', 'top: "d"'))
     with pytest.raises(UserError, match="net.prototxt has 2 layers called c in one phase, and weights are stored by name"):
         exporting.export(model, weights, tmp_path / "out")
+
+
+RELU = 'layer { name: "c" type: "ReLU" bottom: "%s" top: "%s" }'
+NORMALISED = 'layer { name: "b" type: "BatchNorm" bottom: "c" top: "c" }'
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text, edit, message", [
+    (ACTIVE + NORMALISED, lambda net, stored: setattr(net.layer[2], "type", "ReLU"),
+     "layer b of net.prototxt has no blobs, and net.caffemodel holds 3, 3, 1: give the weights of this network"),
+    (ACTIVE, lambda net, stored: stored.layer.extend(stored.layer[1:]),
+     "net.caffemodel holds 2 layers called c, and weights are stored by name: name another snapshot"),
+    (ACTIVE, lambda net, stored: stored.layer.add(name="c"), "net.caffemodel holds 2 layers called c"),
+    (ACTIVE + RELU % ("c", "c"), None, "net.prototxt has 2 layers called c in one phase"),
+    (RELU % ("image", "image") + ACTIVE, None, "net.prototxt has 2 layers called c in one phase")])
+def test_blobs_that_caffe_could_not_copy_are_named(text, edit, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small(tmp_path, IMAGE + text)
+    if edit:
+        net, stored = messages.read_net("net.prototxt"), messages.read_weights("net.caffemodel")
+        edit(net, stored)
+        messages.write("net.prototxt", net)
+        messages.write_weights("net.caffemodel", stored)
+    with pytest.raises(UserError, match=re.escape(message)):
+        exporting.export("net.prototxt", "net.caffemodel", "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text, reason", [
+    (ACTIVE + 'layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { pool: STOCHASTIC kernel_size: 2 } }',
+     "Not Implemented Yet"),
+    (ACTIVE.replace('top: "c"', 'top: "image"').replace("output: 3", "output: 4"), "the bottom has shape 2 4 6 7"),
+    (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "broken" layer: "Raising" } }',
+     "RuntimeError: not today"),
+    (ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { module: "raising.at" layer: "Any" } }',
+     "its module raising.at cannot be imported")])
+def test_a_network_that_caffe_cannot_run_is_named(text, reason, tmp_path, monkeypatch):
+    """Asked in a process that may die of it."""
+    (tmp_path / "broken.py").write_text("""
+import caffe
+class Raising(caffe.Layer):
+    def setup(self, bottom, top): pass
+    def reshape(self, bottom, top): top[0].reshape(1)
+    def forward(self, bottom, top): raise RuntimeError("not today")
+    def backward(self, top, propagate_down, bottom): pass
+""")
+    (tmp_path / "raising").mkdir()
+    (tmp_path / "raising/__init__.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    model.write_text(IMAGE + text)
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
+        exporting.export(model, weights, tmp_path / "out")
+    assert str(error.value).startswith(f"Caffe cannot run the network {model} (") or "module" in reason
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.quick
+def test_a_result_that_caffe_cannot_run_is_refused(tmp_path):
+    """51×51 taps at each of 1024×1024 pixels are more numbers than a blob holds; the synapses were nine."""
+    model, weights = small(tmp_path, INPUT.format("dim: 1 dim: 1 dim: 1024 dim: 1024") + ACTIVE)
+    stored = messages.read_weights(weights)
+    for blob in stored.layer[1].blobs[2:]:
+        blob.data[0] = 25
+    messages.write_weights(weights, stored)
+    with pytest.raises(UserError, match="Caffe cannot run what .* would be exported to .*exceeds INT_MAX.*: give another --form"):
+        exporting.export(model, weights, tmp_path / "out", limits=forms.Limits("dense"))
+
+
+@pytest.mark.quick
+def test_what_a_layer_prints_is_no_answer(tmp_path, monkeypatch):
+    """... to the question what sizes the network takes."""
+    (tmp_path / "loud.py").write_text("""
+import caffe
+class Loud(caffe.Layer):
+    def setup(self, bottom, top): print("hear, hear")
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].data.shape)
+    def forward(self, bottom, top): top[0].data[...] = bottom[0].data
+    def backward(self, top, propagate_down, bottom): pass
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    model, weights = small(tmp_path, IMAGE + ACTIVE + 'layer { name: "p" type: "Python" bottom: "c" top: "p" python_param { '
+                           'module: "loud" layer: "Loud" } }')
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20      # so far that it reads nothing
+    messages.write_weights(weights, stored)
+    assert exporting.export(model, weights, tmp_path / "out").size == {"image": (2, 3, 32, 32)}
+
+
+@pytest.mark.quick
+def test_names_of_parts_are_new(tmp_path):
+    model, weights = small(tmp_path, IMAGE + ACTIVE + 'layer { name: "c/part0" type: "ReLU" bottom: "c" top: "c/part1" }')
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20
+    messages.write_weights(weights, stored)
+    report = exporting.export(model, weights, tmp_path / "out", limits=forms.Limits("sparse"))
+    names = [layer.name for layer in messages.read_net(tmp_path / "out/deploy.prototxt").layer]
+    assert len(report.layers[0].parts) > 1 and "c/part_0" in names and len(names) == len(set(names))
+
+
+@pytest.mark.quick
+def test_a_layer_of_several_images_is_no_sum(tmp_path):
+    text = IMAGE.replace('top: "image"', 'top: "image" top: "again"')
+    text += ACTIVE.replace('top: "c"', 'top: "c" top: "d"').replace('bottom: "image"', 'bottom: "image" bottom: "again"')
+    model, weights = small(tmp_path, text)
+    stored = messages.read_weights(weights)
+    stored.layer[1].blobs[2].data[0] = 20
+    messages.write_weights(weights, stored)
+    assert list(exporting.export(model, weights, tmp_path / "out").outputs) == ["c", "d"]
+    with pytest.raises(UserError, match="layer c has 2 tops, and the sum that it would become has one: give --form dense"):
+        exporting.export(model, weights, tmp_path / "sum", limits=forms.Limits("sparse"))
+    with pytest.raises(UserError, match="layer c reads 2 images, .*: leave out --learnable"):
+        exporting.export(model, weights, tmp_path / "learnable", format="torch", learnable=True)
+
+
+@pytest.mark.quick
+def test_caffes_warnings_are_unheard(tmp_path, monkeypatch):
+    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    model.write_text("input: 'image' input_shape { dim: 2 dim: 3 dim: 6 dim: 7 }" + ACTIVE)
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)     # which this process has set for itself
+    done = script(model=model, weights=weights, output=tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_disk_is_one_line(shaken, tmp_path):

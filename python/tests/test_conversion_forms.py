@@ -185,6 +185,14 @@ def test_folding_reaches_a_sum(free_parts, tmp_path):
     assert_same(run(exported, image), run(net, image))
 
 
+@pytest.mark.quick
+def test_a_pad_has_an_end():
+    """Few taps, but far apart."""
+    layer, blobs = acu(kernel=3, dilation=2 ** 20, s0=-2.0 ** 32)
+    with pytest.raises(UserError, match="layer c: synapse 0, .*, needs a pad of 4296015872 pixels, more than 1073741824: name anot"):
+        parts_of(layer, blobs, forms.Limits("sparse", kernel=forms.MOST_KERNEL))
+
+
 def test_the_command_line_has_the_packages_own_defaults():
     from active_convolution.cli import export as command
     assert (command.FORMATS, command.FORMS) == (exporting.FORMATS, forms.NAMES)
@@ -193,7 +201,8 @@ def test_the_command_line_has_the_packages_own_defaults():
 
 
 @pytest.mark.parametrize("arguments", [["--max-multiply-adds", "many"], ["--max-multiply-adds", "0"], ["--max-multiply-adds", "inf"],
-                                       ["--format", "tf"], ["--form", "fat"], ["--max-kernel", "0"]])
+                                       ["--format", "tf"], ["--form", "fat"], ["--max-kernel", "0"],
+                                       ["--max-kernel", str(2 ** 20 + 1)]])
 def test_bad_values_end_with_status_2(arguments):
     done = subprocess.run([sys.executable, "-m", "active_convolution", "export", "--model", "m", "--weights", "w", "--output", "o", *arguments],
                           capture_output=True, text=True)

@@ -111,7 +111,7 @@ EACH = [  # the layer behind an image
     'type: "Exp"', 'type: "Exp" exp_param { base: 2 scale: 0.5 shift: -1 }',
     'type: "Power" power_param { power: 2 scale: 0.5 shift: 1 }', 'type: "Power" power_param { power: 3 }',
     'type: "Power" power_param { scale: -2 shift: 3 }', 'type: "Power"', 'type: "Power" power_param { power: 0 }',
-    'type: "Power" power_param { scale: 0 shift: 3 power: 2 }',
+    'type: "Power" power_param { scale: 0 shift: 3 power: 2 }', 'type: "Clip" clip_param { min: -0.5 max: inf }',
     'type: "LRN"', 'type: "LRN" lrn_param { local_size: 3 alpha: 0.3 beta: 0.6 k: 2 }',
     'type: "LRN" lrn_param { local_size: 3 alpha: 0.3 norm_region: WITHIN_CHANNEL }',
     'type: "MVN"', 'type: "MVN" mvn_param { across_channels: true eps: 0.01 }', 'type: "MVN" mvn_param { normalize_variance: false }',
@@ -198,6 +198,8 @@ SEVERAL = [  # networks around layers of several bottoms or tops
     layer(CONVOLUTION % "kernel_size: 1", "c", top="c") + layer('type: "ReLU"', "r", "c", "c") + layer('type: "Scale"', "s", "c", "c"),
     layer('type: "Dropout"', "d", "image", "image") + layer('type: "Power"', bottom="image"),
     layer(CONVOLUTION % "kernel_size: 1", "c", "image image", "c1 c2"),
+    layer(CONVOLUTION % "kernel_size: 1", "c", top="c") + layer('type: "ReLU"', "r", "c", "c")
+    + layer('type: "AbsVal"', "a", "image", "c::1") + layer('type: "Scale"', "s", "c", "c"),       # a name that a version could have
     layer('type: "Silence"', "s", "image", "").replace('top: ""', "") + layer('type: "ReLU"')]
 
 
@@ -309,6 +311,13 @@ def test_depthwise():
     (layer(POOL % ("MAX", "kernel_size: 2 stride: 2"), top="l m"), "layer l of type Pooling cannot be expressed in ONNX: its second top"),
     (layer(POOL % ("MAX", "kernel_size: 1 stride: 3"), bottom="image"),
      "layer l of type Pooling cannot be expressed in ONNX: with a stride larger than its kernel"),
+    (layer('type: "Flatten"', "f", top="f") + layer('type: "MVN"', bottom="f"),
+     "layer l of type MVN cannot be expressed in ONNX: it does not read images"),
+    (layer('type: "Flatten"', "f", top="f") + layer('type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }', bottom="f"),
+     "layer l of type Convolution cannot be expressed in ONNX: it reads vectors"),
+    (layer('type: "Flatten" flatten_param { axis: 0 }', "f", top="f")
+     + layer('type: "Convolution" convolution_param { num_output: 4 axis: 0 }', bottom="f"),
+     "layer l of type Convolution cannot be expressed in ONNX: its axis is not 1"),
     (layer('type: "LSTM" recurrent_param { num_output: 2 }', bottom="image c"), "l (LSTM)"),
 ])
 def test_refused(text, message, tmp_path):
@@ -316,6 +325,32 @@ def test_refused(text, message, tmp_path):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         exported(IMAGE + sequence + text, tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_what_onnx_itself_refuses_is_named(tmp_path):
+    net = live(tmp_path / "net.prototxt", IMAGE + layer('type: "ReLU"'))
+    message = text_format.Parse(IMAGE + layer('type: "ReLU"'), locate.caffe_pb2().NetParameter())
+    model = onnx_model.build(message, {}, probing.sizes(tmp_path / "net.prototxt", net))
+    model.graph.node[0].output[0] = ""
+    with pytest.raises(UserError, match="ONNX's checker refuses the result .*: give --format caffe") as error:
+        onnx_model.write(tmp_path / "model.onnx", model)
+    assert "\n" not in str(error.value) and not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("shift, power, expected", [(0, -1, np.inf), (-2, 0.5, np.nan)])
+def test_a_constant_that_is_no_number(shift, power, expected, tmp_path):
+    """Infinite, or none at all, as in Caffe."""
+    text = layer(f'type: "Power" power_param {{ scale: 0 shift: {shift} power: {power} }}')
+    net, model, sizes = exported(IMAGE + text, tmp_path)
+    found = onnxruntime_outputs(model, {"image": np.ones(sizes.shapes["image"], np.float32)})["l"]
+    np.testing.assert_array_equal(found, np.full_like(found, expected))
+    np.testing.assert_array_equal(net.forward()["l"], found)
+
+
+def test_names_of_any_length_can_be_asked_about(tmp_path):
+    name = 200_000 * "x"        # more than a command line holds
+    live(tmp_path / "net.prototxt", IMAGE.replace('top: "image"', f'top: "{name}"'))
+    assert probing.shapes(tmp_path / "net.prototxt", [{name: (1, 6, 3, 3)}]) == [{name: (1, 6, 3, 3)}]
 
 
 def test_weights_beyond_a_protocol_buffer_stand_beside(tmp_path, monkeypatch):

@@ -100,6 +100,25 @@ def test_a_layer_that_onnx_does_not_have_is_named_first(tmp_path):
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("reason, taken", [("Fail: no such operator", False), ("ModuleNotFoundError: No module named 'x'", True)])
+def test_what_the_deciding_engine_cannot_run_is_refused(reason, taken, shaken, tmp_path, monkeypatch):  # noqa: F811
+    """Unless the engine is not installed."""
+    from active_convolution.conversion import engines
+
+    def fail(*_):
+        raise engines.Failed(reason)
+
+    monkeypatch.setattr(engines, "outputs", fail)
+    for number, format in enumerate(("onnx", "torch")):
+        given = (*shaken("digits/plain/acu"), tmp_path / str(number))
+        if taken:
+            assert "which is not installed" in exporting.export(*given, format=format).runs
+            continue
+        with pytest.raises(UserError, match="cannot run the result .Fail: no such operator., so nothing is written: give --format"):
+            exporting.export(*given, format=format)
+        assert not list(tmp_path.iterdir())
+
+
 def test_onnxruntime_decides_whether_the_files_are_right(shaken, tmp_path, monkeypatch):  # noqa: F811
     from active_convolution.conversion import engines
     real = engines.outputs

@@ -93,8 +93,9 @@ def test_torch_alone_is_needed(tmp_path):
     """In a Python that sees torch and nothing of ours; names of all kinds become attributes."""
     text = IMAGE + "".join(layer(f'type: "Convolution" convolution_param {{ num_output: 6 kernel_size: {size} pad: {size // 2} '
                                  'weight_filler { type: "msra" } }', name, before, name)
-                           for name, before, size in (("1x1/reduce", "image", 1), ("class", "1x1/reduce", 3), ("forward", "class", 1)))
-    text += 'layer { name: "acu" type: "ActiveConvolution" bottom: "forward" top: "acu" convolution_param { num_output: 2 kernel_size: 3 } }'
+                           for name, before, size in (("1x1/reduce", "image", 1), ("class", "1x1/reduce", 3), ("forward", "class", 1), ("x²", "forward", 1),
+                                                     ("__s", "x²", 1), ("_parameters", "__s", 1)))
+    text += 'layer { name: "acu" type: "ActiveConvolution" bottom: "_parameters" top: "acu" convolution_param { num_output: 2 kernel_size: 3 } }'
     net = live(tmp_path / "net.prototxt", text)
     shake(net, 0)
     net.save(str(tmp_path / "net.caffemodel"))

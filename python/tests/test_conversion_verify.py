@@ -43,6 +43,20 @@ def test_nan_in_any_output_of_a_layer_is_found(tmp_path):
             assert np.isnan(difference)
 
 
+@pytest.mark.parametrize("loss", [
+    'type: "SoftmaxWithLoss"', 'type: "Accuracy"', 'type: "HingeLoss"', 'type: "MultinomialLogisticLoss"',
+    'type: "InfogainLoss" bottom: "noise"'])
+def test_labels_are_indices(loss, tmp_path):
+    """Others would lead beyond the classes."""
+    text = HEAD + NOISE.split("layer { name: \"sum\"")[0].replace("dim: 2 dim: 20", "dim: 1 dim: 1 dim: 20 dim: 20")
+    text += INPUT.format("dim: 2").replace("image", "label")
+    text += f'layer {{ name: "loss" bottom: "image" bottom: "label" top: "loss" {loss} }}'
+    net = live(tmp_path / "net.prototxt", text)
+    verify.compare(net, net, {}, text_format.Parse(text, locate.caffe_pb2().NetParameter()))
+    labels = net.blobs["label"].data
+    assert (labels == labels.round()).all() and (labels >= 0).all() and (labels < 20).all()
+
+
 def test_both_networks_draw_the_same_noise(tmp_path):
     nets = [live(tmp_path / "net.prototxt", HEAD + NOISE) for _ in range(2)]
     (difference, largest), = verify.compare(*nets, {})[1].values()

@@ -18,9 +18,10 @@ from active_convolution.data.adopt import adopt
 from active_convolution.data.backends import Database, batches, inspected
 from active_convolution.data.folder import check_manifest, database_path
 from active_convolution.errors import BadValue, UserError
-from active_convolution.pycaffe import locate
+from active_convolution.pycaffe import hdf5, locate
 
 from conftest import skip_where_others_cannot_look
+from limits import at_once
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,77 @@ def test_hdf5_that_asks_for_more_than_it_holds(tmp_path, shape, kind):
         file.create_dataset("label", shape[:1], "f4", chunks=(1,))
     with pytest.raises(UserError, match="cannot read .*train.h5 .*(more than is sensible|not of numbers).*: it needs"):
         adopt(tmp_path)
+
+
+def _linked(h5py, file, name, pipe):
+    file[name] = h5py.ExternalLink(pipe, "x")
+
+
+def _virtual(h5py, file, name, pipe):
+    layout = h5py.VirtualLayout((4, 1, 8, 8), "f4")
+    layout[:] = h5py.VirtualSource(pipe, "x", (4, 1, 8, 8))
+    file.create_virtual_dataset(name, layout)
+
+
+def _outside(h5py, file, name, pipe):
+    file.create_dataset(name, (4, 1, 8, 8), "f4", external=[(pipe, 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("leave", [_linked, _virtual, _outside])
+@pytest.mark.parametrize("name", ["data", "data/conv", "data/conv/0", "label"])
+def test_hdf5_that_leads_to_a_pipe(tmp_path, name, leave):
+    """Data and weights: the library would wait for whoever writes into it."""
+    h5py = pytest.importorskip("h5py")
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        leave(h5py, file, name, str(tmp_path / "pipe"))
+        if name == "label":
+            file["data"] = np.zeros((4, 1, 8, 8))
+        elif name == "data":
+            file["label"] = np.zeros(4)
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/train.h5\n")
+    with at_once():
+        if "/" not in name:
+            with pytest.raises(UserError, match=f"cannot read .*train.h5 .*{name} (is a link|has its numbers in other files)"):
+                next(backends.records(Database(str(tmp_path / "list.txt"), "HDF5")))
+        if name != "label":
+            with pytest.raises((ValueError, AttributeError)):
+                hdf5._read(tmp_path / "train.h5")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("damaged", ["train", "test"])
+def test_nothing_is_written_about_a_damaged_part(tmp_path, monkeypatch, damaged):
+    """Not even the lists of HDF5 files."""
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.setattr(backends, "inspected", backends.inspect)
+    for part in ("train", "test"):
+        with h5py.File(tmp_path / f"{part}.h5", "w") as file:
+            file["data"], file["label"] = np.zeros((4, 1, 8, 8)), np.arange(4)
+    with open(tmp_path / f"{damaged}.h5", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UserError, match=f"cannot read .*{damaged}.h5"):
+        adopt(tmp_path, output=tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.h5", "train.h5"]
+
+
+@pytest.mark.quick
+def test_images_without_pixels_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["data"], file["label"] = np.zeros((5, 0, 8, 8)), np.arange(5)
+    with pytest.raises(UserError, match="image 0 of .*train.h5 is 0×8×8, which is no image: remove it"):
+        backends.inspect(Database(str(tmp_path / "train.h5"), "HDF5"))
+
+
+@pytest.mark.quick
+def test_hdf5_without_data(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    h5py.File(tmp_path / "train.h5", "w").close()
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/train.h5\n")
+    with pytest.raises(UserError, match="cannot read .*train.h5 .*: it needs the data sets data and label"):
+        next(backends.records(Database(str(tmp_path / "list.txt"), "HDF5")))
 
 
 def test_hdf5_needs_its_library(tmp_path, monkeypatch):
@@ -299,7 +371,9 @@ def change(path, edit):
     (lambda m: m["test"].update(images=True), "images is True"),
     (lambda m: m["test"].pop("images"), "it has no 'images'"),
     (lambda m: m["test"].update(images=-1), "images is -1"),
-    (lambda m: m["test"].update(shape=[3, 12.5, 16]), "1 is 12.5"),
+    (lambda m: m["test"].update(shape=[3, 12.5, 16]), r"shape is \[3, 12.5, 16\], and should be channels, height, width"),
+    (lambda m: m["test"].update(shape=[0, 12, 16]), r"shape is \[0, 12, 16\], and should be channels, height, width"),
+    (lambda m: m["test"].update(shape=[3, True, 16]), r"shape is \[3, True, 16\]"),
     (lambda m: m["test"].update(shape=[3, 2 ** 20, 2 ** 20]), "shape is"),
     (lambda m: m["test"].update(shape="3x12"), "damaged"),
     (lambda m: m["test"].update(bytes=None), "bytes is None"),

@@ -144,6 +144,37 @@ def empty_python_batch(folder):
     return "data_batch_1 holds no images"
 
 
+def pixels_of_no_strides(folder):
+    return _repickle_as(folder, data=np.broadcast_to(np.zeros(1, np.uint8), (500_000, 3072)), labels=[0] * 500_000)
+
+
+def labels_of_no_strides(folder):
+    return _repickle_as(folder, labels=np.broadcast_to(np.zeros(1, np.int64), 10 ** 9))
+
+
+def lists_of_the_same_list(folder):
+    labels = [0]
+    for _ in range(40):
+        labels = [labels] * 10
+    _repickle_as(folder, labels=labels)
+    return r"data_batch_1 is not a whole python batch of CIFAR \(ValueError: it holds lists of other things than numbers\)"
+
+
+def _repickle_as(folder, **entries):
+    """As the reader would see what a pickle makes of little: pickle.dumps would write out an array without strides."""
+    _repickle(folder, lambda batch: batch.update({
+        key: _Strides(value.shape, value.dtype.str) if isinstance(value, np.ndarray) else value for key, value in entries.items()}))
+    return r"data_batch_1 is not a whole python batch of CIFAR \(ValueError: it asks for \d+ bytes and has \d+\)"
+
+
+class _Strides:
+    def __init__(self, shape, kind):
+        self._arguments = shape, np.dtype(kind), b"\0" * 8, 0, (0,) * len(shape)
+
+    def __reduce__(self):
+        return np.ndarray, self._arguments
+
+
 def missing_python_batch(folder):
     (folder / "data_batch_3").unlink()
     return "lacks .*data_batch_3"
@@ -215,9 +246,9 @@ def nothing_of_the_set(folder):
 
 
 DAMAGE = {
-    "python": [truncated_pickle, malicious_pickle, pickle_without_labels, fewer_labels_than_images,
-               label_that_is_no_integer, python_label_out_of_range, pixels_of_another_size, empty_python_batch,
-               missing_python_batch],
+    "python": [truncated_pickle, malicious_pickle, pickle_without_labels, fewer_labels_than_images, label_that_is_no_integer,
+               pixels_of_no_strides, labels_of_no_strides, lists_of_the_same_list, python_label_out_of_range,
+               pixels_of_another_size, empty_python_batch, missing_python_batch],
     "binary": [missing_binary_batch, truncated_binary_batch, binary_label_out_of_range],
     "tree": [unreadable_image, empty_image, truncated_png, truncated_jpeg, image_of_another_size,
              class_without_test_images, unknown_class, two_sets, nothing_of_the_set]}

@@ -5,6 +5,8 @@ import pytest
 
 from active_convolution.data import datum
 
+from limits import at_once
+
 IMAGE = cv2.resize(np.random.RandomState(0).randint(0, 256, (4, 4, 3), np.uint8), (32, 32))
 JPEG = cv2.imencode(".jpg", IMAGE)[1].tobytes()
 
@@ -29,6 +31,11 @@ def test_fill_bytes_before_markers_do_not_matter(number):
 def test_a_part_is_no_image(number, kept):
     data = filled(JPEG, number)
     assert datum.decode(data[:kept if kept > 1 else int(kept * len(data))]) is None
+
+
+def test_nothing_but_fill_bytes_is_no_image():
+    with at_once():
+        assert not datum.is_whole(b"\xff\xd8" + b"\xff" * 2 ** 28)
 
 
 def test_fill_bytes_do_not_make_a_thumbnails_end_the_images():

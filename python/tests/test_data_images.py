@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import data_samples as samples
-from active_convolution.data import building, datum, images, layouts
+from active_convolution.data import annotations, building, datum, images, layouts
 from active_convolution.data.folder import check_manifest
 from active_convolution.data.images import Files, ImageOptions
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import locate
 
+from limits import at_once
 from test_data_database import records
 from test_data_places import _exif
 
@@ -541,6 +542,24 @@ def test_names_that_do_not_fit(tmp_path, names, message):
         make(tmp_path / "out", tmp_path / "source", label_names=tmp_path / "names.txt")
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("lines", ["ant one\nant two\nbee\ncat", "ant\nant two\nbee one\ncat",
+                                   "dog one\ndog two\nbee\nant\ncat\nant a"])
+def test_names_that_describe_a_class_twice(tmp_path, lines):
+    (tmp_path / "names.txt").write_text(lines)
+    found = images._Found([(f"{name}.png", name) for name in CLASSES], [], "source", "", {})
+    with pytest.raises(UserError, match="names.txt names ant twice: give one class a line, in the order of the labels"):
+        images._names(found, False, tmp_path / "names.txt")
+
+
+@pytest.mark.quick
+def test_many_names_of_which_the_last_comes_twice(tmp_path):
+    """Each is looked up, not looked for."""
+    (tmp_path / "names.txt").write_text("\n".join([*map(str, range(400_000)), "399999"]))
+    with at_once(), pytest.raises(UserError, match="names.txt names 399999 twice"):
+        annotations.read_names(tmp_path / "names.txt")
+
+
 def test_names_give_the_order_and_words(tmp_path):
     per_class(tmp_path / "source")
     (tmp_path / "names.txt").write_text("cat domestic cat\nant red ant, soldier\nbee\n")
@@ -639,6 +658,36 @@ def test_places_of_100_classes(tmp_path):
                              places.PlacesPart(tmp_path / "val", tmp_path / "val.txt"), places.Options(jobs=1))
     assert manifest["classes"] == 100 and manifest["train"]["images"] == 100
     assert manifest["train"]["images_per_class"] == [1] * 100 and json.dumps(manifest)
+
+
+@pytest.mark.quick
+def test_classes_that_are_numbers_of_any_length():
+    assert layouts.in_order({"10", "9", "010", "1"}) == ["1", "9", "010", "10"]
+    assert layouts.in_order({"10", "9", "7" * 5000}) == ["10", "7" * 5000, "9"]
+
+
+class _Tables:
+    """A source of images and a table beside each, of whatever ``rows`` (place) says."""
+
+    def __init__(self, count, rows):
+        self.path, self._rows, self.was_read = Path("source"), rows, 0
+        self.names = [f"{place}.{ending}" for place in range(count) for ending in ("png", "csv")]
+
+    def read(self, names):
+        self.was_read += len(names)
+        return [(name, self._rows(int(name.partition(".")[0])).encode()) for name in names]
+
+
+@pytest.mark.quick
+def test_a_table_beside_each_image(monkeypatch):
+    """Each is looked at once, and not all images for each."""
+    looked = []
+    monkeypatch.setattr(layouts, "resolved", lambda rows, *_, of=layouts.resolved: looked.append(rows) or of(rows, *_))
+    assert layouts.find(_Tables(1000, lambda place: f"file,class\nbox{place},cat\n")) == [] and not looked
+    source = _Tables(1000, lambda place: f"file,class\n{place}.png,cat\n")
+    assert layouts.find(source)[0].train == [("0.png", "cat")] and (len(looked), source.was_read) == (1, 1)
+    source = _Tables(1000, lambda place: f"file,class\n{place}.png,cat\n" if place == 7 else "file,class\nb/a.png,dog\n")
+    assert layouts.find(source)[0].train == [("7.png", "cat")] and len(looked) == 2
 
 
 def test_layouts_draw_the_same_share():

@@ -4,6 +4,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -366,6 +367,43 @@ def test_too_many_unreadable_images_stop_the_work_until_they_are_mended(damaged,
     assert not (tmp_path / "out" / "train_unreadable.txt").exists()
 
 
+def _cut(kept):
+    return lambda file: os.truncate(file, kept if kept > 0 else file.stat().st_size + kept)
+
+
+def _with_key(key):
+    def spoil(file):
+        with lmdb.open(str(file.parent)) as store, store.begin(write=True) as transaction:
+            transaction.put(key, b"")
+    return spoil
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("spoil, reason", [
+    (_cut(8192), "what reads it ends of it"), (_cut(-2 ** 15), "what reads it ends of it"),
+    (_cut(-4096), "what reads it ends of it"), (_cut(20), "LMDB says .*"),
+    (lambda file: file.write_bytes(b"no LMDB" * 1000), "LMDB says .*"),
+    (lambda file: file.write_bytes(file.read_bytes()[:8192].ljust(2 ** 20, b"\0")), "(LMDB says .*|what reads it ends of it)"),
+    (_with_key(b"00000040"), "it has the key b'00000040'"), (_with_key(b"1"), "it has the key b'1'"),
+    (_with_key(b"train_12"), "it has the key b'train_12'")])
+def test_a_begun_database_that_is_damaged_is_an_error(tmp_path, spoil, reason):
+    """Read in this process, a file that was cut off would end it."""
+    images = listed_images.image_list("list", [(f"{number}.png", 0) for number in range(40)])
+    path = tmp_path / "out.partial" / "train_lmdb"
+    path.mkdir(parents=True)
+    with lmdb.open(str(path), map_size=2 ** 24, sync=False) as store:
+        for number in range(20):
+            with store.begin(write=True) as transaction:
+                transaction.put(b"%08d" % number, bytes(20_000))
+    arguments = path, images, sources.Folder(tmp_path), datum.Recipe(8, 8)
+    with listed_images.Workers(1) as workers:
+        assert listed_images.write_images(*arguments, workers, 40).written.tolist() == [True] * 20 + [False] * 20
+    spoil(path / "data.mdb")
+    with listed_images.Workers(1) as workers, pytest.raises(UserError) as error:
+        listed_images.write_images(*arguments, workers, 40)
+    assert re.fullmatch(f"{path} is damaged, {reason}: remove {path.parent} to start over", str(error.value))
+
+
 def test_a_list_of_which_nothing_can_be_read_is_an_error(tree, tmp_path):
     for split, part in (("train", "data"), ("test", "val")):
         copy = tmp_path / split
@@ -506,6 +544,9 @@ def test_a_folder_that_cannot_be_gone_on_with_is_refused(tree, tmp_path, damage,
     (b"17\n", "line 1 is '17'"),
     (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "line 1 is '"),
     (b"/a/1.jpg 3\n/a/2.jpg 365\n", "line 2 has the label 365, and should have one from 0 to 364"),
+    (b"/a/1.jpg 3\n/a/2.jpg " + b"7" * 5000, "line 2 has the label 777777777, and should have one from 0 to 364"),
+    (b"/a/1.jpg 3\n/" + b"a" * 4097 + b" 3\n", "line 2 is '/aaa"),
+    (b"/a/1.jpg 3\n/" + b"a" * 4097 + b" 3\n", ", with a path of 4097 bytes, and one has at most 4096: mend it"),
     (b"/a/../../1.jpg 3\n", "line 1 is '/a/../../1.jpg 3', which leads out of the folder"),
     (b"/a/1.jpg 3\n/b/1.jpg 3\na/1.jpg 4\n", "lists 1 images twice, a/1.jpg among them")])
 def test_bad_lists(tmp_path, text, expected):
@@ -513,6 +554,31 @@ def test_bad_lists(tmp_path, text, expected):
     with pytest.raises(UserError) as error:
         listed_images.read_list(tmp_path / "list.txt", 365)
     assert str(error.value).startswith(str(tmp_path / "list.txt")) and expected in str(error.value)
+
+
+@pytest.mark.quick
+def test_one_long_name_does_not_multiply_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(listed_images, "_NAMES", 2 ** 20)
+    names = [*map(str, range(299)), "a" * 4000]
+    (tmp_path / "list.txt").write_text("".join(f"{name} 0\n" for name in names))
+    monkeypatch.setattr(listed_images, "_LINES", 7)
+    for read in (lambda: listed_images.read_list(tmp_path / "list.txt"),
+                 lambda: listed_images.image_list(tmp_path / "list.txt", [(name, 0) for name in names])):
+        with pytest.raises(UserError, match="list.txt lists 300 images, with paths of up to 4000 bytes, more than fits into 1 MiB"):
+            read()
+    names[-1] = "a" * 65_000
+    with pytest.raises(UserError, match="list.txt lists 'aaa.*, a path of 65000 bytes, and one has at most 4096: mend it"):
+        listed_images.image_list(tmp_path / "list.txt", [(name, 0) for name in names])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("side, encode, length", [(4096, "raw", 1), (1024, "raw", 5), (8, "raw", 16), (4096, "jpeg", 16)])
+def test_large_pixels_are_made_few_at_a_time(tmp_path, side, encode, length):
+    recipe = datum.Recipe(side, side, encode=encode)
+    images = listed_images.image_list("list", [(f"{number}.png", 0) for number in range(40)])
+    with listed_images.Workers(1) as workers:
+        parts = [part for part, _ in workers.convert(images, sources.Folder(tmp_path), np.arange(40), recipe)]
+    assert max(map(len, parts)) == length and np.concatenate(parts).tolist() == list(range(40))
 
 
 _READ_LIST = """

@@ -1,8 +1,10 @@
 """The digits: real ones, split in proportion and always the same way. And archives that nobody packed for images."""
 import bz2
 import gzip
+import io
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 
@@ -115,6 +117,53 @@ def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
     if not any(content):
         os.truncate(path, 2 ** 40)
     assert limited(_READ, path) == said.format(path)
+
+
+def test_links_in_a_tar(tmp_path):
+    """A hard link is the file before it, be that one hidden or a link itself; all that is neither file nor folder is counted."""
+    hard, soft = tarfile.LNKTYPE, tarfile.SYMTYPE
+    links = [("b.png", hard, "a.png"), ("c.png", hard, "b.png"), ("d.png", hard, ".hidden.png"), ("late.png", hard, "z.png"),
+             ("own.png", hard, "own.png"), ("soft.png", soft, "a.png"), ("pipe.png", tarfile.FIFOTYPE, ""),
+             ("to a pipe.png", hard, "pipe.png"), (".secret.png", soft, "a.png")]
+    with tarfile.open(tmp_path / "images.tar", "w") as archive:
+        for name, content in (("a.png", b"first"), (".hidden.png", b"second")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, kind, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+        info = tarfile.TarInfo("z.png")
+        archive.addfile(info)
+    with sources.open_source(tmp_path / "images.tar") as source:
+        assert dict(source.read(source.names)) == {"a.png": b"first", "b.png": b"first", "c.png": b"first", "d.png": b"second",
+                                                   "z.png": b""}
+        assert (source.hidden, source.special) == (2, 5)
+
+
+def test_a_hard_link_to_what_is_too_large(tmp_path):
+    path, link = tmp_path / "images.tar", tarfile.TarInfo("b.png")
+    link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+    with open(path, "wb") as file:
+        file.write(member("a.png", 2 ** 29))
+        file.seek(2 ** 29, os.SEEK_CUR)
+        file.write(link.tobuf() + bytes(1024))
+    with sources.open_source(path) as source, pytest.raises(UserError, match="b.png is 512 MiB, more than an image"):
+        list(source.read(["b.png"]))
+
+
+def test_links_in_a_zip_are_counted(tmp_path):
+    link = zipfile.ZipInfo("b.png")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("a.png", b"first")
+        archive.writestr(link, "a.png")
+    with sources.open_source(tmp_path / "images.zip") as source:
+        assert (source.names, source.special) == (["a.png"], 1)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar archive"])

@@ -56,6 +56,18 @@ def test_a_device_that_takes_nothing_is_an_error():
             write(f"/proc/self/fd/{full.fileno()}")
 
 
+@pytest.mark.parametrize("kind", [whole_file, whole_folder])
+def test_a_failure_leaves_no_folder_that_was_made_for_it(tmp_path, kind):
+    with pytest.raises(RuntimeError), kind(tmp_path / "new/folder/out"):
+        raise RuntimeError
+    assert not names(tmp_path)
+    with kind(tmp_path / "new/folder/out"):
+        pass
+    with pytest.raises(RuntimeError), kind(tmp_path / "new/more/out"):
+        raise RuntimeError
+    assert names(tmp_path / "new") == ["folder"]
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(UserError, match="cannot write .*: Is a directory"):
         write(tmp_path)

@@ -1,6 +1,7 @@
 """``acu export``: everything it does is in active_convolution.conversion.exporting."""
 import argparse
 
+from ..pycaffe import locate
 from . import options
 
 DESCRIPTION = """\
@@ -17,7 +18,7 @@ EXAMPLES = """\
       --fold --output runs/exported
   acu export --format onnx --model deploy.prototxt --weights net.caffemodel --output runs/onnx"""
 FORMATS, FORMS = ("caffe", "onnx", "torch"), ("auto", "dense", "sparse")     # exporting's and forms' own, which take a while to import
-MAX_KERNEL, MAX_MULTIPLY_ADDS = 63, 10 ** 12
+MAX_KERNEL, MAX_MULTIPLY_ADDS, MOST_KERNEL = 63, 10 ** 12, 2 ** 20
 
 
 def parser(prog):
@@ -32,7 +33,7 @@ def parser(prog):
     parser.add_argument("--form", choices=FORMS, default="auto",
                         help="one dense kernel for each layer, or the sum of a few small ones, cheaper where synapses stand far "
                              "apart (default: auto, dense unless that is too large, or more than twice as costly)")
-    parser.add_argument("--max-kernel", type=options.integer(1), default=MAX_KERNEL, metavar="N",
+    parser.add_argument("--max-kernel", type=options.integer(1, MOST_KERNEL), default=MAX_KERNEL, metavar="N",
                         help="the most taps of a kernel along an axis (default: %(default)s)")
     parser.add_argument("--max-multiply-adds", type=_count, default=MAX_MULTIPLY_ADDS, metavar="N",
                         help="the most of a layer, for an image, such as 5e9 (default: 1e12)")
@@ -53,6 +54,7 @@ def _count(text):
 
 def run(arguments):
     from ..conversion import exporting, forms
+    locate.keep_warnings_unheard()
     arguments = vars(arguments)
     limits = forms.Limits(*(arguments.pop(name) for name in ("form", "max_kernel", "max_multiply_adds")))
     print(exporting.export(**arguments, limits=limits).text(), end="")

@@ -1,8 +1,10 @@
 """What an export or a conversion did, for people (a table) and for programs (JSON)."""
 import dataclasses
 import json
+from pathlib import Path
 
 from ..columns import aligned
+from ..errors import BadValue
 from ..files import whole_file
 from ..pycaffe.messages import by
 
@@ -67,6 +69,12 @@ class Report:
         with whole_file(folder / "report.txt", encoding="utf-8") as file:
             file.write(self.text())
         write_json(folder / "report.json", self)
+
+
+def check_place(report, output):
+    """Raises BadValue where ``report``, a path or None, is the folder ``output`` that is yet to appear, or would be in it."""
+    if report and Path(output).resolve() in (Path(report).resolve(), *Path(report).resolve().parents):
+        raise BadValue(f"--report {report} lies in --output {output}, which appears whole: name another place")
 
 
 def write_json(path, report):

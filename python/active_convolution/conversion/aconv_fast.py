@@ -1,8 +1,28 @@
 """The layer type of the authors' published code, AConvFast, as ActiveConvolution."""
+import math
+
 import numpy as np
 
 from .. import geometry
 from ..errors import UserError
+
+_LEAST_RADIUS, _MOST_RADIUS = np.float32(1e-6), 1e6     # pixels: the layer's own limits, as are the next two
+_MOST_PAD = _MOST_SYNAPSES = 2 ** 20
+
+
+def check(layer):
+    """Raises UserError for parameters that the AConvFast layer itself would refuse, before anything of their size is
+    computed."""
+    own, kernel = layer.aconv_param, geometry.kernel(layer)
+    synapses, pad = math.prod(kernel) * own.position_group, max(map(abs, _pads(layer, kernel)[0]))
+    for name, value, fine, allowed in (
+            ("base_radius", own.base_radius, _LEAST_RADIUS <= own.base_radius <= _MOST_RADIUS, "1e-06 to 1e+06 pixels"),
+            ("base_angle", own.base_angle, math.isfinite(own.base_angle), "finite numbers"),
+            ("pos_filler_std", own.pos_filler_std, -math.inf < own.pos_filler_std <= _MOST_RADIUS, "finite numbers up to 1e+06"),
+            ("kernel_size times position_group", synapses, 0 < synapses <= _MOST_SYNAPSES, f"1 to {_MOST_SYNAPSES} synapses"),
+            ("pad", pad, pad <= _MOST_PAD, f"up to {_MOST_PAD} pixels")):
+        if not fine:
+            raise UserError(f"layer {layer.name}: {name} is {value}, and an AConvFast layer takes {allowed}")
 
 
 def translate(layer, blobs, draw):

@@ -14,7 +14,6 @@ from ..errors import BadValue, UserError
 from ..files import whole_folder
 from ..pycaffe import messages, nets
 from ..pycaffe.messages import by
-from ..pycaffe.process import failure
 from . import account, aconv_fast, dimensions, probing, sharing, verify
 
 WEIGHTS = "weights.caffemodel"
@@ -98,8 +97,12 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
     Raises UserError for files that do not fit, for a layer that cannot be converted, and where the result does not
     compute the same.
     """
+    account.check_place(report, output)
+    if weights and Path(model).name == WEIGHTS:
+        raise UserError(f"{model} has the name of the weights that go beside it, {WEIGHTS}: rename the prototxt")
     net = messages.read_net(model)
     stored = messages.read_weights(weights) if weights else None
+    _forget_blobs(net, model, stored)
     chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
     for layer in chosen:
         check(layer, options)
@@ -134,6 +137,15 @@ def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), s
     return done
 
 
+def _forget_blobs(net, model, stored):
+    """Removes the weights that the prototxt itself holds; raises UserError where nothing (``stored``) takes their place."""
+    holder = next((layer for layer in net.layer if layer.blobs), None)
+    if holder is not None and not stored:
+        raise UserError(f"layer {holder.name} has its weights in {model} itself, where they would be lost: give them as "
+                        "--weights, or take them out")
+    messages.forget_blobs(net)
+
+
 # ---- The two networks
 
 _RUNS = "runs in a Caffe with the layer ActiveConvolution (./scripts/build.sh); `acu export` writes it for any other engine"
@@ -157,14 +169,13 @@ def _compare(original, net, chosen, model, weights, folder):
             _check_twin(*paths, model)
             return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
         live = nets.load_checked(paths[0], weights, called=model)
-        verify.check_names(live, model)
         twin = nets.load_checked(paths[1], folder / WEIGHTS, called=f"that {model} is converted to")
         present = set(live._layer_names)
         synapses = {layer.name: (geometry.axes(layer), *(blob.data for blob in list(twin.params[layer.name])[2:]))
                     for layer in chosen if layer.name in present}
         size, unread = probing.comparing_size(paths[1], net, twin, synapses)
         for one in (live, twin):
-            probing.resize(one, size)
+            nets.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
         verify.check(outputs, "output")
         verify.check(layers, "layer")
@@ -172,10 +183,10 @@ def _compare(original, net, chosen, model, weights, folder):
 
 
 def _check_twin(original, twin, model):
-    """Raises UserError where Caffe builds the original and not the twin."""
-    build = "caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)"
-    reason = failure(build, twin)
-    if reason and not failure(build, original):
+    """Raises UserError where Caffe builds the original and not the twin, or would wait for what they read."""
+    nets.check_sources(messages.read_net(original), model)
+    reason = nets.why_not_built(twin)
+    if reason and not nets.why_not_built(original):
         raise UserError(f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers")
 
 
@@ -236,6 +247,7 @@ def check(layer, options):
     """Raises UserError for what no ActiveConvolution in the place of this Convolution or AConvFast layer can do."""
     param, own, asked = layer.convolution_param, layer.aconv_param, options.position_group
     if layer.type == "AConvFast":
+        aconv_fast.check(layer)
         if asked not in (None, own.position_group):
             raise UserError(f"layer {layer.name} has position_group {own.position_group}, which an AConvFast layer keeps: "
                             f"leave out --position-group {asked}, or the layer with --layers")
@@ -286,7 +298,8 @@ def _stored_blobs(stored, layer, weights):
         expected += [layer.aconv_param.position_group * math.prod(kernel)] * 2
     elif not param.bias_term:
         del expected[1]
-    if [blob.size for blob in blobs] != expected or shapes[0][0] != param.num_output or shapes[0][2:] != kernel:
+    if ([blob.size for blob in blobs] != expected or len(shapes[0]) != 4 or 0 in shapes[0] or shapes[0][0] != param.num_output
+            or shapes[0][2:] != kernel):
         seen = ", ".join(messages.by(shape) for shape in shapes) or "no blobs"
         raise UserError(f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
                         "this network, or choose other --layers")

@@ -26,7 +26,8 @@ def _of_top(layer, bottom, index):
         shapes = (layer.input_param if layer.type == "Input" else layer.dummy_data_param).shape
         if not shapes:
             return 4 if layer.type == "DummyData" else None
-        return len(shapes[index if len(shapes) > 1 else 0].dim)
+        index = index if len(shapes) > 1 else 0
+        return len(shapes[index].dim) if index < len(shapes) else None
     if layer.type in _IMAGES:
         return 4 if index == 0 else 1
     if bottom is None:

@@ -30,8 +30,11 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
         if value < 1:
             raise BadValue(f"--{name} {value}: give 1 or more")
+    if limits.kernel > forms.MOST_KERNEL:
+        raise BadValue(f"--max-kernel {limits.kernel}: give {forms.MOST_KERNEL} or less")
     if learnable and format != "torch":
         raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
+    account.check_place(report, output)
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
@@ -41,23 +44,23 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
             layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
             for layer in net.layer if layer.type in positions.TYPES})
         cost_size = own if probing.is_sensible(own) else size
-        probing.resize(original, cost_size)
+        nets.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}
         limits = limits if format == "caffe" else _without_size(limits)
-        parts = {} if learnable else _replace(net, blobs, original, limits)
-        exported = _live(net, blobs, Path(scratch) / MODEL)
+        made = {} if learnable else _replace(net, blobs, original, limits)
+        exported = _live(net, blobs, Path(scratch) / MODEL, model, [own, cost_size, size])
         for live in (original, exported):
-            probing.resize(live, size)
+            nets.resize(live, size)
         ends = {name: folded.get(name, [name])[-1] for name in active}
         differences, outputs = verify.compare(original, exported, ends, net)
         verify.check(differences, "layer")
         verify.check(outputs, "output")
-        probing.resize(exported, own)
+        nets.resize(exported, own)
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
-        probing.resize(exported, cost_size)
-        rows = [_row(name, parts.get(name), blobs, exported, active[name], differences[name]) for name in active]
+        nets.resize(exported, cost_size)
+        rows = [_row(name, made.get(name), blobs, exported, active[name], differences[name]) for name in active]
         done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
         done.write(folder)
         if report:
@@ -85,14 +88,13 @@ def _for_testing(model, format):
         onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)
     messages.forget_build(net)
+    messages.forget_blobs(net)
     return net
 
 
 def _original(net, model, weights, path):
     messages.write_to_run(path, net)
-    original = nets.load_checked(path, weights, called=model)
-    verify.check_names(original, model)
-    return original
+    return nets.load_checked(path, weights, called=model)
 
 
 def _checked_blobs(net, original, weights):
@@ -108,9 +110,9 @@ def _checked_blobs(net, original, weights):
 
 
 def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: its
-    Summands}. All sizes are known before the first kernel is made."""
-    parts = {}
+    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: {name of a
+    convolution: its Summand}}. All sizes are known before the first kernel is made."""
+    parts, made = {}, {}
     for layer in net.layer:
         if layer.type in positions.TYPES:
             weight, _, *xy = blobs[layer.name]
@@ -118,16 +120,17 @@ def _replace(net, blobs, original, limits):
             parts[layer.name] = forms.parts(layer, weight, x, y, _pixels(original, layer.name), limits)
     _check_together(net, blobs, parts, limits)
     layers = list(net.layer)
+    taken = {name for layer in layers for name in (layer.name, *layer.bottom, *layer.top)}
     del net.layer[:]
     for layer in layers:
-        made = [(layer, None)]
-        if layer.name in parts:
-            made = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name])
-        for each, arrays in made:
-            net.layer.append(each)
-            if arrays:
-                blobs[each.name] = arrays
-    return parts
+        if layer.name not in parts:
+            net.layer.append(layer)
+            continue
+        written = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name], taken)
+        net.layer.extend(each for each, _ in written)
+        blobs.update((each.name, arrays) for each, arrays in written if arrays)
+        made[layer.name] = dict(zip([each.name for each, arrays in written if arrays], parts[layer.name]))
+    return made
 
 
 def _check_together(net, blobs, parts, limits):
@@ -156,9 +159,14 @@ def _without_size(limits):
     return forms.Limits(limits.form, limits.kernel, limits.multiply_adds, math.inf)
 
 
-def _live(net, blobs, path):
-    """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size."""
+def _live(net, blobs, path, model, sizes):
+    """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size. Raises
+    UserError where Caffe cannot run it at all of ``sizes``, [{input: shape}]."""
     messages.write_to_run(path, net)
+    reason = nets.why_not_run(path, sizes)
+    if reason:
+        raise UserError(f"Caffe cannot run what {model} would be exported to ({reason}): give another --form or a smaller "
+                        "--max-kernel, or name another snapshot")
     live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
@@ -210,11 +218,10 @@ def _active(layer, net):
     return kernel, _pixels(net, layer.name) * math.prod(kernel) * channels * (outputs + 4 * read)
 
 
-def _row(name, parts, blobs, exported, active, difference):
-    if parts is None:       # it stays an ACU
+def _row(name, made, blobs, exported, active, difference):
+    if made is None:        # it stays an ACU
         kernel, cost = active
         return account.LayerReport(name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference)
-    convolutions = [name] if len(parts) == 1 else [f"{name}/part{index}" for index in range(len(parts))]
-    cost = sum(blobs[each][0].size * _pixels(exported, each) for each in convolutions)
-    return account.LayerReport(name, active[0], parts[0].kernel, parts[0].dilation,
-                               [(part.kernel, part.dilation) for part in parts], active[1], cost, *difference)
+    cost = sum(blobs[each][0].size * _pixels(exported, each) for each in made)
+    parts = [(part.kernel, part.dilation) for part in made.values()]
+    return account.LayerReport(name, active[0], *parts[0], parts, active[1], cost, *difference)

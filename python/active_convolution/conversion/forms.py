@@ -17,6 +17,8 @@ from . import folding, splat
 
 NAMES = ("auto", "dense", "sparse")
 MAX_KERNEL = 63                     # taps: what a position that has run away must not exceed unasked
+MOST_KERNEL = 2 ** 20               # ... or even if asked
+_MOST_PIXELS = 2 ** 30              # of a pad: as far as the layer itself reaches at rest
 MAX_MULTIPLY_ADDS = 10 ** 12        # of a layer, an image: some minutes of a core
 LARGEST = 2 ** 31 - 2 ** 20         # bytes of weights in a .caffemodel, which is a protocol buffer
 _MOVED = 16     # multiply-adds in the time that a value takes to be read or written: what one more convolution costs
@@ -66,36 +68,45 @@ def parts(layer, weight, x, y, pixels, limits=Limits()):
     dense = [_symmetric(axes, x, y, range(x.shape[1]))]
     reason = _too_large(dense, per_tap, pixels, limits)
     fine = not reason and _cost(dense, per_tap, 0) <= _WORTH * per_tap * x.shape[1]    # no sum can be so much cheaper
-    sparse = None if limits.form == "dense" or limits.form == "auto" and fine else _grouped(axes, x, y, per_tap, moved)
+    several = len(layer.top) > 1        # which a sum has not
+    sparse = None
+    if limits.form == "sparse" or limits.form == "auto" and not fine and not several:
+        sparse = _grouped(axes, x, y, per_tap, moved)
     chosen = dense
     if sparse and (limits.form == "sparse" or reason or
                    _cost(dense, per_tap, moved) > _WORTH * _cost(sparse, per_tap, moved)):
         chosen, reason = sparse, _too_large(sparse, per_tap, pixels, limits)
     if reason:
-        remedy = "" if chosen is sparse else ", or --form sparse"
+        remedy = "" if chosen is sparse or several else ", or --form sparse"
         raise UserError(f"layer {layer.name} needs {_described(chosen)}, {reason}{remedy}, or name another snapshot")
+    if len(chosen) > 1 and several:
+        raise UserError(f"layer {layer.name} has {len(layer.top)} tops, and the sum that it would become has one: give "
+                        "--form dense")
     return chosen
 
 
-def convolutions(layer, blobs, chosen):
+def convolutions(layer, blobs, chosen, taken=()):
     """The layers (LayerParameters, [list of float64 blobs] for each) that compute what the ACU ``layer`` does, from its
-    ``blobs`` and its Summands. The last one has its name and its tops."""
+    ``blobs`` and its Summands. The last one has its name and its tops; the others' names are none of ``taken``."""
     weight, bias, *xy = blobs
     x, y = (position.reshape(len(position), -1) for position in xy)
     single = _convolution(layer, chosen[0])
     biases = [bias.ravel()] if layer.convolution_param.bias_term else []
     if len(chosen) == 1:
         return [(single, [_kernel(weight, x, y, chosen[0]), *biases])]
+    stem = f"{layer.name}/part"
+    while any(name.startswith(stem) for name in taken):
+        stem += "_"
     made, summed = [], type(layer)(name=layer.name, type="Eltwise", top=layer.top)
     for index, part in enumerate(chosen):
         own = _convolution(layer, part)
-        own.name = own.top[0] = f"{layer.name}/part{index}"
+        own.name = own.top[0] = f"{stem}{index}"
         if index and biases:
             own.convolution_param.bias_term = False
             folding.forget_sharing(own, 1)
         made.append((own, [_kernel(weight, x, y, part), *(biases if not index else [])]))
         if part.dropped is not None:
-            crop = type(layer)(name=f"{own.name}/crop", type="Crop", bottom=[own.name, f"{layer.name}/part0"],
+            crop = type(layer)(name=f"{own.name}/crop", type="Crop", bottom=[own.name, f"{stem}0"],
                                top=[f"{own.name}/crop"])
             crop.crop_param.offset.extend(part.dropped)
             made.append((crop, []))
@@ -192,10 +203,13 @@ def weights(chosen, weight):
 def _check_reach(layer, axes, x, y, max_kernel):
     for axis, position in zip(axes, (y, x)):
         for index in np.ndindex(position.shape):
-            size = splat.window(axis, position[index].reshape(1)).size
-            if size > max_kernel:
-                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a kernel of {size} taps, more than "
+            window = splat.window(axis, position[index].reshape(1))
+            if window.size > max_kernel:
+                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a kernel of {window.size} taps, more than "
                                 f"--max-kernel {max_kernel}: raise that, or name another snapshot")
+            if window.pad > _MOST_PIXELS:       # few taps, far apart
+                raise UserError(f"layer {layer.name}: {_synapse(x, y, index)} needs a pad of {window.pad} pixels, more than "
+                                f"{_MOST_PIXELS}: name another snapshot")
 
 
 def _synapse(x, y, index):

@@ -1,6 +1,7 @@
 """A Caffe network as an ONNX model: opset 13, which engines of all ages read, float32, with free axes where Caffe has
 them."""
 import collections
+import itertools
 
 import onnx
 from onnx import TensorProto, helper
@@ -75,17 +76,20 @@ class _Names:
     def __init__(self, net, inputs):
         self._left = collections.Counter(blob for layer in net.layer if layer.type not in _WITHOUT_NODES
                                          for blob in layer.top)
-        self._inputs, self._now, self._written = set(inputs), {}, collections.Counter()
+        self._inputs, self._now, self._taken = set(inputs), {}, {*inputs, *self._left}
 
     def now(self, blob):
         return self._now.get(blob, blob)
 
     def next(self, blob):
         self._left[blob] -= 1
-        self._written[blob] += 1
-        own = not self._left[blob] and blob not in self._inputs
-        self._now[blob] = blob if own else f"{blob}::{self._written[blob]}"
-        return self._now[blob]
+        name = blob
+        if self._left[blob] or blob in self._inputs:
+            versions = (f"{blob}::{index}" for index in itertools.count(1))
+            name = next(version for version in versions if version not in self._taken)
+            self._taken.add(name)
+        self._now[blob] = name
+        return name
 
 
 def _described(blob, name, sizes):
@@ -99,7 +103,15 @@ def write(path, model):
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if weights > EXTERNAL_ABOVE:
         onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
-        onnx.checker.check_model(str(path))     # without shapes: their inference would load all of it
+        _check(str(path))       # without shapes: their inference would load all of it
         return
-    onnx.checker.check_model(model, full_check=True)
+    _check(model, full_check=True)
     path.write_bytes(model.SerializeToString())
+
+
+def _check(model, **options):
+    try:
+        onnx.checker.check_model(model, **options)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(f"ONNX's checker refuses the result ({why}): give --format caffe") from error

@@ -45,7 +45,8 @@ def power(layer):
     """(shift + scale·x)^power."""
     own = layer.param.power_param
     if own.power == 0 or own.scale == 0:            # a constant, whatever x is
-        constant = 1 if own.power == 0 else own.shift ** own.power
+        with np.errstate(all="ignore"):             # infinite, or no number, as in Caffe
+            constant = 1 if own.power == 0 else np.float32(own.shift) ** np.float32(own.power)
         return [layer.op("Add", layer.op("Mul", layer.bottoms[0].name, layer.constant(0)), layer.constant(constant))]
     value = layer.scaled(layer.bottoms[0].name, own.scale, own.shift)
     if own.power == 2:
@@ -102,6 +103,8 @@ def mvn(layer):
     """(x − mean) / (√variance + ε) of each channel, or of all channels."""
     own, bottom = layer.param.mvn_param, layer.bottoms[0].name
     axes = [1, 2, 3] if own.across_channels else [2, 3]
+    if len(layer.bottoms[0].shape) != 4:        # Caffe itself makes it four axes
+        layer.refuse("it does not read images")
     centred = layer.op("Sub", bottom, layer.op("ReduceMean", bottom, axes=axes, keepdims=1))
     if not own.normalize_variance:
         return [centred]

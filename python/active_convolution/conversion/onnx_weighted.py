@@ -6,21 +6,23 @@ from .. import geometry
 
 def convolution(layer):
     """Over any number of axes; depthwise ones too, which some trees give a type of their own."""
-    return _convolved(layer, "Conv", layer.bottoms[0].shape[1] // layer.blobs[0].shape[1])
+    return _convolved(layer, "Conv", layer.bottoms[0].shape)
 
 
 def deconvolution(layer):
-    return _convolved(layer, "ConvTranspose", layer.tops[0][1] // layer.blobs[0].shape[1])
+    return _convolved(layer, "ConvTranspose", layer.tops[0])
 
 
-def _convolved(layer, kind, group):
-    """Each bottom has a top of its own."""
+def _convolved(layer, kind, wide):
+    """Each bottom has a top of its own; ``wide`` is the shape of the side on which a kernel sees a group's channels alone."""
     param, axes = layer.param.convolution_param, layer.blobs[0].ndim - 2
     if layer.bottoms[0].axis(param.axis) != 1:
         layer.refuse("its axis is not 1")
+    if not axes:
+        layer.refuse("it reads vectors, and has no axis to move along")
     kernel, pad, stride, dilation = (_each(layer, field, axes, default) for field, default in (
         ("kernel_size", None), ("pad", 0), ("stride", 1), ("dilation", 1)))
-    weight, bias = layer.constant(layer.blobs[0]), _bias(layer, param)
+    weight, bias, group = layer.constant(layer.blobs[0]), _bias(layer, param), wide[1] // layer.blobs[0].shape[1]
     return [layer.op(kind, bottom.name, weight, *bias, kernel_shape=kernel, pads=pad * 2, strides=stride,
                      dilations=dilation, group=group) for bottom in layer.bottoms]
 

@@ -1,6 +1,7 @@
 """What sizes a network takes, asked of Caffe in a process of its own: a size that does not fit would end it."""
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -9,14 +10,15 @@ import numpy as np
 from ..pycaffe.process import environment
 
 _ASK = """
-import json, sys
-from active_convolution.pycaffe import locate
-net = locate.caffe().Net(sys.argv[1], locate.caffe().TEST)
-for sizes in json.loads(sys.argv[2]):
-    for name, size in sizes.items():
-        net.blobs[name].reshape(*size)
-    net.reshape()
-    print(json.dumps({name: list(blob.data.shape) for name, blob in net.blobs.items()}), flush=True)
+import json, os, sys
+from active_convolution.pycaffe import locate, nets
+answers = open(os.dup(1), "w")
+os.dup2(2, 1)       # what layers print is no answer
+model, candidates = json.load(sys.stdin)
+net = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
+for size in candidates:
+    nets.resize(net, size)
+    print(json.dumps({name: list(blob.data.shape) for name, blob in net.blobs.items()}), file=answers, flush=True)
 """
 
 
@@ -38,7 +40,7 @@ class Sizes:
 def shapes(model, candidates):
     """For each of ``candidates``, {input: shape}, the shapes of all blobs that the prototxt ``model`` then has, {blob:
     shape}; None where Caffe cannot do it, and for all that come after that."""
-    done = subprocess.run([sys.executable, "-c", _ASK, str(model), json.dumps(candidates)], env=environment(),
+    done = subprocess.run([sys.executable, "-c", _ASK], input=json.dumps([os.fspath(model), candidates]), env=environment(),
                           capture_output=True, text=True, errors="replace")
     found = [{name: tuple(size) for name, size in json.loads(line).items()} for line in done.stdout.splitlines()]
     return found + [None] * (len(candidates) - len(found))
@@ -111,13 +113,6 @@ def input_shapes(live):
 def is_sensible(size):
     """Whether images of these inputs' shapes are any, rather than a place for whatever comes (OpenPose names 1×1)."""
     return all(min(shape[2:]) >= _SMALLEST for shape in size.values() if len(shape) == 4)
-
-
-def resize(live, size):
-    """Gives the inputs of a pycaffe Net these shapes, {name: shape}."""
-    for name, shape in size.items():
-        live.blobs[name].reshape(*shape)
-    live.reshape()
 
 
 def _unread(net, shapes, synapses):

@@ -60,8 +60,10 @@ def check_orders(net, chosen, with_weights):
     """Raises UserError where AConvFast's synapses would get another order in one of two layers that share them."""
     orders = [_new_order(layer, with_weights) if layer.type == "AConvFast" and layer in chosen else None
               for layer in net.layer]
-    for (layer, order), (other, others) in itertools.permutations(zip(net.layer, orders), 2):
-        if order not in (None, others) and _share(layer, other):
+    pairs = list(zip(net.layer, orders))
+    reordered = [pair for pair in pairs if pair[1] is not None]
+    for (layer, order), (other, others) in itertools.product(reordered, pairs):
+        if layer is not other and order != others and _share(layer, other):
             raise UserError(f"layers {layer.name} and {other.name} share weights, and conversion brings the synapses of "
                             f"{layer.name} into another order: convert both, where they start alike, or neither (--layers)")
 

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from .. import geometry
+from ..errors import UserError
 from ..files import whole_file
 from . import onnx_model, torch_file
 from .torch_ops import HELPERS, OPERATORS
@@ -30,7 +31,7 @@ _HEAD = '''"""{title}, exported from Caffe: ``Network`` takes {inputs} and gives
     net.load_state_dict(torch.load("weights.pt"))
     net.eval()
 """
-import math
+from math import inf, nan
 
 import torch
 from torch import nn
@@ -40,6 +41,9 @@ from torch.nn import functional
 
 def active(layer):
     """The function of onnx_model.TABLE for an ACU: a node that only this module knows."""
+    if len(layer.bottoms) > 1:
+        raise UserError(f"layer {layer.param.name} reads {len(layer.bottoms)} images, which a class whose positions learn does not: "
+                        "leave out --learnable")
     rows, columns = geometry.axes(layer.param)
     own, weight = layer.param.active_convolution_param, layer.blobs[0]
     authors = layer.param.type == "AConvFast"
@@ -73,7 +77,7 @@ class _Module:
         self.graph, self.state = graph, {}
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._names = {"": "None"}
-        self._taken = {"self", "torch", "nn", "functional", "math", "inputs", "outputs", "Network", "ActiveConv2d", *_OF_MODULE}
+        self._taken = {"self", "torch", "nn", "functional", "inf", "nan", "inputs", "outputs", "Network", "ActiveConv2d", *_OF_MODULE}
         self._made, self._run = [], []
         self._inputs = [self._name(value.name) for value in graph.input]
         for node in graph.node:
@@ -202,8 +206,8 @@ class Network(nn.Module):
         return self._names[value]
 
     def _fresh(self, name):
-        """A Python identifier like ``name`` that nothing else has."""
-        name = re.sub(r"\W", "_", name) or "x"
+        """A Python identifier like ``name`` that nothing else has. One that begins with _ may be nn.Module's own, or Python's."""
+        name = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") or "x"
         name = f"_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in HELPERS else name
         fresh, count = name, 1
         while fresh in self._taken:

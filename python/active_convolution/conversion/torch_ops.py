@@ -24,7 +24,7 @@ def _cut(x, starts, ends, axes, steps=None):
     "_max_pool": '''
 def _max_pool(x, kernel, stride, pads):
     """Over windows that reach ``pads`` (left, right, top, bottom) pixels beyond the image."""
-    return functional.max_pool2d(functional.pad(x, pads, value=-math.inf), kernel, stride)
+    return functional.max_pool2d(functional.pad(x, pads, value=-inf), kernel, stride)
 ''',
     "_mean_pool": '''
 def _mean_pool(x, kernel, stride, pads):

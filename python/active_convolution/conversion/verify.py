@@ -1,5 +1,4 @@
 """Two networks that should compute the same, on the same random input."""
-import collections
 import math
 
 import numpy as np
@@ -9,8 +8,13 @@ from ..pycaffe import locate
 
 TOLERANCE = 1e-3    # of the largest value: far more than rounding, far less than what another network gives
 _HELPERS = ("Input", "Parameter", "DummyData")      # layers without a bottom that read nothing
-_INDEXED = {"Embed": (0, lambda layer, shapes: layer.embed_param.input_dim),      # which bottom, and the number of indices
-            "BatchReindex": (1, lambda layer, shapes: shapes[layer.bottom[0]][0]), "Filter": (-1, lambda layer, shapes: 2)}
+_INDEXED = {    # which bottom, and the number of indices, from the layer and the shape of its first bottom
+    "Embed": (0, lambda layer, shape: layer.embed_param.input_dim), "BatchReindex": (1, lambda layer, shape: shape[0]),
+    "Filter": (-1, lambda layer, shape: 2),
+    "SoftmaxWithLoss": (1, lambda layer, shape: shape[layer.softmax_param.axis]),       # of these a label
+    "Accuracy": (1, lambda layer, shape: shape[layer.accuracy_param.axis]),
+    "InfogainLoss": (1, lambda layer, shape: shape[layer.infogain_loss_param.axis]),
+    **dict.fromkeys(("HingeLoss", "MultinomialLogisticLoss"), (1, lambda layer, shape: math.prod(shape[1:])))}
 _MOVERS = ("Split", "Reshape", "Flatten", "Slice", "Concat", "Permute", "Crop", "Tile")     # leave the numbers as they are
 # What is drawn, in this order, until the original computes finite numbers: a logarithm or root wants positive ones.
 _DRAWS = (lambda draw, shape: draw.normal(size=shape), lambda draw, shape: np.abs(draw.normal(size=shape)),
@@ -49,15 +53,6 @@ def check(differences, what):
                             "values that are not finite, and for layers that draw at random")
 
 
-def check_names(net, model):
-    """Raises UserError where layers of a pycaffe Net that have weights share a name: Caffe would fill the first alone."""
-    counts = collections.Counter(name for name, layer in zip(net._layer_names, net.layers) if len(layer.blobs))
-    for name, count in counts.items():
-        if count > 1:
-            raise UserError(f"{model} has {count} layers called {name} in one phase, and weights are stored by name: "
-                            "give each a name of its own")
-
-
 def own_source(net):
     """The layer of a NetParameter that reads its images itself, None in a network that is fed through its inputs alone."""
     return next((layer for layer in net.layer if not layer.bottom and layer.type not in _HELPERS), None)
@@ -82,7 +77,8 @@ def _bounds(net, shapes):
     for layer in reversed(net.layer):
         if layer.type in _INDEXED:
             bottom, count = _INDEXED[layer.type]
-            bounds[layer.bottom[bottom]] = min(count(layer, shapes), bounds.get(layer.bottom[bottom], math.inf))
+            bounds[layer.bottom[bottom]] = min(count(layer, shapes[layer.bottom[0]]),
+                                               bounds.get(layer.bottom[bottom], math.inf))
         elif layer.type in _MOVERS:
             of_tops = [bounds[top] for top in layer.top if top in bounds]
             if of_tops:

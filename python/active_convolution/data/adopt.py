@@ -29,14 +29,14 @@ def adopt(folder, source=None, val_source=None, output=None, label_names=None, s
         raise UserError(f"{folder} is itself a database: give the folder that holds it, {folder.absolute().parent}")
     _check_new(output)
     paths = {"train": source, "test": val_source} if source or val_source else _found(folder)
-    parts = {split: _described(Path(path), folder, output, split, size) for split, path in paths.items() if path}
-    classes = max(len(part["images_per_class"]) for part in parts.values())
+    sources = {split: _source(Path(path), folder, size) for split, path in paths.items() if path}
+    found = {split: backends.inspected(source) for split, source in sources.items()}    # before anything is written
+    classes = max(len(inspection.images_per_class) for inspection in found.values())
     names = label_names and annotations.read_names(label_names)
     if names and len(names) < classes:
         raise UserError(f"{label_names} names {len(names)} classes, and there are labels up to {classes - 1}: name all")
     classes = len(names or ()) or classes
-    for part in parts.values():
-        part["images_per_class"] += [0] * (classes - len(part["images_per_class"]))
+    parts = {split: _described(source, found[split], classes, output, split) for split, source in sources.items()}
     manifest = {"dataset": folder.absolute().name, "adopted": True, "classes": classes,
                 **({"label_names": names} if names else {}), "preprocessing": {"steps": []}, **parts}
     output.mkdir(parents=True, exist_ok=True)
@@ -102,23 +102,29 @@ def _found(folder):
     return found
 
 
-def _described(path, folder, output, split, size):
-    """A part of the manifest, after every record has been read."""
+def _source(path, folder, size):
+    """The Database at ``path``."""
     backend = backend_of(path)
     if backend is None:
         raise UserError(f"{path} is no database of Caffe's: give an LMDB, a LevelDB, an HDF5 file, or a list of HDF5 files or "
                         "of images and labels")
     if size and backend != "IMAGES":
         raise BadValue(f"--size is for lists of images, and {path} is a database: leave it out")
-    if backend == "HDF5" and backends.is_hdf5(path):
-        path = _listed(path, output, split)
     root = "" if backend != "IMAGES" or _absolute(path) else f"{folder.absolute()}/"
-    source = Database(str(path.absolute()), backend, root, size)
-    found = backends.inspected(source)
-    extra = {"root_folder": root} if root else {}
-    if size:
-        extra.update(new_width=size[0], new_height=size[1])
-    return {**found._asdict(), "backend": backend, "path": _from(path, output), "bytes": source_bytes(path, backend), **extra}
+    return Database(str(path.absolute()), backend, root, size)
+
+
+def _described(source, found, classes, output, split):
+    """A part of the manifest: the Database ``source``, in which there is ``found``."""
+    path = Path(source.path)
+    if source.backend == "HDF5" and backends.is_hdf5(path):
+        path = _listed(path, output, split)
+    extra = {"root_folder": source.root} if source.root else {}
+    if source.size:
+        extra.update(new_width=source.size[0], new_height=source.size[1])
+    counts = found.images_per_class + [0] * (classes - len(found.images_per_class))
+    return {**found._asdict(), "images_per_class": counts, "backend": source.backend, "path": _from(path, output),
+            "bytes": source_bytes(path, source.backend), **extra}
 
 
 def _listed(path, output, split):

@@ -1,5 +1,6 @@
 """Tables of images and their classes as people keep them: CSV with a heading or none, and Tiny ImageNet's annotations;
 and the files that name classes."""
+import collections
 import csv
 import os
 from pathlib import PurePath
@@ -62,8 +63,12 @@ def read_names(file):
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     if any("\0" in name for name in names):
         raise UserError(f"{file} is no text: give one class a line, in the order of the labels")
-    repeated = next((name for place, name in enumerate(names) if name in names[:place]), None) \
-        if len(set(names)) < len(names) else None
+    return named_once(names, file)
+
+
+def named_once(names, file):
+    """The classes ``names``, from ``file``. Raises UserError where there are none, or one comes twice."""
+    repeated = next((name for name, count in collections.Counter(names).items() if count > 1), None)
     if not names or repeated:
         raise UserError(f"{file} names {f'{repeated} twice' if repeated else 'no class'}: give one class a line, in the "
                         "order of the labels")

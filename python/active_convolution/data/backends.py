@@ -33,8 +33,9 @@ _PROGRAM = "active_convolution.data.inspecting"
 
 
 class Database(NamedTuple):
-    """What a layer's source names: ``path`` and ``backend`` as in a manifest; for a list of image files also the folder
-    ``root`` that its paths start from, and the ``size`` (width, height) that the layer resizes to, or None."""
+    """What a layer's source names: ``path`` and ``backend`` as in a manifest, or one HDF5 file itself; for a list of image
+    files also the folder ``root`` that its paths start from, and the ``size`` (width, height) that the layer resizes to, or
+    None."""
     path: str
     backend: str = "LMDB"
     root: str = ""
@@ -176,10 +177,10 @@ def _from_hdf5(source):
         import h5py
     except ImportError as error:
         raise UserError("to read HDF5 needs h5py: apt-get install python3-h5py, or pip install h5py") from error
-    for name in hdf5_files(source.path):
+    for name in [source.path] if is_hdf5(source.path) else hdf5_files(source.path):
         try:
             with h5py.File(name, "r") as file:
-                data, labels = hdf5.checked(file["data"]), hdf5.checked(file["label"])
+                data, labels = (hdf5.checked(hdf5.member(file, part)) for part in ("data", "label"))
                 if data.ndim != 4 or data.dtype.kind not in "fiu" or len(data) != len(labels) or labels.size != len(labels):
                     raise UserError(f"{name} has data {by(data.shape)} and label {by(labels.shape)}, not images (number, "
                                     "channels, height, width) and a label for each")
@@ -248,6 +249,8 @@ def inspect(source):
         if shape not in (None, image.shape):
             raise UserError(f"{name} is {by(image.shape)}, and those before are {by(shape)}: images of one size are needed, as "
                             "acu data images --size makes them")
+        if 0 in image.shape:
+            raise UserError(f"{name} is {by(image.shape)}, which is no image: remove it")
         if not 0 <= label < MOST_CLASSES:
             raise UserError(f"{name} has the label {label}, and should have one from 0 to {MOST_CLASSES - 1}")
         shape = image.shape

@@ -56,7 +56,7 @@ def _read_python(data, name, classes, label_key):
     try:
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
         entries = {key if isinstance(key, str) else key.decode(): value for key, value in batch.items()}
-        pixels, labels = np.asarray(entries["data"]), np.asarray(entries[label_key])
+        pixels, labels = (_array(entries[key], len(data)) for key in ("data", label_key))
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(f"{name} is not a whole python batch of CIFAR ({type(error).__name__}: {error}): "
                         "fetch the archive again") from error
@@ -67,6 +67,18 @@ def _read_python(data, name, classes, label_key):
         raise UserError(f"{name} holds {len(pixels)} images but {labels.size} integer labels in shape {labels.shape}: "
                         "fetch the archive again")
     return _checked(pixels, labels, name, classes)
+
+
+def _array(value, most):
+    """An array, or a list of numbers, as an array. Raises ValueError where it is something else, or takes more than the ``most``
+    bytes that its file has: arrays of no strides, or lists of the same list, grow as they are copied."""
+    if not isinstance(value, np.ndarray):
+        if not all(isinstance(number, (int, float)) for number in value):
+            raise ValueError("it holds lists of other things than numbers")
+        return np.asarray(value)
+    if value.nbytes > most:
+        raise ValueError(f"it asks for {value.nbytes} bytes and has {most}")
+    return value
 
 
 def _read_binary(data, name, classes, label_bytes):

@@ -1,6 +1,7 @@
 """Images as Caffe's Datum: raw pixels, or an encoded file that Caffe's Data layer decodes with OpenCV."""
 import math
 import os
+import re
 from typing import NamedTuple, Optional
 
 _MOST_PIXELS = 2 ** 28
@@ -16,6 +17,7 @@ RESIZE = ("stretch", "crop", "pad")
 ENCODE = ("jpeg", "png", "raw")
 _ENCODERS = {"jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, QUALITY)), "png": (".png", ())}
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_FILL = re.compile(rb"\xff+")
 _PNG, _PNG_END = b"\x89PNG", b"IEND"
 
 
@@ -151,6 +153,6 @@ def _first_scan(data):
     Any number of 0xFF may fill up the space before a marker.
     """
     place = len(_JPEG)
-    while data[place:place + 1] == b"\xff" and (marker := data[place + 1:place + 2]) not in (b"\xda", b""):
-        place += 1 if marker == b"\xff" else 2 + int.from_bytes(data[place + 2:place + 4], "big")
+    while (fill := _FILL.match(data, place)) and data[fill.end():fill.end() + 1] not in (b"\xda", b""):
+        place = fill.end() + 1 + int.from_bytes(data[fill.end() + 1:fill.end() + 3], "big")
     return place

@@ -119,8 +119,8 @@ def _checked_part(part, split, folder):
     _whole(part, "images", 0)
     _whole(part, "bytes", 0, 2 ** 63)
     shape = part["shape"]
-    if len(shape) != 3 or not math.prod(_whole(dict(enumerate(shape)), axis, 1) for axis in range(3)) < 2 ** 31:
-        raise ValueError(f"shape is {shape}, and should be channels, height, width")
+    if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape) or math.prod(shape) >= 2 ** 31:
+        raise ValueError(f"shape is {shape!r:.40}, and should be channels, height, width")
     for label in range(len(part.get("images_per_class") or ())):
         _whole(part["images_per_class"], label, 0)
     backend = part.get("backend", "LMDB")

@@ -215,7 +215,7 @@ def _names(found, numbered, file):
         if most >= MOST_CLASSES:
             raise UserError(f"{found.file} has the label {most}: give labels from 0 to {MOST_CLASSES - 1}")
         return given
-    order = _ordered(given, set(classes)) if given else classes
+    order = annotations.named_once(_ordered(given, set(classes)), file) if given else classes
     known = set(order)
     unknown = next((label for _, label in (*found.train, *found.test) if label not in known), None)
     if unknown is not None:

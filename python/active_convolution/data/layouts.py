@@ -19,6 +19,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", "
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
           "validation": "val", "eval": "val"}
 _NUMBERED = re.compile(r"\d+_(.+)\.\w+$")
+_LOOKED_AT = 100  # rows of a table, to see whether images are listed there
+_DIGITS = 2 ** 8  # a folder's name has fewer letters; Python refuses to read a number of thousands
 _IMAGES = ("images", "image", "imgs", "img", "jpegimages")  # folders that are no class
 
 
@@ -154,23 +156,34 @@ def _tables(source, root):
     """{part: {name: class}} of the tables that lie in the folder ``root`` of ``source``; of several for one part the first
     that lists images which are there. Kaggle's example of a submission is none of them."""
     prefix = f"{root}/" if root else ""
+    tables = sorted(name for name in source.names if name.startswith(prefix) and name.lower().endswith((".csv", ".tsv"))
+                    and name[len(prefix):].count("/") <= 1)
+    ends = {end for name in source.names if is_image(name) for end in _ends(name)} if tables else frozenset()
     found = {}
-    for name in sorted(source.names):
-        if not name.startswith(prefix) or not name.lower().endswith((".csv", ".tsv")) or name[len(prefix):].count("/") > 1:
-            continue
+    for name in tables:
         stem = name[len(prefix):].lower()
         if "sample" in stem or "submission" in stem:
             continue
         part = next((part for word, part in _PARTS.items() if word in stem), "train")
+        if part in found:
+            continue
         (_, data), = source.read([name])
         try:
             rows = annotations.read_rows(data, f"{source.path}: {name}")
         except UserError:
             continue    # of something else
+        if ends.isdisjoint(_plain(file).rpartition("/")[2] for file, _ in rows[:_LOOKED_AT]):
+            continue    # and of no image: resolved, which looks at all of them, would find none
         known = resolved(rows, source.names, name.rpartition("/")[0], part)[0] or resolved(rows, source.names, root, part)[0]
-        if known and part not in found:
+        if known:
             found[part] = dict(known)
     return found
+
+
+def _ends(name):
+    """The last part of an image's path, with its ending and without."""
+    end = name.rpartition("/")[2]
+    return end, end.rpartition(".")[0]
 
 
 def resolved(rows, names, folder, part="train"):
@@ -183,7 +196,7 @@ def resolved(rows, names, folder, part="train"):
     for start in _starts(images, [file for file, _ in rows[:10]], prefix, part):
         inside = {name[len(start):]: name for name in images if name.startswith(start)}
         short = {key.rsplit(".", 1)[0]: name for key, name in inside.items()}
-        hits = sum(file in inside or file in short for file, _ in rows[:100])
+        hits = sum(file in inside or file in short for file, _ in rows[:_LOOKED_AT])
         if hits > best:
             best, known = hits, {**short, **inside}
     classes = classes_of([label for _, label in rows])
@@ -219,7 +232,7 @@ def classes_of(labels):
 
 def in_order(classes):
     """The ``classes`` of a set in the order of their labels: alphabetical, or by number where all are numbers."""
-    numbers = all(str(name).isdecimal() for name in classes)
+    numbers = all(str(name).isdecimal() and len(str(name)) < _DIGITS for name in classes)
     return sorted(classes, key=(lambda name: (int(name), str(name))) if numbers else str)
 
 

@@ -34,12 +34,17 @@ from .sources import Folder, read_file
 
 MOST_CLASSES = 2 ** 16
 _LINES = 100_000  # at a time: as Python objects the 1.8 million of Places365 would take half a gigabyte
-_CHUNK = 16  # images that a process takes at a time
+_CHUNK, _CHUNK_BYTES = 16, 2 ** 24  # the most images that a process takes at a time, and where it gives back pixels, of those
 _LINE = 2 ** 16  # bytes
+_PATH = 4096  # bytes: Linux's PATH_MAX
+_AT_MOST = f"and one has at most {_PATH}: mend it, or take it from the list"
+_NAMES = 2 ** 30  # bytes of all names: those of ImageNet's 14 million take half of it
+_DIGITS = 9  # of a label: Python refuses to read a number of thousands
 _UTF16 = 2 ** 28  # bytes of a list that is turned into UTF-8 at once
 _AHEAD = 3  # chunks for each process that may be on the way: this bounds the memory
 _TRANSACTION = 2 ** 26  # bytes of records between two commits: all that a kill can lose
 _FIRST_MAP = 2 ** 30  # bytes
+_NO_LMDB = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError)
 _BOM = b"\xef\xbb\xbf"  # a byte-order mark, which editors of Windows put first
 
 
@@ -78,6 +83,7 @@ def read_list(file, classes=MOST_CLASSES):
                 entries = [_entry(line, file, number, classes)
                            for number, line in enumerate(part, first) if line.strip()]
                 names.append(np.array([name for name, _ in entries], np.bytes_))
+                _check_memory(sum(map(len, names)), max(part.itemsize for part in names), file)
                 labels.append(np.array([label for _, label in entries], np.uint16))
                 first += len(part)
     except OSError as error:
@@ -93,11 +99,16 @@ def read_list(file, classes=MOST_CLASSES):
 def image_list(file, entries):
     """The ImageList of ``entries``, (name, label) with names as os.fsdecode gives them; ``file`` is what messages call it.
 
-    Raises UserError for a name that leads out of the folder of images, and for an image that is listed twice."""
+    Raises UserError for a name that leads out of the folder of images or is none, and for an image that is listed twice."""
     outside = next((name for name, _ in entries if ".." in name.split("/")), None)
     if outside is not None:
         raise UserError(f"{file} lists {outside!r:.60}, which leads out of the folder of images: list images below it")
-    names = np.array([os.fsencode(name) for name, _ in entries], np.bytes_)
+    names = [os.fsencode(name) for name, _ in entries]
+    longest = max(names, key=len, default=b"")
+    if len(longest) > _PATH:
+        raise UserError(f"{file} lists {os.fsdecode(longest)!r:.60}, a path of {len(longest)} bytes, {_AT_MOST}")
+    _check_memory(len(names), len(longest), file)
+    names = np.array(names, np.bytes_)
     labels = np.array([label for _, label in entries], np.uint16)
     digest = hashlib.sha256(b"\n".join(b"%s %d" % entry for entry in zip(names.tolist(), labels.tolist())))
     result = ImageList(Path(file), digest.hexdigest(), names, labels)
@@ -143,12 +154,23 @@ def _entry(line, file, number, classes):
     if not name or not label.isdigit() or b"\0" in name:
         raise UserError(f"{file} line {number} is {_shown(line)}, and should be an image and its label, such as "
                         "'/a/airfield/00000001.jpg 0'")
-    if int(label) >= classes:
-        raise UserError(f"{file} line {number} has the label {int(label)}, and should have one from 0 to {classes - 1}")
+    label = label.lstrip(b"0") or b"0"
+    if len(label) > _DIGITS or int(label) >= classes:
+        raise UserError(f"{file} line {number} has the label {label.decode():.{_DIGITS}}, and should have one from 0 to "
+                        f"{classes - 1}")
+    if len(name) > _PATH:
+        raise UserError(f"{file} line {number} is {_shown(line)}, with a path of {len(name)} bytes, {_AT_MOST}")
     if b".." in name.split(b"/"):
         raise UserError(f"{file} line {number} is {_shown(line)}, which leads out of the folder of images: "
                         "list images below it")
     return name, int(label)
+
+
+def _check_memory(count, width, file):
+    """NumPy keeps every name in the ``width`` of the longest."""
+    if count * width > _NAMES:
+        raise UserError(f"{file} lists {count} images, with paths of up to {width} bytes, more than fits into "
+                        f"{_NAMES // 2 ** 20} MiB: shorten the longest, or list fewer images")
 
 
 def _shown(line):
@@ -195,6 +217,13 @@ class Workers:
     def __exit__(self, *_):
         self._pool.shutdown(cancel_futures=True)
 
+    def written(self, path, count):
+        """As ``_written``, by one of the processes: what reads a damaged LMDB can end it. Raises UserError then, too."""
+        try:
+            return self._pool.submit(_written, path, count).result()
+        except BrokenProcessPool as error:
+            raise UserError(_damaged(path, "what reads it ends of it")) from error
+
     def convert(self, images, source, indices, recipe):
         """Yields (indices, records) for parts of ``indices`` into ``images``, an ImageList, of files in ``source`` (see
         sources.py), in the order that is cheapest.
@@ -203,8 +232,8 @@ class Workers:
         """
         waiting = collections.deque()
         try:
-            for part, files in _from_folder(images, source, indices) if isinstance(source, Folder) else \
-                    _from_archive(images, source, indices):
+            read = _from_folder if isinstance(source, Folder) else _from_archive
+            for part, files in read(images, source, indices, _chunk(recipe)):
                 waiting.append((part, self._pool.submit(_convert, files, images.labels[part].tolist(), recipe)))
                 if len(waiting) > self._ahead:
                     yield _finished(waiting)
@@ -215,15 +244,21 @@ class Workers:
                             "with fewer --jobs") from error
 
 
-def _from_folder(images, source, indices):
+def _chunk(recipe):
+    """How many images a process takes at a time."""
+    raw = _CHUNK_BYTES // (3 * recipe.width * recipe.height) if recipe.encode == "raw" else _CHUNK
+    return max(1, min(_CHUNK, raw))
+
+
+def _from_folder(images, source, indices, chunk):
     """(indices, paths) for a process at a time: the processes read the files themselves."""
     folder = os.fsencode(source.path)
-    for start in range(0, len(indices), _CHUNK):
-        part = indices[start:start + _CHUNK]
+    for start in range(0, len(indices), chunk):
+        part = indices[start:start + chunk]
         yield part, [os.path.join(folder, name) for name in images.names[part].tolist()]
 
 
-def _from_archive(images, source, indices):
+def _from_archive(images, source, indices, chunk):
     """(indices, contents) for a process at a time."""
     there = set(source.names)
     wanted = {os.fsdecode(name): index for name, index in zip(images.names[indices].tolist(), indices)}
@@ -231,7 +266,7 @@ def _from_archive(images, source, indices):
     if len(missing):
         yield missing, [None] * len(missing)
     contents = source.read([name for name in wanted if name in there])
-    while part := list(itertools.islice(contents, _CHUNK)):
+    while part := list(itertools.islice(contents, chunk)):
         yield np.array([wanted[name] for name, _ in part]), [io.BytesIO(data) for _, data in part]
 
 
@@ -240,11 +275,13 @@ def write_images(path, images, source, recipe, workers, max_unreadable):
     sources.py), in the list's order. Returns the Result.
 
     It gives up early once more than ``max_unreadable`` images cannot be read. Every transaction reaches the disk whole
-    or not at all, a power cut included. Raises UserError where the disk is full or fails.
+    or not at all, a power cut included. Raises UserError where the disk is full or fails, and where what is there already
+    is damaged.
     """
     unreadable = {}
+    begun = (Path(path) / "data.mdb").exists()
+    written = workers.written(path, len(images.names)) if begun else np.zeros(len(images.names), bool)
     with _opened(path) as database:
-        written = _written(database, len(images.names))
         bar = tqdm(desc=f"writing {Path(path).name}", total=len(written), initial=int(written.sum()), unit="image")
         with bar, _Writer(database) as writer:
             for indices, records in workers.convert(images, source, np.flatnonzero(~written), recipe):
@@ -273,7 +310,7 @@ class _Writer:
         self._commit()
 
     def put(self, index, record):
-        self._records.append((b"%08d" % index, record))
+        self._records.append((_key(index), record))
         self._bytes += len(record)
         if self._bytes >= _TRANSACTION:
             self._commit()
@@ -300,18 +337,37 @@ def _opened(path):
         Path(path).mkdir(exist_ok=True)  # LMDB would give the folder the mode of its files
         with lmdb.open(os.fsencode(path), map_size=_FIRST_MAP, mode=0o666) as database:
             yield database
+    except _NO_LMDB as error:
+        raise UserError(_damaged(path, f"LMDB says {error}")) from error
     except (lmdb.Error, OSError) as error:
         raise UserError(f"cannot write {path} ({error}): free some space, and run the same command again to go "
                         "on") from error
 
 
-def _written(database, count):
-    """The mask of the records that are there: (count,) bool."""
+def _written(path, count):
+    """The mask of the records that the LMDB folder ``path`` holds: (count,) bool. Raises UserError for keys of another list.
+
+    It reads every record, and begins to write one, which reads what LMDB knows of free pages: where the file was cut off,
+    that ends this process, and no other later.
+    """
     written = np.zeros(count, bool)
-    with database.begin() as transaction:
-        for key in transaction.cursor().iternext(values=False):
+    with _opened(path) as database:
+        transaction = database.begin(write=True)  # without an end, so that it comes to nothing
+        for key, _ in transaction.cursor():
+            if not key.isdigit() or len(key) != len(_key(0)) or int(key) >= count or written[int(key)]:
+                raise UserError(_damaged(path, f"it has the key {key!r:.40}"))
             written[int(key)] = True
+        with contextlib.suppress(lmdb.MapFullError):
+            transaction.put(_key(count), b"")
     return written
+
+
+def _key(index):
+    return b"%08d" % index
+
+
+def _damaged(path, reason):
+    return f"{path} is damaged, {reason}: remove {Path(path).parent} to start over"
 
 
 def _finished(waiting):

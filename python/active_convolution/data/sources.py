@@ -150,7 +150,8 @@ class _Archive:
     """What a Tar and a Zip share. ``_members`` maps names to what ``_read_member`` takes."""
 
     def _keep(self, members):
-        """Takes (name, member) of all regular files, but for the hidden ones. Raises ValueError for one without a name."""
+        """Takes (name, member) of all regular files, but for the hidden ones; what is none has None for a member, and is
+        counted. Raises ValueError for one without a name."""
         self._members, self.hidden, self.special = {}, 0, 0
         for name, member in members:
             if not name:
@@ -158,6 +159,8 @@ class _Archive:
             name = str(PurePosixPath(name)).lstrip("/")
             if any(map(is_hidden, name.split("/"))):
                 self.hidden += 1
+            elif member is None:
+                self.special += 1
             else:
                 self._members[name] = member
         self.names = list(self._members)
@@ -188,7 +191,7 @@ class Tar(_Archive):
             self._file = _Unpacked(path)
             try:
                 self._tar = tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape")
-                self._keep((member.name, member) for member in self._tar.getmembers() if member.isfile())
+                self._keep(self._files())
                 self._check_end()
             except BaseException:
                 self._file.close()
@@ -197,6 +200,14 @@ class Tar(_Archive):
     def close(self):
         self._tar.close()
         self._file.close()
+
+    def _files(self):
+        """(name, member) of all but folders. A hard link is the file before it to which it leads; it may be hidden."""
+        before = {}
+        for member in self._tar.getmembers():
+            if not member.isdir():
+                before[member.name] = member if member.isfile() else before.get(member.linkname) if member.islnk() else None
+                yield member.name, before[member.name]
 
     @staticmethod
     def _offset(member):
@@ -267,7 +278,7 @@ class Zip(_Archive):
                 infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]  # is_dir fails without a name
                 if any(info.flag_bits & 1 for info in infos):
                     raise UserError(f"{path} is encrypted: unpack it, and give the folder")
-                self._keep((info.filename, info) for info in infos if not stat.S_ISLNK(info.external_attr >> 16))
+                self._keep((info.filename, None if stat.S_ISLNK(info.external_attr >> 16) else info) for info in infos)
             except BaseException:
                 self.close()
                 raise

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import locate
-from .process import start
+from .process import end_with_parent, start
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _LEAST_LIMIT, _RATIO = 2 ** 30, 100     # bytes; and how often its size a file may unpack to: numbers hardly shrink
@@ -33,10 +33,12 @@ def _read(path):
     import h5py
     net = locate.caffe_pb2().NetParameter()
     with h5py.File(path, "r") as file:
-        for name, blobs in file["data"].items():
+        layers = member(file, "data")
+        for name in layers.keys():      # of a group: a data set has none, and to go through one would read it
+            blobs = member(layers, name)
             layer = net.layer.add(name=name.replace("\\", "/"))     # "/" would be a path to HDF5
-            for index in range(len(blobs)):
-                array = np.asarray(checked(blobs[str(index)])[...], np.float32)
+            for index in range(len(blobs.keys())):
+                array = np.asarray(checked(member(blobs, str(index)))[...], np.float32)
                 blob = layer.blobs.add()
                 blob.shape.dim.extend(array.shape)
                 blob.data.extend(array.ravel())
@@ -44,9 +46,20 @@ def _read(path):
     return net
 
 
+def member(group, name):
+    """What ``group`` (h5py) holds under ``name``. Raises ValueError for a link, since another file may be a pipe, and KeyError
+    where there is nothing."""
+    import h5py
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link to something else")
+    return group[name]
+
+
 def checked(dataset):
-    """``dataset`` (h5py), an array of numbers. Raises ValueError where it is something else, or asks for more memory than its
-    file makes likely: what was never written takes no room there."""
+    """``dataset`` (h5py), an array of numbers. Raises ValueError where it is something else, has its numbers in other files, or
+    asks for more memory than its file makes likely: what was never written takes no room there."""
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{dataset.name} has its numbers in other files")
     asked = math.prod(dataset.shape) * dataset.dtype.itemsize
     if dataset.dtype.kind not in "fiu":
         raise ValueError(f"{dataset.name} is of {dataset.dtype}, not of numbers")
@@ -66,4 +79,5 @@ def _need_h5py(path):
 
 
 if __name__ == "__main__":
+    end_with_parent()
     sys.stdout.buffer.write(_read(sys.argv[1]).SerializeToString())

@@ -49,6 +49,11 @@ def caffe():
     return module
 
 
+def keep_warnings_unheard():
+    """Lets Caffe's log keep to errors, before it is first imported: it warns of old formats, which are read all the same."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+
+
 @functools.cache
 def _use_gpu(module):
     """Once: where a caller goes on to another device, it stays there."""

@@ -228,6 +228,12 @@ def forget_build(net):
         del layer.param[most_params(layer):]
 
 
+def forget_blobs(net):
+    """Removes from a NetParameter the weights that a prototxt may hold as text: those that count come from a .caffemodel."""
+    for layer in net.layer:
+        layer.ClearField("blobs")
+
+
 def write_to_run(path, net):
     """Writes a NetParameter whose weights will come from elsewhere: without their fillers, which take a while."""
     lean = type(net)()
@@ -265,6 +271,7 @@ def write(path, message):
 def fill(stored, layer, blobs):
     """Makes the LayerParameter ``stored`` that of ``layer``, with these arrays as its blobs."""
     stored.CopyFrom(layer)
+    stored.ClearField("blobs")
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)

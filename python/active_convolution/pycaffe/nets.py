@@ -1,4 +1,5 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
+import collections
 import os
 
 from google.protobuf.message import Message
@@ -9,14 +10,17 @@ from . import locate, messages
 from .messages import by
 from .process import failure
 
-_IMPORT = "import importlib; module, name = sys.argv[1].split(':'); getattr(importlib.import_module(module), name)"
+_BUILD = "net = caffe.Net(os.fsencode(given[0]), caffe.TEST)"
+_RUN = f"from active_convolution.pycaffe import nets; {_BUILD}; [nets.resize(net, size) for size in given[1]]; net.forward()"
+_IMPORT = "import importlib; getattr(importlib.import_module(given[0]), given[1])"
 
 
 def load(model, weights, called=None):
     """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
 
-    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network:
-    Caffe itself would leave such a layer as it was filled, or end the process. Messages name the prototxt ``called``.
+    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network, or where
+    its name does not tell a layer: Caffe itself would leave such a layer as it was filled, or end the process. Messages name
+    the prototxt ``called``.
     """
     messages.read_net(model)  # says what is wrong with it; Caffe would end the process
     live = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
@@ -36,21 +40,40 @@ def check_deploy(model):
     check_net(model)
 
 
-def check_net(model, called=None):
-    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
-    that may die of it."""
+def check_net(model, called=None, run=False):
+    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``, and with ``run`` pass an
+    input through it, too: asks in a process that may die of it."""
     net = messages.read_net(model)
     check_python_layers(net, called or model)
     check_sources(net, called or model)
-    reason = failure("caffe.Net(os.fsencode(sys.argv[1]), caffe.TEST)", model)
+    reason = why_not_run(model) if run else why_not_built(model)
     if reason:
-        raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
+        what = "run" if run and not why_not_built(model) else "build"
+        raise UserError(f"Caffe cannot {what} the network {called or model} ({reason}): mend the file, or give another")
+
+
+def why_not_run(model, sizes=()):
+    """Why Caffe cannot build the prototxt ``model``, give its inputs the shapes of ``sizes``, [{name: shape}], one after the
+    other, and pass an input of the last through it, in a line; None if it can. Asks in a process that may die of it."""
+    return failure(_RUN, [os.fspath(model), list(sizes)])
+
+
+def why_not_built(model):
+    """Why Caffe cannot build the prototxt ``model``, in a line; None if it can. Asks as ``why_not_run`` does."""
+    return failure(_BUILD, [os.fspath(model)])
 
 
 def load_checked(model, weights, called=None):
-    """As ``load``; raises UserError, too, where Caffe cannot build the network. Messages name it ``called``."""
-    check_net(model, called)
+    """As ``load``; raises UserError, too, where Caffe cannot build the network, or run it. Messages name it ``called``."""
+    check_net(model, called, run=True)
     return load(model, weights, called)
+
+
+def resize(live, size):
+    """Gives the inputs of a pycaffe Net these shapes, {name: shape}."""
+    for name, shape in size.items():
+        live.blobs[name].reshape(*shape)
+    live.reshape()
 
 
 def check_inputs(model):
@@ -95,17 +118,38 @@ def check_python_layers(net, called):
     imported, as a process tries that may die of it."""
     for layer in net.layer:
         module, name = layer.python_param.module, layer.python_param.layer
-        if layer.type == "Python" and (reason := failure(_IMPORT, f"{module}:{name}")):
+        if layer.type == "Python" and (reason := failure(_IMPORT, [module, name])):
             raise UserError(f"layer {layer.name} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
                             f"({reason}): put its folder on PYTHONPATH, or mend it")
 
 
+# ---- Weights, which are stored by name
+
 def _check_weights(live, model, weights):
-    stored = {layer.name: layer.blobs for layer in messages.read_weights(weights).layer}
-    for name, blobs in live.params.items():
-        expected, found = [blob.data.shape for blob in blobs], stored.get(name, [])
+    """{layer: blobs} of a .caffemodel. Raises UserError where that is not what the layer of a pycaffe Net has, for each that
+    both know and each that has any."""
+    layers = [(name, [blob.data.shape for blob in layer.blobs]) for name, layer in zip(live._layer_names, live.layers)]
+    _check_names(layers, f"{model} has", " in one phase", "give each a name of its own")
+    known = dict(layers)
+    stored = [(layer.name, layer.blobs) for layer in messages.read_weights(weights).layer if layer.name in known]
+    _check_names(stored, f"{weights} holds", "", "name another snapshot")
+    stored = dict(stored)
+    for name, expected in layers:
+        found = stored.get(name, [])
         if len(found) != len(expected) or not all(map(messages.holds, found, expected)):
             seen = ", ".join(by(messages.shape(blob)) for blob in found) or "none"
-            raise UserError(f"layer {name} of {model} has blobs {', '.join(map(by, expected))}, and {weights} holds "
-                            f"{seen}: give the weights of this network")
+            raise UserError(f"layer {name} of {model} has {_blobs(expected)}, and {weights} holds {seen}: give the weights "
+                            "of this network")
     return stored
+
+
+def _check_names(layers, where, among, remedy):
+    """Raises UserError where one of ``layers``, [(name, blobs)], has blobs and its name is another one's, too."""
+    counts = collections.Counter(name for name, _ in layers)
+    for name, blobs in layers:
+        if len(blobs) and counts[name] > 1:
+            raise UserError(f"{where} {counts[name]} layers called {name}{among}, and weights are stored by name: {remedy}")
+
+
+def _blobs(shapes):
+    return f"blobs {', '.join(map(by, shapes))}" if shapes else "no blobs"

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import dataclasses
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -216,19 +217,20 @@ def log_to(descriptor):
 
 def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``."""
-    reason = failure("caffe.set_device(int(sys.argv[1])); caffe.set_mode_gpu()", device)
+    reason = failure("caffe.set_device(given); caffe.set_mode_gpu()", device)
     if reason:
         raise UserError(f"cannot use GPU {device} ({reason}): "
                         "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")
 
 
-def failure(statement, argument):
-    """Why ``statement``, on ``caffe`` and with ``argument`` as sys.argv[1], fails, in a line; None if it does not.
+def failure(statement, given):
+    """Why ``statement``, on ``caffe`` and ``given`` (what JSON can say), fails, in a line; None if it does not.
 
     It runs in a process of its own, which may die of it.
     """
-    probe = f"import os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); {statement}"
-    done = subprocess.run([sys.executable, "-c", probe, str(argument)], env=environment(), capture_output=True,
+    probe = ("import json, os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); "
+             f"given = json.load(sys.stdin); {statement}")
+    done = subprocess.run([sys.executable, "-c", probe], input=json.dumps(given), env=environment(), capture_output=True,
                           text=True, errors="replace")
     if done.returncode == 0:
         return None

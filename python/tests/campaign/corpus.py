@@ -13,12 +13,13 @@ HDF5_WEIGHTS, UNFINISHED = "run/weights.h5", "out_run"   # a run that has some i
 _SNAPSHOT = "snapshots/digits_tiny_acu_iter_20"
 STATE, SNAPSHOT = f"{UNFINISHED}/{_SNAPSHOT}.solverstate", f"{UNFINISHED}/{_SNAPSHOT}.caffemodel"
 ADOPTED = {"lmdb": "adopted/lmdb", "leveldb": "out_leveldb", "hdf5": "adopted/hdf5"}   # to open a LevelDB writes into it
+LISTED = "adopted/listed"    # a manifest about lists of images
 
 
 def make(folder):
     """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` and ``ordinary`` (trainings of it,
     with an active convolution and without), UNFINISHED; ``images``, the same as archives and as databases of other tools,
-    and ``train.txt``, ``test.txt`` and ``train.csv``, which list them."""
+    and ``train.txt``, ``test.txt`` and ``train.csv``, which list them; LISTED, which makes a data set of the former."""
     from data_samples import packed, write_tree
     from training_runs import write_model
     folder.mkdir(parents=True)
@@ -70,6 +71,7 @@ def _of_other_tools(folder):
                                 f"--backend={kind}", "images/", f"{split}.txt", f"{adopted}/{split}"], check=True, cwd=folder,
                                capture_output=True)
         acu(f"data adopt {adopted}", folder)
+    acu(f"data adopt images --source train.txt --val-source test.txt --size 8x8 --output {LISTED}", folder)
     preprocess.Whitening(np.zeros(3, np.float32), np.eye(3, dtype=np.float32)).save(folder / "whitening.npz")
     net = locate.caffe().Net(str(folder / DEPLOY), locate.caffe().TEST, weights=str(folder / WEIGHTS))
     net.save_hdf5(str(folder / HDF5_WEIGHTS))

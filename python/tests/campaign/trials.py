@@ -3,7 +3,7 @@ hard surroundings; a program killed, and called again."""
 import dataclasses
 
 from . import mutations
-from .corpus import (ADOPTED, DEPLOY, HDF5_WEIGHTS, ORDINARY_DEPLOY, ORDINARY_WEIGHTS, SNAPSHOT, STATE, UNFINISHED, WEIGHTS)
+from .corpus import (ADOPTED, DEPLOY, HDF5_WEIGHTS, LISTED, ORDINARY_DEPLOY, ORDINARY_WEIGHTS, SNAPSHOT, STATE, UNFINISHED, WEIGHTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,13 @@ PROGRAMS = [Trial("npz", "run/positions.npz", command=_PLOT), Trial("npz", "run/
             Trial("prototxt", DEPLOY, command=_EXPORT), Trial("prototxt", ORDINARY_DEPLOY, command=_CONVERT),
             Trial("prototxt", DEPLOY, command=f"{_EVALUATE} data"),
             Trial("prototxt", "model/acu/train_val.prototxt", command=f"{_TRAIN} data"),
+            Trial("prototxt", "model/acu/solver.prototxt", command=f"{_TRAIN} data"),
             Trial("lmdb", "data/test_lmdb/data.mdb", command=f"{_EVALUATE} data"),
             Trial("lmdb", "data/train_lmdb/data.mdb", command=f"{_TRAIN} data"),
             Trial("json", "data/manifest.json", command=f"{_EVALUATE} data"), Trial("csv", "train.txt", command=_PLACES),
+            Trial("json", "data/manifest.json", command="models new out --like digits/plain --data data"),
+            Trial("json", f"{LISTED}/manifest.json", command=f"{_TRAIN} {LISTED}"),
+            Trial("json", f"{ADOPTED['hdf5']}/manifest.json", command=f"{_EVALUATE} {ADOPTED['hdf5']}"),
             Trial("png", _PICTURE, command=_PLACES), Trial("csv", "train.csv", command=_LISTED),
             Trial("tar", "images.tar", command=f"{_IMAGES} images.tar"), Trial("tar.xz", "images.tar.xz", command=f"{_IMAGES} images.tar.xz"),
             Trial("zip", "images.zip", command=f"{_IMAGES} images.zip"),
