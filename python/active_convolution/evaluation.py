@@ -2,8 +2,6 @@
 cropped once or ten times."""
 import contextlib
 import dataclasses
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,7 @@ from .data.folder import check_manifest, has_classes
 from .errors import BadValue, UserError
 from .pycaffe import locate, messages, nets
 from .pycaffe.messages import by
-from .pycaffe.process import check_gpu, failure
-
-_TRY = "import json; from active_convolution import evaluation; evaluation.try_batches(*json.loads(sys.argv[1]))"
+from .pycaffe.process import check_gpu
 
 
 def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None, confusion=None):
@@ -45,7 +41,7 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
         check_sizes(stored, network.shape, transform, ten_crop)
         _check_classes(manifest, network.classes, model, data)
         answer, views, size = (_ten_crop, 10, max(1, batch // 10)) if ten_crop else (_single_view, 1, batch)
-        _check_batches(model, [views * images for images in (min(size, count), count % size) if images])
+        _check_batches(network, model, [views * images for images in (min(size, count), count % size) if images])
         wrong = np.zeros(2, int)
         if confusion:
             confusion.begin(network.classes, manifest["label_names"])
@@ -114,37 +110,27 @@ class Classifier:
         """How many scores an image gets."""
         return self.net.blobs[self.output].data.shape[1]
 
+    def size(self, count):
+        """{input: shape} of ``count`` images."""
+        return {self.net.inputs[0]: (count, *self.shape)}
+
     def scores(self, images):
         """The class scores of images (N, C, H, W), in one forward pass: (N, classes)."""
         blob = self.net.blobs[self.net.inputs[0]]
         if blob.data.shape != images.shape:
-            _reshape(self.net, len(images))
+            nets.resize(self.net, self.size(len(images)))
         blob.data[...] = images
         self.net.forward(end=self.last)
         return self.net.blobs[self.output].data.reshape(len(images), -1)
 
 
-def _reshape(net, count):
-    """Lets the pycaffe ``net`` take ``count`` images at once; where it cannot, Caffe ends the process."""
-    blob = net.blobs[net.inputs[0]]
-    blob.reshape(count, *blob.data.shape[1:])
-    net.reshape()
-
-
-def _check_batches(model, counts):
-    """Raises UserError unless the network takes as many images at once as ``counts`` says, one after the other: asks in a
-    process that may die of it."""
-    reason = failure(_TRY, json.dumps([str(model), counts]))
+def _check_batches(network, model, counts):
+    """Raises UserError unless the network takes as many views at once as ``counts`` says, one after the other: asks in a process
+    that may die of it."""
+    reason = nets.why_not_run(model, [network.size(count) for count in counts])
     if reason:
         raise UserError(f"{model} cannot take {counts[0]} views at once ({reason}): lower --batch, or give a network that takes "
                         "any number")
-
-
-def try_batches(model, counts):
-    """... and this is what it does."""
-    net = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
-    for count in counts:
-        _reshape(net, count)
 
 
 def _single_view(network, images):

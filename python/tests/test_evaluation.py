@@ -319,7 +319,7 @@ def test_a_network_that_takes_no_batch_of_images(made, tmp_path, text, message):
 
 def test_the_last_smaller_batch_is_tried_too(made, monkeypatch):
     tried = []
-    monkeypatch.setattr(evaluation, "_check_batches", lambda model, counts: tried.append(counts))
+    monkeypatch.setattr(evaluation, "_check_batches", lambda *arguments: tried.append(arguments[-1]))
     for options in (dict(batch=50), dict(batch=COUNT), dict(batch=500), dict(batch=57, ten_crop=True)):
         run(made[1], made[0], **options)
     assert tried == [[50, 20], [COUNT], [COUNT, COUNT], [50]]
