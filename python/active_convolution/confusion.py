@@ -11,6 +11,7 @@ from .errors import UserError
 from .files import json_object, reading, whole_file
 
 FILE = "evaluation.json"    # in a run folder, where a report finds it
+FORMER = {"top1", "top5"}   # the keys of what acu reproduce kept under that name once: see paper/results.py
 _MOST = 24                  # of the most confused images that are kept
 
 
@@ -77,16 +78,38 @@ def write(path, content):
 
 
 def load(path):
-    """What ``write`` wrote; None where there is no such file. Raises UserError where it is damaged."""
+    """What ``write`` wrote; None where there is no such file, or a FORMER one. Raises UserError where it is damaged."""
     if not path.exists():
         return None
     with reading(path, "is damaged", "write it anew with acu evaluate --json, or remove it", reason=True):
         content = json_object(path)
-        classes, matrix = content["classes"], np.array(content["confusion"])
-        wrong = [entry for entry in content["most_confused"] if not {"label", "answer", "probability", "png"} <= entry.keys()]
-        if matrix.shape != (len(classes), len(classes)) or wrong or not all("name" in entry for entry in classes):
-            raise ValueError("other entries")
+        if content.keys() == FORMER:
+            return None
+        _check(content)
         return content
+
+
+def _check(content):
+    """Raises one of DAMAGE unless ``content`` is as ``Confusion.content`` gives it, as far as a report shows it."""
+    classes, matrix = content["classes"], np.array(content["confusion"])
+    if matrix.dtype.kind != "i" or matrix.shape != (len(classes), len(classes)) or matrix.min() < 0:
+        raise ValueError("its confusion does not count the answers to each class")
+    numbers = [_is_whole(content["images"]), _is_fraction(content["top1_error"]), _is_fraction(content["top5_error"])]
+    named = [isinstance(entry["name"], str) and _is_whole(entry["images"])
+             and (entry["error"] is None or _is_fraction(entry["error"])) for entry in classes]
+    shown = [_is_whole(entry["label"], len(classes)) and _is_whole(entry["answer"], len(classes))
+             and _is_fraction(entry["probability"]) and isinstance(entry["png"], str) for entry in content["most_confused"]]
+    if not all(numbers + named + shown):
+        raise ValueError("other entries")
+
+
+def _is_whole(value, below=2 ** 53):
+    """... and by default no more than JavaScript can count to."""
+    return type(value) is int and 0 <= value < below
+
+
+def _is_fraction(value):
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _png(image):
@@ -96,7 +119,8 @@ def _png(image):
     if low < 0 or high <= 2 or high > 255:
         image = (image - low) * (255 / max(high - low, 1e-30))
     pixels = np.moveaxis(image[:3] if len(image) >= 3 else image[:1], 0, -1)
-    written, content = cv2.imencode(".png", np.uint8(np.clip(np.rint(pixels), 0, 255)))
-    if not written:
-        raise UserError("an image cannot be shown as PNG")
-    return content.tobytes()
+    try:
+        return cv2.imencode(".png", np.uint8(np.clip(np.rint(pixels), 0, 255)))[1].tobytes()
+    except cv2.error as error:
+        raise UserError(f"an image of {pixels.shape[1]}×{pixels.shape[0]} pixels cannot be shown as PNG, which --json asks for: "
+                        "leave that out") from error

@@ -30,6 +30,7 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
     """
     if batch < 1:
         raise BadValue(f"--batch {batch} is out of range: give 1 or more")
+    nets.check_deploy(model)
     manifest = check_manifest(data, ("test",))
     test = manifest["test"]
     stored, count = tuple(test["shape"]), test["images"]
@@ -39,7 +40,8 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
         network = Classifier(model, weights)
         check_sizes(stored, network.shape, transform, ten_crop)
         _check_classes(manifest, network.classes, model, data)
-        answer, size = (_ten_crop, max(1, batch // 10)) if ten_crop else (_single_view, batch)
+        answer, views, size = (_ten_crop, 10, max(1, batch // 10)) if ten_crop else (_single_view, 1, batch)
+        _check_batches(network, model, [views * images for images in (min(size, count), count % size) if images])
         wrong = np.zeros(2, int)
         if confusion:
             confusion.begin(network.classes, manifest["label_names"])
@@ -79,8 +81,12 @@ class Classifier:
     """A trained network: images in, class scores out. ``model`` and ``weights`` as in ``evaluate``."""
 
     def __init__(self, model, weights):
-        nets.check_inputs(model)
         self.net = nets.load(model, weights)
+        if len(self.net.inputs) != 1:
+            raise UserError(f"{model} has {len(self.net.inputs)} inputs for testing, not one: give the network's deploy prototxt")
+        if len(self.shape) != 3:
+            raise UserError(f"{model} takes {by(self.shape)} for an image, not channels×height×width: give the deploy prototxt of "
+                            "a network for images")
         if len(self.net.outputs) != 1:
             raise UserError(f"{model} has the outputs {', '.join(self.net.outputs)}, not one: "
                             "give the network's deploy prototxt")
@@ -104,15 +110,27 @@ class Classifier:
         """How many scores an image gets."""
         return self.net.blobs[self.output].data.shape[1]
 
+    def size(self, count):
+        """{input: shape} of ``count`` images."""
+        return {self.net.inputs[0]: (count, *self.shape)}
+
     def scores(self, images):
         """The class scores of images (N, C, H, W), in one forward pass: (N, classes)."""
         blob = self.net.blobs[self.net.inputs[0]]
         if blob.data.shape != images.shape:
-            blob.reshape(*images.shape)
-            self.net.reshape()
+            nets.resize(self.net, self.size(len(images)))
         blob.data[...] = images
         self.net.forward(end=self.last)
         return self.net.blobs[self.output].data.reshape(len(images), -1)
+
+
+def _check_batches(network, model, counts):
+    """Raises UserError unless the network takes as many views at once as ``counts`` says, one after the other: asks in a process
+    that may die of it."""
+    reason = nets.why_not_run(model, [network.size(count) for count in counts])
+    if reason:
+        raise UserError(f"{model} cannot take {counts[0]} views at once ({reason}): lower --batch, or give a network that takes "
+                        "any number")
 
 
 def _single_view(network, images):

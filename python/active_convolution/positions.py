@@ -16,13 +16,15 @@ import numpy as np
 
 from .arrays import Array, read_npz, write_npz
 from .errors import UserError
-from .files import reading
+from .files import TEXT_BYTES, object_in, reading
 from .geometry import grid, ring
 from .pycaffe import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
 _LONGEST = 2 ** 15                             # bytes of a name there: a zip can have twice as many
+_SYNAPSES = 2 ** 20                            # the most that a layer may have, as it says itself; here in all its groups
+_FIXED32 = 5                                   # how protocol buffers mark a number of 32 bits
 _RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
 
 
@@ -131,9 +133,10 @@ def _aconv_start(layer, count):
         return None if own.pos_filler_std > 0 else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
     # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
     # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
-    fields = {field.field_number: field.data for field in messages.unknown_fields(getattr(layer, "swish_param", layer))}
-    on_lattice = set(fields) <= {10, 11, 25} and np.uint32(fields.get(10, 0)).view(np.float32) < 0
-    return ring(count) if on_lattice else None
+    fields = {field.field_number: field for field in messages.unknown_fields(getattr(layer, "swish_param", layer))}
+    if 10 not in fields or fields[10].wire_type != _FIXED32 or not set(fields) <= {10, 11, 25}:
+        return None
+    return ring(count) if np.uint32(fields[10].data).view(np.float32) < 0 else None
 
 
 # ---- Stages
@@ -279,6 +282,10 @@ class History(_Shown):
         declared = {layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False) for layer in layers}
         arrays = read_npz(path, declared, remedy)
         over_time = [arrays[layer.name].astype(np.float32, copy=False) for layer in layers]
+        with reading(path, damaged, remedy, reason=True):
+            for layer, xy in zip(layers, over_time):
+                if not 1 <= xy.shape[1] * xy.shape[2] <= _SYNAPSES:
+                    raise ValueError(f"{layer.name} has {xy.shape[1]} sets of {xy.shape[2]} synapses")
         history = cls(warmup_iter)
         history._layers = [dataclasses.replace(layer, xy=np.zeros(xy.shape[1:])) for layer, xy in zip(layers, over_time)]
         history._records = {int(iteration): record for iteration, *record in zip(head["iterations"], *over_time)}
@@ -287,13 +294,16 @@ class History(_Shown):
 
 def _described(about):
     """warmup_iter and the layers (LayerPositions without positions) of a History's ``about``. Raises one of DAMAGE."""
-    about = json.loads(about)
+    if len(about) > TEXT_BYTES:
+        raise ValueError(f"its text about has {len(about)} characters, and at most {TEXT_BYTES} make sense")
+    about = object_in(about)
     if not about["layers"]:
         raise ValueError("it has no layers")
     layers = [LayerPositions(layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None)
               for layer in about["layers"]]
     for layer in layers:
-        if not isinstance(layer.name, str) or layer.type not in TYPES or len(layer.kernel) != 2:
+        if (not isinstance(layer.name, str) or layer.type not in TYPES or len(layer.kernel) != 2
+                or math.prod(layer.kernel) > _SYNAPSES):
             raise ValueError(f"{layer.name!r} is no active convolution")
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("two layers have one name")

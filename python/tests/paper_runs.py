@@ -37,7 +37,8 @@ def write_data(folder, digits):
 
 
 def make_run(folder, errors, seconds=60, max_iter=MAX_ITER):
-    """A run folder as if it had been trained: metrics.csv has ``errors``, {iteration: error}, and a falling loss."""
+    """A run folder as if it had been trained: metrics.csv has ``errors``, {iteration: error}, and a falling loss; no times
+    where ``seconds`` is None."""
     run = RunFolder(folder)
     run.path.mkdir(parents=True)
     run.solver.write_text(f"max_iter: {max_iter}\n")
@@ -45,6 +46,6 @@ def make_run(folder, errors, seconds=60, max_iter=MAX_ITER):
     metrics = Metrics()
     for iteration in range(1, max([*errors, 1]) + 1):
         tested = {"test_error": errors[iteration], "test_loss": 1} if iteration in errors else {}
-        metrics.append(iteration, loss=3 / iteration, seconds=seconds * iteration / max(errors), **tested)
+        metrics.append(iteration, loss=3 / iteration, seconds=seconds and seconds * iteration / max(errors), **tested)
     metrics.save(run.metrics)
     return run

@@ -57,6 +57,11 @@ def test_help_lists_the_sub_commands_in_the_order_of_use(arguments, tmp_path):
     assert re.findall(r"^  (\w+)", done.stdout, re.MULTILINE) == list(cli.SUBCOMMANDS) == list(GOOD)
 
 
+@pytest.mark.parametrize("name", ["foo\nbar", "foo\u2028bar"])
+def test_no_line_break_of_a_sub_command_breaks_the_line(name):
+    assert acu(name).stderr == "error: there is no sub-command foo bar: acu --help lists them\n"
+
+
 def test_an_unknown_sub_command_is_one_line():
     done = acu("dance", "--help")
     assert (done.returncode, done.stdout) == (2, "")
@@ -138,6 +143,9 @@ def test_how_a_build_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr(locate, "BUILD", tmp_path)
     path = tmp_path / "built.txt"
     assert "not known" in version.built()
+    for line in BUILT.splitlines()[:-1]:
+        path.write_text(BUILT.replace(f"{line}\n", ""))
+        assert "not known" in version.built(), "without one of its lines"
     path.write_text(BUILT)
     assert version.built() == ("built from /home/you/a=b, caffe for GPUs of compute capability 80 90 with NCCL, BLAS Open, "
                                    "OpenMP on, Release")
@@ -175,7 +183,14 @@ def test_good_ones_are_taken(subcommand):
     ("train", GOOD["train"] + " --gpu one", "--gpu one is no list of device numbers such as 0 or 0,1,2,3"),
     ("train", GOOD["train"] + " --gpu 1,2,1", "--gpu 1,2,1 names a GPU twice: name each once"),
     ("train", GOOD["train"] + " --variant both", "argument --variant: invalid choice: 'both'"),
-    ("evaluate", GOOD["evaluate"] + " --batch 0", "--batch 0 is out of range: give 1 or more"),
+    ("evaluate", GOOD["evaluate"] + " --batch 0", "--batch 0 is out of range: give one from 1 to 2147483647"),
+    ("evaluate", GOOD["evaluate"] + " --batch 2147483648", "--batch 2147483648 is out of range: give one from 1 to 2147483647"),
+    ("evaluate", GOOD["evaluate"] + " --json x --predictions ./x", "--json and --predictions both name x: name each once"),
+    ("reproduce", GOOD["reproduce"] + " --json runs/../runs", "--output and --json both name runs/../runs: name each once"),
+    ("export", GOOD["export"] + " --report out", "--output and --report both name out: name each once"),
+    ("convert", GOOD["convert"] + " --report out", "--output and --report both name out: name each once"),
+    ("reproduce", GOOD["reproduce"] + " --seeds 50000000", "--seeds 50000000 is out of range: give one from 1 to 1024"),
+    ("check", "--cases 99999999999999999999", "--cases 99999999999999999999 is out of range: give one from 1 to 4294967296"),
     ("evaluate", GOOD["evaluate"] + " --gpu 0,1", "--gpu 0,1 names several GPUs, and this runs on one"),
     ("convert", GOOD["convert"] + " --kernel 3x0", "--kernel 3x0 is no kernel such as 3 or 3x5"),
     ("convert", "--output out", "the following arguments are required: --model"),
@@ -188,7 +203,7 @@ def test_good_ones_are_taken(subcommand):
     ("reproduce", GOOD["reproduce"] + " --jobs 0", "--jobs 0 is out of range: give one from 1 to 1024"),
     ("reproduce", GOOD["reproduce"] + " --datasets cifar10 mnist",
      "table 2 has nothing on mnist: its --datasets are cifar10, cifar100"),
-    ("check", "--cases 0", "--cases 0 is out of range: give 1 or more"),
+    ("check", "--cases 0", "--cases 0 is out of range: give one from 1 to 4294967296"),
     ("generate", "elsewhere", "unrecognized arguments: elsewhere"),
     ("models", "new mine --like cifar10/plain --classes 1", "--classes 1 is out of range: give one from 2 to "),
     ("train", "--output run", "there is nothing to train: give MODEL_DIR, or --solver FILE"),
@@ -200,6 +215,16 @@ def test_good_ones_are_taken(subcommand):
 ])
 def test_bad_values_are_one_line(subcommand, arguments, message, capsys):
     assert message in refused(subcommand, arguments.split(), capsys)
+
+
+def test_results_of_other_names_and_devices_are_taken(tmp_path):
+    """A link counts as what it leads to."""
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    parse = cli.parser("evaluate").parse_args
+    for names in (("a", "b"), ("/dev/null", "/dev/null"), ("loop/a", "loop/b")):
+        parse([*GOOD["evaluate"].split(), "--json", names[0], "--predictions", names[1]])
+    with pytest.raises(SystemExit):
+        parse([*GOOD["evaluate"].split(), "--json", str(tmp_path / "link"), "--predictions", str(tmp_path / "a")])
 
 
 def actions(subcommand, option):

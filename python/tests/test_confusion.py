@@ -1,13 +1,17 @@
 """Which classes are taken for which, in files and in a report; a report that is served."""
 import base64
 import csv
+import errno
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -88,6 +92,28 @@ def test_a_damaged_file_is_named(tmp_path, text):
         confusion.load(tmp_path / "evaluation.json")
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda content: content["most_confused"][0].update(label=3), lambda content: content["most_confused"][0].update(answer=-1),
+    lambda content: content["most_confused"][0].update(label=1.0), lambda content: content["most_confused"][0].update(png=None),
+    lambda content: content["most_confused"][0].update(probability="0.5"), lambda content: content.pop("top1_error"),
+    lambda content: content.update(top5_error=1.5), lambda content: content.update(images=-1),
+    lambda content: content["confusion"][0].__setitem__(0, "x"), lambda content: content["confusion"][0].__setitem__(0, 0.5),
+    lambda content: content["confusion"][0].__setitem__(0, -1), lambda content: content["confusion"][0].__setitem__(0, 2 ** 80),
+    lambda content: content["classes"][0].update(name=7), lambda content: content["classes"][0].pop("images"),
+    lambda content: content["classes"][0].update(error=True)])
+def test_entries_of_another_kind_are_named(told, tmp_path, spoil):
+    content = json.loads(json.dumps(told[0].content(0.5, 0)))
+    spoil(content)
+    confusion.write(tmp_path / "evaluation.json", content)
+    with pytest.raises(UserError, match="evaluation.json is damaged .*: write it anew with acu evaluate --json, or remove it"):
+        confusion.load(tmp_path / "evaluation.json")
+
+
+def test_an_image_too_wide_for_png_is_an_error():
+    with pytest.raises(UserError, match="an image of 1000001×1 pixels cannot be shown as PNG, which --json asks for"):
+        confusion._png(np.zeros((1, 1, 1000001), np.float32))
+
+
 def test_a_pipe_in_its_place_is_named(tmp_path):
     os.mkfifo(tmp_path / "evaluation.json")
     with pytest.raises(UserError, match="evaluation.json is no regular file"), at_once():
@@ -140,6 +166,23 @@ def test_a_served_report_is_made_anew(run, tmp_path):
         server.serve([run], int(addresses[0].split(":")[2].strip("/")), print)
     with pytest.raises(UserError, match="is no run"):
         server.serve([tmp_path], 0, print)
+
+
+def test_a_browser_that_goes_and_a_disk_that_fails_are_no_tracebacks(run, monkeypatch, capfd):
+    addresses = []
+    threading.Thread(target=server.serve, args=([run], 0, addresses.append), daemon=True).start()
+    while not addresses:
+        time.sleep(0.01)
+    port = int(addresses[0].split(":")[2].strip("/"))
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))     # its end is a reset
+    for error, said in ((OSError(errno.EIO, "gone", "/disk"), "cannot use /disk: gone"), (MemoryError(), "not enough memory"),
+                        (UnicodeEncodeError("utf-8", "bad\udcff", 3, 4, "no"), "bad\\udcff&#x27; is no text in UTF-8")):
+        monkeypatch.setattr(server.content, "read", mock.Mock(side_effect=error))
+        with urllib.request.urlopen(addresses[0]) as answer:
+            assert said in answer.read().decode() and answer.headers["Refresh"] == "10"
+    assert capfd.readouterr().err == ""
 
 
 def test_a_run_without_an_accuracy_is_reported(run, tmp_path):

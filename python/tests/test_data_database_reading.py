@@ -94,6 +94,18 @@ def test_another_number_of_records(written, count):
         read(written, count=count)
 
 
+@pytest.mark.parametrize("count", [1, COUNT - 1, COUNT + 1])
+def test_another_number_of_images_of_a_list(tmp_path, count):
+    """What the errors of an evaluation would be divided by."""
+    for number in range(COUNT):
+        (tmp_path / f"{number}.png").write_bytes(png(np.zeros(SHAPE, np.uint8)))
+    (tmp_path / "list.txt").write_text("".join(f"{number}.png 0\n" for number in range(COUNT)))
+    part = {"path": str(tmp_path / "list.txt"), "backend": "IMAGES", "root_folder": f"{tmp_path}/", "shape": SHAPE}
+    assert sum(len(labels) for _, labels in backends.batches({**part, "images": COUNT}, 4)) == COUNT
+    with pytest.raises(UserError, match=f"list.txt holds 10 images, and its manifest says {count}: adopt the databases again"):
+        list(backends.batches({**part, "images": count}, 4))
+
+
 @pytest.mark.parametrize("spoil", [
     lambda path: (path / "data.mdb").unlink(),
     lambda path: (path / "data.mdb").write_bytes(bytes((path / "data.mdb").stat().st_size))])

@@ -290,6 +290,49 @@ def test_a_network_that_caffe_cannot_build(made, tmp_path):
                         "another\n", done.stderr), done.stderr
 
 
+INPUT = 'layer { name: "data" type: "Input" top: "data" %s input_param { shape { dim: [%s] } } } '
+SCORE = 'layer { name: "score" type: "InnerProduct" bottom: "%s" top: "score" inner_product_param { num_output: 12 } } '
+FOR_ITSELF = (INPUT % ("", "1, 3, 12, 12") + 'layer { name: "flat" type: "Reshape" bottom: "data" top: "flat" '
+              "reshape_param { shape { dim: [1, 432] } } } " + SCORE % "flat")
+WIDE = INPUT % ("", "1, 3, 12, 12") + """
+    layer { name: "wide" type: "Tile" bottom: "data" top: "wide" tile_param { axis: 1 tiles: 100000 } }
+    layer { name: "sum" type: "Pooling" bottom: "wide" top: "sum" pooling_param { global_pooling: true } }
+    layer { name: "twelve" type: "Reshape" bottom: "sum" top: "twelve" reshape_param { shape { dim: [0, 12, 25000, 1] } } }
+    layer { name: "score" type: "Pooling" bottom: "twelve" top: "score" pooling_param { global_pooling: true } }"""
+UNTESTED = (INPUT % ("include { phase: TRAIN }", "1, 3, 12, 12") + 'layer { name: "made" type: "DummyData" top: "data" '
+            "dummy_data_param { shape { dim: [1, 3, 12, 12] } } } " + SCORE % "data")
+
+
+@pytest.mark.parametrize("text, message", [
+    (FOR_ITSELF, r"deploy.prototxt cannot take 50 views at once \(.*output count must match.*\): lower --batch, or"),
+    (WIDE, r"deploy.prototxt cannot take 50 views at once \(.*exceeds INT_MAX\): lower --batch, or give a network that"),
+    (INPUT % ("", "1, 5") + SCORE % "data", "deploy.prototxt takes 5 for an image, not channels×height×width: give the deploy"),
+    (UNTESTED, "deploy.prototxt has 0 inputs for testing, not one: give the network's deploy prototxt")],
+    ids=["built for its own batch", "too wide for many", "no images", "an input for training alone"])
+def test_a_network_that_takes_no_batch_of_images(made, tmp_path, text, message):
+    """Caffe would end the process, or NumPy the program."""
+    (tmp_path / "deploy.prototxt").write_text(text)
+    locate.caffe().Net(str(tmp_path / "deploy.prototxt"), locate.caffe().TEST).save(str(tmp_path / "made.caffemodel"))
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, made[0], train_val=made[1] / "train_val.prototxt")
+
+
+def test_the_last_smaller_batch_is_tried_too(made, monkeypatch):
+    tried = []
+    monkeypatch.setattr(evaluation, "_check_batches", lambda *arguments: tried.append(arguments[-1]))
+    for options in (dict(batch=50), dict(batch=COUNT), dict(batch=500), dict(batch=57, ten_crop=True)):
+        run(made[1], made[0], **options)
+    assert tried == [[50, 20], [COUNT], [COUNT, COUNT], [50]]
+
+
+def test_a_caller_in_python_survives_one_too(made, tmp_path):
+    """As acu reproduce evaluates one."""
+    data, network = made
+    (tmp_path / "deploy.prototxt").write_text((network / "deploy.prototxt").read_text().replace('"ReLU"', '"Foo"'))
+    with pytest.raises(UserError, match=r"^Caffe cannot build the network .*deploy.prototxt \(.*Foo.*\): mend the file"):
+        evaluation.evaluate(tmp_path / "deploy.prototxt", network / "made.caffemodel", data)
+
+
 def test_the_script_prints_both_errors(made):
     data, network = made
     wrong, among_five, count = run(network, data, ten_crop=True)

@@ -51,6 +51,12 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path, arguments, error, expected
     assert not any(tmp_path.iterdir())
 
 
+def test_a_circle_of_links_is_there_already(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop exists already: remove it or name another --output"):
+        own.new(tmp_path / "loop", "cifar10/plain")
+
+
 def test_the_command_takes_the_numbers_of_a_data_set(digits_data, tmp_path, monkeypatch, capsys):
     from active_convolution.cli import models as command
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from active_convolution import evaluation
+from active_convolution import confusion, evaluation
 from active_convolution.errors import UserError
 from active_convolution.paper import results, runs, tables
 
@@ -77,6 +77,28 @@ def test_the_last_test_counts_and_unfinished_runs_do_not(plan):
     assert [line.cells[0].n for line in lines] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("errors", [{12: None}, {6: 0.1, 12: None}], ids=["none at all", "an earlier test's"])
+def test_a_last_test_without_an_error_is_refused(plan, errors):
+    """Of a network without an Accuracy layer: an earlier test's error is not that of the finished network."""
+    planned = plan(1)
+    fill(planned, {("acu", 1): errors})
+    with pytest.raises(UserError, match="the last test of .*acu_seed1 has no test_error: give its network an Accuracy layer"):
+        results.measure(TABLE, planned)
+    assert runs.outcome(planned[1]) == "no test error after 12 iterations, 60 s"
+
+
+def test_a_time_that_nobody_measured_is_left_out(plan, tmp_path):
+    planned = plan(2)
+    fill(planned, {("baseline", seed): {12: 0.5} for seed in (1, 2)})
+    make_run(planned[1].folder.path, {12: 0.25}, seconds=None, max_iter=12)
+    make_run(planned[3].folder.path, {12: 0.25}, seconds=None, max_iter=12)
+    baseline, acu, _ = made_lines(planned)
+    assert (baseline.seconds.n, acu.seconds.n, acu.seconds.mean) == (2, 0, None)
+    assert [row.split("|")[-2].strip() for row in results.text(TABLE, [baseline, acu]).splitlines()[2:]] == ["60 s", ""]
+    assert runs.outcome(planned[1]) == "test error 25.00 % after 12 iterations, time unknown"
+    results.save(tmp_path / "table.json", TABLE, planned, results.measure(TABLE, planned))
+
+
 def test_nothing_measured_is_a_dash(plan):
     planned = plan(1)
     table = results.text(TABLE, made_lines(planned))
@@ -133,9 +155,25 @@ def test_ten_crops_are_evaluated_once(plan, monkeypatch):
     assert data == planned[1].data
     for text in ("{}", "[]", "[" * 100_000, '{"top1": "12", "top5": 1}', '{"top1": true, "top5": 1}', '{"top1": NaN, "top5": 1}',
                  '{"top1": 101, "top5": 1}', '{"top1": 12, "top5": -1e999}'):
-        (folder.path / "evaluation.json").write_text(text)
-        with pytest.raises(UserError, match="evaluation.json is damaged: remove it"):
+        (folder.path / "ten_crop.json").write_text(text)
+        with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
             results.measure(table, planned)
+
+
+def test_ten_crops_have_a_file_of_their_own(plan, monkeypatch):
+    """What acu evaluate --json wrote stays beside it; what a former version kept under that name is read, and no report of one."""
+    planned = plan(1)
+    fill(planned, {("acu", 1): {12: 0.5}})
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: (0.45, 0.125, 20))
+    table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
+    reports, ours = (planned[1].folder.path / name for name in ("evaluation.json", "ten_crop.json"))
+    for theirs in ('{"images": 3}', "damaged"):
+        reports.write_text(theirs)
+        assert results.measure(table, planned) == {planned[1]: (45, 12.5)} and reports.read_text() == theirs
+        ours.unlink()
+    reports.write_text('{"top1": 40, "top5": 10}')
+    assert results.measure(table, planned) == {planned[1]: (40, 10)} and not ours.exists()
+    assert confusion.load(reports) is None
 
 
 def test_everything_is_saved(plan, tmp_path):

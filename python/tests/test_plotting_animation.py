@@ -1,4 +1,6 @@
 """Animations of moving synapses, by their frames."""
+import os
+
 import numpy as np
 import pytest
 from matplotlib.animation import FFMpegWriter
@@ -85,6 +87,31 @@ def test_formats(moving, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="recorded only once"):
         animation.animate(history([layer("conv")], [0]), [[layer("conv")]], tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("says, reason", [("cat >/dev/null; echo Unknown encoder >&2; exit 1", "Unknown encoder"),
+                                          ("exec <&-; exit 0", "it ended"), ("exit 3", "it ended")])
+def test_an_ffmpeg_that_fails(moving, tmp_path, monkeypatch, says, reason):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ffmpeg").write_text(f"#!/bin/sh\n{says}\n")
+    (tmp_path / "bin/ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(UserError, match=rf"ffmpeg could not write .*/a.mp4 \({reason}\): end the name in .gif"):
+        animation.animate(moving, by_stage(moving.layers()), tmp_path / "a.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_script_writes_the_picture_and_the_film_or_neither(root, moving, tmp_path):
+    history([layer("conv")], [5]).save(tmp_path / "once/positions.npz")
+    moving.save(tmp_path / "run/positions.npz")
+    for run, film, complaint in (("once", "a.gif", "positions were recorded only once so far"),
+                                 ("run", "run/positions.npz/a.gif", "cannot write")):
+        done = plot(root, tmp_path / run, "--output", tmp_path / "a.png", "--animate", tmp_path / film)
+        assert done.returncode == 1 and done.stderr.startswith(f"error: {complaint}") and "wrote" not in done.stdout
+    assert not list(tmp_path.rglob("a*"))
+    done = plot(root, tmp_path / "run", "--output", tmp_path / "a.png", "--animate", tmp_path / "a.gif")
+    assert [line.split("/")[-1] for line in done.stdout.splitlines()[-3:]] == ["a.png", "a-movement.png", "a.gif"]
+    assert {path.name for path in tmp_path.glob("a*")} == {"a.png", "a-movement.png", "a.gif"}
 
 
 def test_script_animates_a_run(root, moving, tmp_path):

@@ -42,7 +42,7 @@ def test_names_are_text(kind, tmp_path, recwarn):
     assert titles[5] == "x" * 17 + "…" + "x" * 16
     if kind == "svg":
         xml.dom.minidom.parse(str(tmp_path / "out.svg"))
-    style.save(synapses.draw_movement(history([layer(name) for name in NAMES if name])), tmp_path / f"moved.{kind}")
+    style.save(synapses.draw_movement(history([layer(name.replace("\0", "")) for name in NAMES if name])), tmp_path / f"moved.{kind}")
     assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
 
 
@@ -89,6 +89,15 @@ def test_many_groups_are_a_grid(groups, panels, tmp_path):
     if panels > 1:
         assert figure.axes[0].get_title().endswith("group 1" if groups <= 64 else f"groups 1–{-(-groups // 64)}")
     style.save(figure, tmp_path / "out.png")
+
+
+def test_many_layers_are_a_grid_of_some():
+    """The first and the last among them; and all sets of positions of a few share as many panels."""
+    many = [layer(f"conv{number}") for number in range(300)]
+    drawn = synapses.drawable(many)
+    assert len(drawn) == synapses.PANELS and (drawn[0], drawn[-1]) == (many[0], many[-1])
+    assert synapses.drawable(many[:64]) == many[:64]
+    assert len(synapses.draw_positions([layer("a", 64), layer("b", 64), layer("c")]).axes) <= synapses.PANELS
 
 
 @pytest.mark.slow

@@ -115,11 +115,12 @@ def test_start_of_aconvfast_is_its_rounded_circle_or_unknown(pb2, write):
     rounded = b"\x55" + np.float32(-1).tobytes() + b"\x58\x01"          # field 10 = −1, 11 = 1, as the authors' files
     noisy = b"\x55" + np.float32(0.05).tobytes()
     net = pb2.NetParameter()
-    for name, parameters in (("rounded", rounded), ("noisy", noisy), ("silent", b""), ("other", rounded + b"\x18\x01")):
+    for name, parameters in (("rounded", rounded), ("noisy", noisy), ("silent", b""), ("other", rounded + b"\x18\x01"),
+                             ("text", b"\x52\x01x"), ("long", b"\x51" + bytes(7) + b"\xbf"), ("whole", b"\x50\x01")):
         add_at_grid(net, name, "AConvFast", (3, 3)).swish_param.MergeFromString(parameters)
     known, *unknown = positions.from_caffemodel(write(net))
     np.testing.assert_array_equal(known.start, [RING])
-    assert [layer.start for layer in unknown] == [None] * 3 and unknown[0].displacement() is None
+    assert [layer.start for layer in unknown] == [None] * 6 and unknown[0].displacement() is None
 
 
 @pytest.mark.parametrize("parameters, known", [
@@ -470,7 +471,13 @@ def test_history_of_a_layer_called_path(tmp_path):
         '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "Pooling", "kernel": [3, 3]}]}',
         '{"warmup_iter": 0, "layers": [{"name": ["conv1/1"], "type": "ActiveConvolution", "kernel": [3, 3]}]}',
         '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [9]}]}',
-        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}')),
+        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}',
+        '{"warmup_iter": NaN, "layers": []}')),
+    *(lambda path, shape=shape, kernel=kernel: np.savez(path, iterations=np.arange(shape[0]), **{
+        "conv1/1": np.zeros(shape, np.float32),
+        "about": f'{{"warmup_iter": 0, "layers": [{{"name": "conv1/1", "type": "ActiveConvolution", "kernel": {kernel}}}]}}'})
+      for shape, kernel in (((2, 0, 9, 2), [3, 3]), ((0, 1, 2 ** 40, 2), [2 ** 20, 2 ** 20]), ((0, 2 ** 40, 9, 2), [3, 3]),
+                            ((1, 1, 2 ** 20 + 2 ** 10, 2), [2 ** 10 + 1, 2 ** 10]))),
     lambda path: _repacked(path, compress_type=zipfile.ZIP_LZMA),
     lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'de\\cr'")),
     lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 1, 2, 2)", b"(2, 1, 2, 2 ")),
@@ -480,6 +487,17 @@ def test_damaged_history_is_named(tmp_path, spoil):
     moving(History(), [0, 20]).save(path)
     spoil(path)
     with pytest.raises(UserError, match=f"^{path}(: conv1/1|: iterations)? is .*: remove it, or name another run$"):
+        History.load(path)
+
+
+def test_a_vast_text_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """JSON takes many times its length: 100 MB took gigabytes."""
+    monkeypatch.setattr(positions, "TEXT_BYTES", 200)
+    path = tmp_path / "positions.npz"
+    moving(History(), [0, 20]).save(path)
+    assert len(History.load(path).names) == 2
+    np.savez(path, **{**np.load(path), "about": str(np.load(path)["about"]) + 200 * " "})
+    with pytest.raises(UserError, match=r"positions.npz is damaged .*\(its text about has \d+ characters, and at most 200 make sense"):
         History.load(path)
 
 

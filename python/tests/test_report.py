@@ -87,6 +87,17 @@ def test_positions_are_kept_to_half_a_thousandth_of_a_pixel(tmp_path):
         assert panel["known"] and panel["reach"] > np.abs(history.positions("conv")[:, group]).max()
 
 
+@pytest.mark.quick
+def test_many_sets_of_positions_are_read_at_once(tmp_path, monkeypatch):
+    """And not all of them again for each."""
+    calls, positions = [], History.positions
+    monkeypatch.setattr(History, "positions", lambda history, name: calls.append(name) or positions(history, name))
+    history = walk([0, 240], {"conv": np.repeat(grid((3, 3))[None], 64, axis=0), "one": grid((3, 3))[None]})
+    run, = content.read([write_run(tmp_path / "run", history=history)])["runs"]
+    assert len(run["positions"]["panels"]) == 65 and calls[-2:] == ["conv", "one"] and len(calls) == 4, "two of them to save"
+    np.testing.assert_allclose(decoded(run["positions"]["panels"][63]), positions(history, "conv")[:, 63], rtol=0, atol=0.00051)
+
+
 def test_lost_positions_are_left_out_and_found_again(tmp_path):
     history = History()
     for iteration, x in enumerate([0.5, math.nan, 1e30, -math.inf, 0.25]):
@@ -138,6 +149,20 @@ def test_names_tell_runs_apart(tmp_path):
     assert [run["name"] for run in content.read(folders)["runs"]] == ["a/acu", "b/acu", f"{tmp_path.name}/c"]
 
 
+@pytest.mark.quick
+def test_names_are_text(tmp_path):
+    run = write_run(tmp_path / os.fsdecode(b"bad\xff"))
+    assert content.read([run])["runs"][0]["name"] == "bad\ufffd"
+    assert "bad\ufffd" in written(tmp_path / "a.html", run).read_text(encoding="utf-8")
+
+
+@pytest.mark.quick
+def test_a_circle_of_links_is_no_run(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop is no run: name folders that acu train filled"):
+        content.read([tmp_path / "loop"])
+
+
 # ---- As a file
 
 def test_size_of_the_papers_longest_run(tmp_path):
@@ -150,7 +175,7 @@ def test_size_of_the_papers_longest_run(tmp_path):
 
 @pytest.mark.quick
 def test_needs_nothing_else(tmp_path):
-    text = written(tmp_path / "a.html", write_run(tmp_path / "run", curve([1, 2]), walk([0, 2], GRID))).read_text()
+    text = written(tmp_path / "a.html", write_run(tmp_path / "run", curve([120, 240]), walk([0, 240], GRID))).read_text()
     assert set(re.findall(r"\w+://[^\s\"']*", text)) == {"http://www.w3.org/2000/svg"}     # a name, not an address
     assert not re.search(r"<(link|img|iframe)|\ssrc=|@import|url\(|fetch\(|import\(|\$\w+\b(?<!\$\{)", text)
 

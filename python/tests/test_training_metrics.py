@@ -68,7 +68,9 @@ def test_values_of_the_newest_iteration_join_its_row(metrics):
 def test_newest_values(metrics):
     assert metrics.last("loss") == 1.0
     assert metrics.last("test_error") == 0.0625
-    assert metrics.tested() == 20
+    assert metrics.tested() == 20 and metrics.newest_test()["test_error"] == 0.0625
+    metrics.append(40, test_loss=1.25)
+    assert metrics.tested() == 40 and metrics.newest_test()["test_error"] is None, "an earlier test's is not this one's"
     assert Metrics().last("loss") is None and Metrics().tested() is None
 
 
@@ -77,9 +79,10 @@ def test_newest_values(metrics):
     HEADER + "1.5,2.5,0.1,,,1\n", HEADER + "1" * 200000 + ",1,1,,,1\n", b"\xff\xfe\x00",
     HEADER + "10,1,1,,,1,5\n", HEADER + "10,1,1,,,1\n" * 2, HEADER + "20,1,1,,,1\n10,1,1,,,2\n", HEADER + "-1,1,1,,,1\n",
     HEADER + "2147483648,1,1,,,1\n", HEADER + "10,1,1,,,inf\n", HEADER + "10,1,1,,,nan\n", HEADER + "10,1,1,,,-1\n",
-    HEADER + '10,1,1,,,"1\n'],
+    HEADER + '10,1,1,,,"1\n', *(HEADER + f"10,1,1,1,{error},1\n" for error in ("nan", "inf", "1.7e306", "1.01", "-0.01"))],
     ids=["empty", "text", "columns", "short row", "no number", "no iteration", "long field", "binary", "long row", "twice",
-         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes"])
+         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes", "no error", "endless error",
+         "huge error", "error above 1", "error below 0"])
 def test_damage_is_named(tmp_path, text):
     path = tmp_path / "metrics.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -1,4 +1,5 @@
 """A whole training through scripts/train.py: what it says, and what it leaves in the run's folder."""
+import math
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from active_convolution import geometry, positions
 from active_convolution.positions import History
 from active_convolution.pycaffe import locate
+from active_convolution.training import testing
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 
@@ -82,6 +84,13 @@ def test_a_diverged_training_has_got_nothing_right(digits_data, tmp_path, capfd)
     assert stdout.startswith("test error 100.00 % after 6 iterations")
     assert "\nwarning: the training has diverged, and the network gives no numbers: lower the solver's base_lr\n" in stderr
     assert rows(tmp_path / "run")[-1]["test_error"] == 1
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("accuracy, loss, error", [(0.75, 1, 0.25), (1 + 1e-7, 1, 0), (0, 1, 1), (1, math.nan, 1), (75, 1, None),
+                                                   (-0.5, 1, None), (math.nan, 1, None)])
+def test_an_error_is_a_fraction_or_none(accuracy, loss, error):
+    assert testing._error(accuracy, loss) == error
 
 
 def test_log_is_all_of_caffes(run):

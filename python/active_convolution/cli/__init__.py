@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .. import command
+from ..errors import BadValue
 
 SUBCOMMANDS = {  # in the order in which one uses them
     "data": "make the databases that the networks train on",
@@ -58,8 +59,7 @@ def _acu(first="--help", *rest):
         print(version.text())
         return 0
     if first not in SUBCOMMANDS:
-        print(f"error: there is no sub-command {first}: acu --help lists them", file=sys.stderr)
-        return 2
+        raise BadValue(f"there is no sub-command {first}: acu --help lists them")
     return _run(first, f"acu {first}", rest)
 
 

@@ -7,7 +7,7 @@ DESCRIPTION = "Compares the layer, forward and all gradients, in float and doubl
 def parser(prog):
     from ..pycaffe import locate
     parser = options.Parser(prog, DESCRIPTION)
-    parser.add_argument("--cases", type=options.integer(1), default=1000, metavar="N",
+    parser.add_argument("--cases", type=options.integer(1, options.SEEDS), default=1000, metavar="N",
                         help="how many (default: %(default)s)")
     options.seed(parser, "of the first case (default: %(default)s)")
     options.gpu(parser, "run the layer on this GPU (default: ACTIVE_CONVOLUTION_GPU, else the CPU)", default=locate.GPU)

@@ -25,7 +25,7 @@ def parser(prog):
     parser.add_argument("--kernel", nargs="+", type=_kernel, default=(), metavar="N or HxW", dest="kernels",
                         help="convert layers of these kernels only")
     options.seed(parser, "of the noise in the starting positions of AConvFast (default: %(default)s)")
-    parser.add_argument("--report", type=options.path, metavar="FILE", help="write what was done to FILE, as JSON")
+    parser.add_argument("--report", type=options.result, metavar="FILE", help="write what was done to FILE, as JSON")
     field = parser.add_argument_group("active_convolution_param (default: the layer's, or what AConvFast says)")
     field.add_argument("--warmup-iter", type=int, metavar="N")
     field.add_argument("--normalize-gradient", action=argparse.BooleanOptionalAction)

@@ -20,13 +20,13 @@ def parser(prog):
     parser.add_argument("--ten-crop", action="store_true", help="average the class probabilities of ten views: the four "
                         "corners and the middle, and their mirror images")
     parser.add_argument("--train-val", type=options.path, metavar="FILE", help="another train_val prototxt")
-    parser.add_argument("--batch", type=options.integer(1), default=50, metavar="N",
+    parser.add_argument("--batch", type=options.integer(1, options.ITERATIONS - 1), default=50, metavar="N",
                         help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
                              "(default: %(default)s)")
-    parser.add_argument("--json", type=options.path, metavar="FILE",
+    parser.add_argument("--json", type=options.result, metavar="FILE",
                         help="also write the errors of each class, the confusion matrix and the images about which the network "
                              "errs most surely; acu report shows what it finds as RUN/evaluation.json")
-    parser.add_argument("--predictions", type=options.path, metavar="FILE",
+    parser.add_argument("--predictions", type=options.result, metavar="FILE",
                         help="also write the answer to every test image, as CSV, in the order of the database")
     options.gpu(parser, "run on this GPU (default: on the CPU)")
     return parser
@@ -34,10 +34,8 @@ def parser(prog):
 
 def run(arguments):
     from .. import confusion, evaluation
-    from ..pycaffe import nets
     given = vars(arguments)
     to_json, to_csv = given.pop("json"), given.pop("predictions")
-    nets.check_deploy(arguments.model)
     answers = confusion.Confusion()
     top1, top5, count = evaluation.evaluate(**given, confusion=answers)
     if to_json:

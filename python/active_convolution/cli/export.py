@@ -37,7 +37,7 @@ def parser(prog):
                         help="the most taps of a kernel along an axis (default: %(default)s)")
     parser.add_argument("--max-multiply-adds", type=_count, default=MAX_MULTIPLY_ADDS, metavar="N",
                         help="the most of a layer, for an image, such as 5e9 (default: 1e12)")
-    parser.add_argument("--report", type=options.path, metavar="FILE", help="write report.json to FILE, too")
+    parser.add_argument("--report", type=options.result, metavar="FILE", help="write report.json to FILE, too")
     return parser
 
 

@@ -1,6 +1,7 @@
 """What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
 import argparse
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -23,14 +24,30 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         arguments = super().parse_args(self._former(sys.argv[1:] if args is None else args), namespace)
-        wrong = self._check and self._check(arguments)
+        wrong = self._check and self._check(arguments) or self._twice(arguments)
         if wrong:
             self.error(wrong)
         return arguments
 
+    def _twice(self, arguments):
+        """What is wrong where two results have one name, so that the second would take the place of the first; else None."""
+        taken = {}
+        for action in self._actions:
+            name = getattr(arguments, action.dest, None)
+            if action.type is result and name is not None and not _is_device(name):
+                other = taken.setdefault(os.path.realpath(name), action)
+                if other is not action:
+                    return f"{other.option_strings[0]} and {action.option_strings[0]} both name {name}: name each once"
+        return None
+
     def error(self, message):
         line = re.sub(r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines()))
         self.exit(2, f"error: {line} (see {self.prog} --help)\n")
+
+
+def _is_device(name):
+    """... or a pipe, which takes several results one after the other."""
+    return os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
 
 
 # ---- Values
@@ -40,6 +57,11 @@ def path(text):
     if not text:
         raise argparse.ArgumentTypeError("a path is missing")
     return Path(text)
+
+
+def result(text):
+    """The path of what is to be written."""
+    return path(text)
 
 
 def integer(least, most=None):
@@ -107,7 +129,7 @@ def data(parser, help="a data set, as acu data makes it"):
 
 def output(parser, help, metavar="PATH", **options):
     """``options`` (default: required) go to add_argument."""
-    parser.add_argument("--output", type=path, metavar=metavar, help=help, **(options or {"required": True}))
+    parser.add_argument("--output", type=result, metavar=metavar, help=help, **(options or {"required": True}))
 
 
 def seed(parser, help, default=0):

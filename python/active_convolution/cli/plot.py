@@ -11,12 +11,12 @@ def parser(prog):
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
     parser.add_argument("source", type=options.path, metavar="RUN_OR_CAFFEMODEL",
                         help="the --output folder of acu train, or a .caffemodel (the authors' own ones, too)")
-    options.output(parser, "the picture, .png, .pdf or .svg: a panel per layer with its newest positions, as in the "
-                           "paper's Fig. 5; for a RUN with more than one record, how they moved there (Fig. 6) goes "
-                           "beside it, as FILE with -movement before the suffix", "FILE", required=False)
+    options.output(parser, "the picture, .png, .pdf or .svg: a panel per layer, of 64 at most, with its newest "
+                           "positions, as in the paper's Fig. 5; for a RUN with more than one record, how they moved there "
+                           "(Fig. 6) goes beside it, as FILE with -movement before the suffix", "FILE", required=False)
     parser.add_argument("--by-stage", action="store_true",
                         help="a row per stage in the picture: layers of the same resolution beside each other")
-    parser.add_argument("--animate", type=options.path, metavar="FILE",
+    parser.add_argument("--animate", type=options.result, metavar="FILE",
                         help="the synapses of a RUN, moving, a row per stage: .gif, or .mp4 where ffmpeg is installed")
     return parser
 
@@ -46,12 +46,15 @@ def run(arguments):
             pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
-    style.save_all(pictures)
-    for path in pictures:
+    shaped = [layer for layer in layers if layer.xy.shape[1] > 1]
+    if len(shaped) > synapses.PANELS:
+        print(f"drawn: {synapses.PANELS} of these {len(shaped)} layers, spread over the network")
+    if film:    # all of them or none
+        animation.animate(history, stages, film, lambda: style.save_all(pictures))
+    else:
+        style.save_all(pictures)
+    for path in [*pictures, *([film] if film else [])]:
         print(f"wrote {path}")
-    if film:
-        animation.animate(history, stages, film)
-        print(f"wrote {film}")
 
 
 def _network(source):

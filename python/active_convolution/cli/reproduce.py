@@ -29,7 +29,7 @@ def parser(prog):
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)")
     parser.add_argument("--scale", type=_fraction, default=1.0, metavar="F",
                         help="shorten every schedule to this fraction, warm-up and learning-rate steps included")
-    parser.add_argument("--seeds", type=options.integer(1), default=1, metavar="N",
+    parser.add_argument("--seeds", type=options.integer(1, 1024), default=1, metavar="N",
                         help="runs of each network, with the seeds 1 to N (default: %(default)s)")
     options.jobs(parser, "train this many runs at a time (default: %(default)s), each with OMP_NUM_THREADS threads, or its "
                          "share of the cores", default=1)
@@ -37,7 +37,7 @@ def parser(prog):
     parser.add_argument("--models", type=options.path, default=options.networks(), metavar="DIR",
                         help="the folder of the networks (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="train nothing: show what has been trained so far")
-    parser.add_argument("--json", type=options.path, metavar="FILE", help="write every number, of each run too, to FILE")
+    parser.add_argument("--json", type=options.result, metavar="FILE", help="write every number, of each run too, to FILE")
     parser.add_argument("--figures", type=options.path, metavar="FOLDER",
                         help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run "
                         "the learned positions (5, 9, 12) and how they moved (6)")

@@ -5,6 +5,7 @@ from .. import __version__
 from ..errors import UserError
 from ..pycaffe import locate
 
+_SAID = {"CAFFE_SOURCE_DIR", "CPU_ONLY", "CUDA_ARCH_BIN", "USE_NCCL", "BLAS", "USE_OPENMP", "CMAKE_BUILD_TYPE"}
 
 def text():
     lines = [f"acu {__version__} (active-convolution)"]
@@ -21,7 +22,7 @@ def text():
 
 def built():
     known = locate.built()
-    if not known:
+    if not _SAID <= known.keys():
         return "how it was built is not known: ./scripts/build.sh writes that down"
     source = known["CAFFE_SOURCE_DIR"] or "BVLC's Caffe 99bd997"
     return ", ".join([f"built from {source} {_device(known)}",

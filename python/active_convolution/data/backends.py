@@ -59,12 +59,12 @@ def records(source):
 
 def batches(part, size):
     """As database.batches for a ``part`` of a manifest: (images (n, C, H, W) float32, labels (n,)), n <= ``size``."""
-    source, shape = Database.of(part), tuple(part["shape"])
+    source, shape, count = Database.of(part), tuple(part["shape"]), part["images"]
     if source.backend == "LMDB":
-        yield from database.batches(source.path, shape, part["images"], size)
+        yield from database.batches(source.path, shape, count, size)
         return
-    images, labels = np.empty((min(size, part["images"]), *shape), np.float32), []
-    for name, _, image, label in records(source):
+    images, labels, seen = np.empty((min(size, count), *shape), np.float32), [], 0
+    for seen, (name, _, image, label) in enumerate(records(source), 1):
         if image.shape != shape:
             raise UserError(f"{name} is {by(image.shape)}, and the manifest says {by(shape)}: adopt the databases again")
         images[len(labels)] = image
@@ -72,6 +72,8 @@ def batches(part, size):
         if len(labels) == len(images):
             yield images, np.array(labels)
             labels = []
+    if seen != count:
+        raise UserError(f"{source.path} holds {seen} images, and its manifest says {count}: adopt the databases again")
     if labels:
         yield images[:len(labels)], np.array(labels)
 

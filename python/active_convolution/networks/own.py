@@ -1,6 +1,7 @@
 """Networks of a user's own to begin with: one of the paper's, for other images."""
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 from ..errors import BadValue, UserError
@@ -20,8 +21,8 @@ def new(output, like, classes=None, size=None, channels=None, test_images=None, 
     Caffe cannot build the network, as for images that are too small for it.
     """
     output = Path(output)
-    model = _model(like, output.resolve().name, classes=classes, size=size, channels=channels, mean=tuple(mean) or None,
-                   **_tests(test_images))
+    model = _model(like, os.path.basename(os.path.realpath(output)), classes=classes, size=size, channels=channels,
+                   mean=tuple(mean) or None, **_tests(test_images))
     with whole_folder(output) as folder:
         for variant in models.VARIANTS:
             solver = models.solver(model, variant)

@@ -8,32 +8,33 @@ Over the seeds, a cell is the mean and the sample standard deviation (with n −
 improvement is baseline − acu of errors, acu − baseline of accuracies, in per cent points, run by run of the same seed:
 those begin with the same weights.
 """
+import contextlib
 import dataclasses
 import json
 import statistics
 
-from .. import evaluation
+from .. import confusion, evaluation
 from ..columns import aligned
 from ..errors import UserError
-from ..files import json_object, reading, whole_file
+from ..files import DAMAGE, json_object, reading, whole_file
 from ..networks.models import VARIANTS
 from ..pycaffe import messages
 from .runs import duration
 from .tables import Comparison
 
-_EVALUATION = "evaluation.json"     # in a run's folder: the errors of its last snapshot on ten crops, per cent
+_TEN_CROPS = "ten_crop.json"    # in a run's folder: the errors of its last snapshot on ten crops, per cent
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """``mean`` ± ``spread`` of ``n`` numbers; both None where there are too few."""
+    """``mean`` ± ``spread`` of ``n`` numbers, those that are None left out; both None where there are too few."""
     n: int
     mean: float = None
     spread: float = None
 
     @classmethod
     def of(cls, numbers):
-        numbers = list(numbers)
+        numbers = [number for number in numbers if number is not None]
         return cls(len(numbers), statistics.mean(numbers) if numbers else None,
                    statistics.stdev(numbers) if len(numbers) > 1 else None)
 
@@ -73,11 +74,14 @@ def measure(table, runs, gpu=None):
 
 
 def _of_last_test(run):
-    return (100 * run.metrics().last("test_error"),)
+    error = run.error()
+    if error is None:
+        raise UserError(f"the last test of {run.folder.path} has no test_error: give its network an Accuracy layer")
+    return (100 * error,)
 
 
 def _on_ten_crops(run, gpu):
-    folder, path = run.folder, run.folder.path / _EVALUATION
+    folder, path = run.folder, _kept(run.folder.path)
     if not path.exists():
         weights = folder.snapshots / f"{messages.read_net(folder.train_val).name}_iter_{run.max_iter}.caffemodel"
         top1, top5, _ = evaluation.evaluate(folder.deploy, weights, run.data, ten_crop=True, gpu=gpu)
@@ -86,6 +90,15 @@ def _on_ten_crops(run, gpu):
     with reading(path, "is damaged", "remove it, and the network is evaluated again"):
         kept = json_object(path)
         return _percent(kept["top1"]), _percent(kept["top5"])
+
+
+def _kept(folder):
+    """Where the errors on ten crops are kept: where a former version did, if it did so."""
+    former = folder / confusion.FILE
+    with contextlib.suppress(OSError, UserError, *DAMAGE):
+        if json_object(former).keys() == confusion.FORMER:
+            return former
+    return folder / _TEN_CROPS
 
 
 def _percent(value):
@@ -162,5 +175,5 @@ def save(path, table, runs, figures):
                   "variant": run.variant, "seed": run.seed, "max_iter": run.max_iter, "iteration": run.iteration(),
                   "figures": figures.get(run), "seconds": run.metrics().last("seconds")} for run in runs]}
     with whole_file(path, encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
+        json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")

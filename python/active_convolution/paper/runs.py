@@ -51,6 +51,10 @@ class Run:
         """How far the training is on the disk, in iterations."""
         return (self.metrics().last("iteration") or 0) if self.started() else 0
 
+    def error(self):
+        """Of the last test, a fraction; None where that found none."""
+        return self.metrics().newest_test()["test_error"]
+
     def started(self):
         return self.folder.begun()
 
@@ -137,13 +141,15 @@ def train_all(runs, jobs=1, gpus=()):
 
 def outcome(run):
     """A finished run in a few words."""
-    metrics = run.metrics()
-    return (f"test error {100 * metrics.last('test_error'):.2f} % after {run.max_iter:,} iterations, "
-            f"{duration(metrics.last('seconds'))}")
+    error = run.error()
+    return (f"{'no test error' if error is None else f'test error {100 * error:.2f} %'} after {run.max_iter:,} iterations, "
+            f"{duration(run.metrics().last('seconds'))}")
 
 
 def duration(seconds):
-    """``seconds`` as a person says them."""
+    """``seconds`` as a person says them; None where nobody measured them."""
+    if seconds is None:
+        return "time unknown"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

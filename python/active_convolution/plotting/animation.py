@@ -1,5 +1,6 @@
 """The synapses of a training run, moving: the pictures of synapses.py over the iterations, as one file."""
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -26,10 +27,11 @@ def writer(path):
     return kind(fps=FRAMES_PER_SECOND)
 
 
-def animate(history, stages, path):
+def animate(history, stages, path, first=lambda: None):
     """Writes ``path``, a .gif or .mp4: a frame for each of at most FRAMES records of ``history`` (positions.History).
 
-    ``stages`` is what positions.by_stage gives. Raises UserError where there is nothing to move, or no way to write it.
+    ``stages`` is what positions.by_stage gives. ``first()`` is called when the film is made and before it appears, to write what
+    goes with it. Raises UserError where there is nothing to move, or no way to write it.
     """
     scribe = writer(path)
     if len(history.iterations) < 2:
@@ -37,12 +39,17 @@ def animate(history, stages, path):
     film = Film(history, stages)
     with whole_file(path, "wb") as file, tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / f"film{Path(path).suffix.lower()}"    # the writers need a name, and tell formats by it
-        with scribe.saving(film.figure, part, _DPI):
-            for index in film.frames:
-                film.show(index)
-                scribe.grab_frame()
+        try:
+            with scribe.saving(film.figure, part, _DPI):
+                for index in film.frames:
+                    film.show(index)
+                    scribe.grab_frame()
+        except (subprocess.CalledProcessError, BrokenPipeError) as error:
+            said = (getattr(error, "stderr", None) or "").strip() or "it ended"
+            raise UserError(f"ffmpeg could not write {path} ({said.splitlines()[-1]}): end the name in .gif") from error
         with open(part, "rb") as written:
             shutil.copyfileobj(written, file)
+        first()
 
 
 class Film:
@@ -50,7 +57,7 @@ class Film:
 
     def __init__(self, history, stages):
         self._history = history
-        self.frames = np.unique(np.linspace(0, len(history.iterations) - 1, FRAMES).astype(int))
+        self.frames = synapses.spread(len(history.iterations), FRAMES)
         self.figure, moving = synapses.draw_film(stages, history)
         self._moving = [(history.positions(layer.name), dots, trails) for layer, dots, trails in moving]
         self._title = self.figure.suptitle("", fontsize=9, color=style.INK)

@@ -18,14 +18,14 @@ from .style import (FAINT, GROUP_COLOURS, INK, LONGEST, PANEL, PIXEL, TIME_COLOU
 
 WIDTH = 4 * PANEL       # of a figure whose panels get smaller rather than it wider
 PIXELS_DRAWN = 32       # a plane that reaches farther shows no single pixels, which nobody could tell apart
-PANELS = 64             # at most, for the sets of positions of one layer
+PANELS = 64             # at most, for the layers of a network and for all their sets of positions: each takes a tenth of a second
 RECORDS_DRAWN = 120     # a path through more records looks the same, and makes a vector file heavy
 
 
 # ---- Fig. 5: where the synapses are
 
 def drawable(layers):
-    """Those of ``layers`` (LayerPositions) that have a shape: more than one synapse.
+    """Those of ``layers`` (LayerPositions) that have a shape, more than one synapse; of more than PANELS, so many.
 
     Raises UserError where there is none, or where a position is no number.
     """
@@ -37,7 +37,12 @@ def drawable(layers):
     if not chosen:
         raise UserError("no active convolution here has more than one synapse, so there is no shape to draw: "
                         "name a network or a run that has one")
-    return chosen
+    return [chosen[index] for index in spread(len(chosen), PANELS)]
+
+
+def spread(count, most):
+    """The indices of ``most`` among ``count`` things, evenly, or of all; the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))
 
 
 def draw_positions(layers):
@@ -47,17 +52,18 @@ def draw_positions(layers):
     went; where no start is known they are the kernel's grid, without lines. Colours tell position groups apart; of a layer
     with more groups than there are colours, each has a panel, or a few share one.
     """
-    layers = [panel for layer in drawable(layers) for panel in _by_group(layer)]
+    chosen = drawable(layers)
+    layers = [panel for layer in chosen for panel in _by_group(layer, PANELS // len(chosen))]
     _, columns = _arrange(len(layers))
     return _draw_rows([layers[first:first + columns] for first in range(0, len(layers), columns)])
 
 
-def _by_group(layer):
-    """A layer of many position groups as PANELS layers or fewer, with some groups each; any other one as it is."""
+def _by_group(layer, most):
+    """A layer of many position groups as ``most`` layers or fewer, with some groups each; any other one as it is."""
     groups = len(layer.xy)
     if groups <= len(GROUP_COLOURS):
         return [layer]
-    each = -(-groups // PANELS)
+    each = -(-groups // most)
     parts = [slice(first, first + each) for first in range(0, groups, each)]
     return [dataclasses.replace(layer, name=f"{plain(layer.name, LONGEST - 12)}, {_numbered(part, groups)}", xy=layer.xy[part],
                                 start=None if layer.start is None else layer.start[part]) for part in parts]
@@ -157,7 +163,7 @@ def draw_movement(history):
     iterations = history.iterations
     if len(iterations) < 2:
         raise UserError("positions were recorded only once so far: there is no movement to draw yet")
-    keep = np.unique(np.linspace(0, len(iterations) - 1, RECORDS_DRAWN).astype(int))
+    keep = spread(len(iterations), RECORDS_DRAWN)
     paths = [history.positions(layer.name)[keep].astype(float) for layer in layers]    # far ones are too far apart for float32
     moved = [np.linalg.norm(path - path[0], axis=-1) for path in paths]
     reach, height = _reach(paths), max(1.08 * _largest(moved), 0.05)

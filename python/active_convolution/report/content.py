@@ -1,5 +1,6 @@
 """What a report shows of its runs, as plain lists and dictionaries that become JSON."""
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def read(folders):
 
 def _names(folders):
     """As many of the last parts of each path as tell the folders apart."""
-    paths = [folder.resolve() for folder in folders]
+    paths = [Path(os.path.realpath(folder)) for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
             raise BadValue(f"{path} is named twice: name each run once")
@@ -36,7 +37,7 @@ def _names(folders):
         names = [str(Path(*path.parts[-length:])) for path in paths]
         if len(set(names)) == len(names):
             break
-    return names
+    return [os.fsencode(name).decode(errors="replace") for name in names]
 
 
 def _run(name, folder):
@@ -93,8 +94,8 @@ def _positions(history):
 
     None where no positions were recorded.
     """
-    panels = [_panel(layer, group, history.positions(layer.name)[:, group])
-              for layer in history.layers() if layer.xy.shape[1] > 1 for group in range(len(layer.xy))]
+    panels = [_panel(layer, group, path) for layer in history.layers() if layer.xy.shape[1] > 1
+              for group, path in enumerate(np.moveaxis(history.positions(layer.name), 1, 0))]
     return {"iterations": history.iterations.tolist(), "panels": panels} if panels else None
 
 

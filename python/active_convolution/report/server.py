@@ -1,8 +1,9 @@
 """A report that is made anew each time it is looked at, for runs that go on: served on this machine alone."""
 import html
 import http.server
+import sys
 
-from ..errors import UserError
+from ..errors import UserError, explained
 from . import content, page
 
 SECONDS = 10    # after which a browser looks again, while a run goes on
@@ -13,7 +14,7 @@ def serve(folders, port, say):
     ``say(address)`` hears where. Raises UserError where a folder is no run, and where the port cannot be had."""
     content.read(folders)
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(folders))
+        server = _Server(("127.0.0.1", port), _handler(folders))
     except OSError as error:
         raise UserError(f"cannot serve at port {port}: {error.strerror}, give another --serve PORT") from error
     with server:
@@ -24,18 +25,32 @@ def serve(folders, port, say):
             pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], OSError):      # a browser that has gone waits for nothing
+            super().handle_error(request, client_address)
+
+
+def _answer(folders):
+    """The page, in bytes, and whether the browser should look again."""
+    try:
+        found = content.read(folders)
+        return page.render(found).encode(), any(map(_goes_on, found["runs"]))
+    except Exception as error:
+        line = explained(error)
+        if line is None:
+            raise
+        text = f"<!DOCTYPE html><title>Training runs</title><p>{html.escape(line)}"
+        return text.encode(errors="replace"), True      # perhaps for a moment
+
+
 def _handler(folders):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path != "/":
                 self.send_error(404)
                 return
-            try:
-                found = content.read(folders)
-                text, goes_on = page.render(found), any(map(_goes_on, found["runs"]))
-            except UserError as error:      # perhaps for a moment
-                text, goes_on = f"<!DOCTYPE html><title>Training runs</title><p>{html.escape(str(error))}", True
-            body = text.encode()
+            body, goes_on = _answer(folders)
             self.send_response(200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))

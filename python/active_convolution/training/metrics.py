@@ -50,8 +50,13 @@ class Metrics:
 
     def tested(self):
         """The iteration of the newest test, or None."""
+        return self.newest_test()["iteration"]
+
+    def newest_test(self):
+        """Its row; one of None where no test was run."""
         names = [name for name in self.columns if name.startswith("test")]
-        return next((row["iteration"] for row in reversed(self.rows) if any(row[name] is not None for name in names)), None)
+        return next((row for row in reversed(self.rows) if any(row[name] is not None for name in names)),
+                    dict.fromkeys(self.columns))
 
     def last(self, column):
         """The newest value of a column, or None."""
@@ -68,13 +73,15 @@ class Metrics:
 
 
 def _checked(row, before):
-    """A row of the file with its numbers: a loss need not be finite, as of a training that diverged."""
+    """A row of the file with its numbers: a loss need not be finite, as of a training that diverged, and an error must be."""
     if None in row or None in row.values():
         raise ValueError("a row of other length")
     values = {name: None if text == "" else float(text) for name, text in row.items()}
-    iteration, seconds = int(row["iteration"]), values["seconds"]
+    iteration, seconds, wrong = int(row["iteration"]), values["seconds"], values["test_error"]
     if not before < iteration < 2 ** 31:
         raise ValueError(f"iteration {iteration} after {before}")
     if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"{seconds} seconds")
+    if wrong is not None and not 0 <= wrong <= 1:
+        raise ValueError(f"a test_error of {wrong}, and not from 0 to 1")
     return {**values, "iteration": iteration}

@@ -56,6 +56,12 @@ class Tests:
             passes.append({"loss": outputs.loss, "accuracy": outputs.accuracy or 0, **outputs.more()})
         found = mean(passes)
         accuracy = found.pop("accuracy")
-        # Caffe's Accuracy counts scores that are no numbers as right.
-        error = None if outputs.accuracy is None else 1 - accuracy if math.isfinite(found["loss"]) else 1.
-        return {**found, "error": error}
+        return {**found, "error": None if outputs.accuracy is None else _error(accuracy, found["loss"])}
+
+
+def _error(accuracy, loss):
+    """1 - ``accuracy``, and 1 for a diverged network: Caffe's Accuracy counts scores that are no numbers as right. None where it
+    is no fraction, as of somebody's layer that counts in per cent."""
+    if not math.isfinite(loss):
+        return 1.
+    return max(1 - accuracy, 0.) if 0 <= accuracy <= 1 + 1e-6 else None     # a mean is rounded
