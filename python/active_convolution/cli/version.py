@@ -7,6 +7,7 @@ from ..pycaffe import locate
 
 _SAID = {"CAFFE_SOURCE_DIR", "CPU_ONLY", "CUDA_ARCH_BIN", "USE_NCCL", "BLAS", "USE_OPENMP", "CMAKE_BUILD_TYPE"}
 
+
 def text():
     lines = [f"acu {__version__} (active-convolution)"]
     try:
