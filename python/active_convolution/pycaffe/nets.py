@@ -116,10 +116,14 @@ def _check_source(source, where):
 def check_python_layers(net, called):
     """Raises UserError where the class of a Python layer of the NetParameter ``net``, which messages name ``called``, cannot be
     imported, as a process tries that may die of it."""
+    first = {}      # of several layers of one class
     for layer in net.layer:
-        module, name = layer.python_param.module, layer.python_param.layer
-        if layer.type == "Python" and (reason := failure(_IMPORT, [module, name])):
-            raise UserError(f"layer {layer.name} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
+        if layer.type == "Python":
+            first.setdefault((layer.python_param.module, layer.python_param.layer), layer.name)
+    for (module, name), layer in first.items():
+        reason = failure(_IMPORT, [module, name])
+        if reason:
+            raise UserError(f"layer {layer} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
                             f"({reason}): put its folder on PYTHONPATH, or mend it")
 
 
