@@ -127,10 +127,10 @@ class Classifier:
 def _check_batches(network, model, counts):
     """Raises UserError unless the network takes as many views at once as ``counts`` says, one after the other: asks in a process
     that may die of it."""
-    reason = nets.why_not_run(model, [network.size(count) for count in counts])
+    reason = nets.why_not_built(model, [network.size(count) for count in counts])
     if reason:
-        raise UserError(f"{model} cannot take {counts[0]} views at once ({reason}): lower --batch, or give a network that takes "
-                        "any number")
+        raise UserError(f"{model} cannot take {' and then '.join(map(str, counts))} views at once ({reason}): lower --batch, or give a "
+                        "network that takes any number")
 
 
 def _single_view(network, images):

@@ -82,7 +82,7 @@ def whole_folder(path):
 @contextlib.contextmanager
 def _parents(path):
     """Makes the folders above ``path``; afterwards those of them go again that nothing has come into."""
-    missing = [parent for parent in path.parents if not parent.exists()]
+    missing = [parent for parent in Path(os.path.abspath(path)).parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

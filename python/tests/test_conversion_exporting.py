@@ -461,7 +461,7 @@ class Raising(caffe.Layer):
     (tmp_path / "raising/__init__.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
-    model, weights = small(tmp_path, IMAGE + ACTIVE)
+    model, weights = small(tmp_path, IMAGE + text.split('layer { name: "p"')[0].replace('top: "image" convolution', 'top: "c" convolution'))
     model.write_text(IMAGE + text)
     with pytest.raises(UserError, match=re.escape(reason)) as error:
         exporting.export(model, weights, tmp_path / "out")

@@ -57,6 +57,14 @@ def test_labels_are_indices(loss, tmp_path):
     assert (labels == labels.round()).all() and (labels >= 0).all() and (labels < 20).all()
 
 
+def test_a_loss_in_training_alone_bounds_nothing(tmp_path):
+    text = HEAD + NOISE + """
+        layer { name: "aux" type: "Power" bottom: "image" top: "aux" include { phase: TRAIN } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "aux" bottom: "label" top: "loss" include { phase: TRAIN } }"""
+    net = live(tmp_path / "net.prototxt", text)
+    assert verify.compare(net, net, {}, text_format.Parse(text, locate.caffe_pb2().NetParameter()))
+
+
 def test_both_networks_draw_the_same_noise(tmp_path):
     nets = [live(tmp_path / "net.prototxt", HEAD + NOISE) for _ in range(2)]
     (difference, largest), = verify.compare(*nets, {})[1].values()

@@ -119,6 +119,20 @@ def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
     assert limited(_READ, path) == said.format(path)
 
 
+def test_a_hard_links_content_is_unpacked_once(tmp_path):
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("a.png")
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"first"))
+        for number in range(3):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.type, info.linkname = tarfile.LNKTYPE, "a.png"
+            archive.addfile(info)
+    with sources.open_source(tmp_path / "images.tar.gz") as source:
+        found = list(source.read(source.names))
+        assert len(found) == 4 and all(data is found[0][1] for _, data in found)
+
+
 def test_links_in_a_tar(tmp_path):
     """A hard link is the file before it, be that one hidden or a link itself; all that is neither file nor folder is counted."""
     hard, soft = tarfile.LNKTYPE, tarfile.SYMTYPE

@@ -304,8 +304,8 @@ UNTESTED = (INPUT % ("include { phase: TRAIN }", "1, 3, 12, 12") + 'layer { name
 
 
 @pytest.mark.parametrize("text, message", [
-    (FOR_ITSELF, r"deploy.prototxt cannot take 50 views at once \(.*output count must match.*\): lower --batch, or"),
-    (WIDE, r"deploy.prototxt cannot take 50 views at once \(.*exceeds INT_MAX\): lower --batch, or give a network that"),
+    (FOR_ITSELF, r"deploy.prototxt cannot take 50 and then 20 views at once \(.*output count must match.*\): lower --batch, or"),
+    (WIDE, r"deploy.prototxt cannot take 50 and then 20 views at once \(.*exceeds INT_MAX\): lower --batch, or give a network that"),
     (INPUT % ("", "1, 5") + SCORE % "data", "deploy.prototxt takes 5 for an image, not channels×height×width: give the deploy"),
     (UNTESTED, "deploy.prototxt has 0 inputs for testing, not one: give the network's deploy prototxt")],
     ids=["built for its own batch", "too wide for many", "no images", "an input for training alone"])

@@ -80,6 +80,18 @@ def test_bad_models(model, digits_data, tmp_path, spoil, expected):
     assert_refused(tmp_path, expected, model, "acu", digits_data, tmp_path / "run")
 
 
+@pytest.mark.parametrize("length", ["", "max_iter: -3"])
+def test_no_length_can_be_shortened(model, digits_data, tmp_path, length):
+    edit("solver.prototxt", "max_iter: 240", length)(model)
+    assert_refused(tmp_path, "does not say how long to train", model, "acu", digits_data, tmp_path / "run", max_iter=4)
+
+
+def test_a_phase_that_every_test_replaces_is_taken(model, digits_data, tmp_path):
+    edit("train_val.prototxt", 'name: "digits_tiny_acu"', "state { phase: TRAIN }")(model)
+    edit("solver.prototxt", "max_iter", "test_state { phase: TEST } max_iter")(model)
+    assert train(model, "acu", digits_data, tmp_path / "run", max_iter=1) == 0
+
+
 def test_an_output_that_cannot_be_written(tiny, digits_data, tmp_path):
     (tmp_path / "text").write_text("no folder\n")
     for output in ("text", "text/run"):

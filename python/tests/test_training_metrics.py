@@ -79,15 +79,20 @@ def test_newest_values(metrics):
     HEADER + "1.5,2.5,0.1,,,1\n", HEADER + "1" * 200000 + ",1,1,,,1\n", b"\xff\xfe\x00",
     HEADER + "10,1,1,,,1,5\n", HEADER + "10,1,1,,,1\n" * 2, HEADER + "20,1,1,,,1\n10,1,1,,,2\n", HEADER + "-1,1,1,,,1\n",
     HEADER + "2147483648,1,1,,,1\n", HEADER + "10,1,1,,,inf\n", HEADER + "10,1,1,,,nan\n", HEADER + "10,1,1,,,-1\n",
-    HEADER + '10,1,1,,,"1\n', *(HEADER + f"10,1,1,1,{error},1\n" for error in ("nan", "inf", "1.7e306", "1.01", "-0.01"))],
+    HEADER + '10,1,1,,,"1\n'],
     ids=["empty", "text", "columns", "short row", "no number", "no iteration", "long field", "binary", "long row", "twice",
-         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes", "no error", "endless error",
-         "huge error", "error above 1", "error below 0"])
+         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes"])
 def test_damage_is_named(tmp_path, text):
     path = tmp_path / "metrics.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match="metrics.csv is damaged"):
         Metrics.load(path)
+
+
+@pytest.mark.parametrize("error", ["nan", "inf", "1.7e306", "1.01", "-89"])
+def test_an_error_that_is_no_fraction_is_none(tmp_path, error):
+    (tmp_path / "metrics.csv").write_text(HEADER + f"10,1,1,1,{error},1\n")
+    assert Metrics.load(tmp_path / "metrics.csv").rows[0]["test_error"] is None
 
 
 def test_a_folder_in_its_place_is_named(tmp_path):

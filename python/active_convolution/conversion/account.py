@@ -1,6 +1,7 @@
 """What an export or a conversion did, for people (a table) and for programs (JSON)."""
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from ..columns import aligned
@@ -73,7 +74,8 @@ class Report:
 
 def check_place(report, output):
     """Raises BadValue where ``report``, a path or None, is the folder ``output`` that is yet to appear, or would be in it."""
-    if report and Path(output).resolve() in (Path(report).resolve(), *Path(report).resolve().parents):
+    places = report and Path(os.path.realpath(report))
+    if places and Path(os.path.realpath(output)) in (places, *places.parents):
         raise BadValue(f"--report {report} lies in --output {output}, which appears whole: name another place")
 
 

@@ -174,7 +174,8 @@ def _compare(original, net, chosen, model, weights, folder):
         synapses = {layer.name: (geometry.axes(layer), *(blob.data for blob in list(twin.params[layer.name])[2:]))
                     for layer in chosen if layer.name in present}
         size, unread = probing.comparing_size(paths[1], net, twin, synapses)
-        for one in (live, twin):
+        for one, path in zip((live, twin), paths):
+            nets.check_run(path, [size], model)
             nets.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
         verify.check(outputs, "output")

@@ -44,6 +44,7 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
             layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
             for layer in net.layer if layer.type in positions.TYPES})
         cost_size = own if probing.is_sensible(own) else size
+        nets.check_run(Path(scratch) / "original.prototxt", [cost_size, size], model)
         nets.resize(original, cost_size)
         active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
         folded = folding.fold(net, blobs) if fold else {}

@@ -208,7 +208,7 @@ class Network(nn.Module):
     def _fresh(self, name):
         """A Python identifier like ``name`` that nothing else has. One that begins with _ may be nn.Module's own, or Python's."""
         name = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") or "x"
-        name = f"_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in HELPERS else name
+        name = f"_{name}" if name[0].isdigit() or keyword.iskeyword(name) else name
         fresh, count = name, 1
         while fresh in self._taken:
             count += 1

@@ -75,7 +75,7 @@ def _bounds(net, shapes):
     """{blob: number of values} of the blobs that reach, unchanged, a layer that takes them for indices."""
     bounds = {}
     for layer in reversed(net.layer):
-        if layer.type in _INDEXED:
+        if layer.type in _INDEXED and layer.bottom[0] in shapes:    # in training alone, it takes no part
             bottom, count = _INDEXED[layer.type]
             bounds[layer.bottom[bottom]] = min(count(layer, shapes[layer.bottom[0]]),
                                                bounds.get(layer.bottom[bottom], math.inf))

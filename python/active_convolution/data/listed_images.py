@@ -347,16 +347,19 @@ def _opened(path):
 def _written(path, count):
     """The mask of the records that the LMDB folder ``path`` holds: (count,) bool. Raises UserError for keys of another list.
 
-    It reads every record, and begins to write one, which reads what LMDB knows of free pages: where the file was cut off,
-    that ends this process, and no other later.
+    It reads the end of the record that lies last in the file, and begins to write one, which reads what LMDB knows of free
+    pages: where the file was cut off, that ends this process, and no other later.
     """
-    written = np.zeros(count, bool)
+    written, last = np.zeros(count, bool), (0, b"")
     with _opened(path) as database:
-        transaction = database.begin(write=True)  # without an end, so that it comes to nothing
-        for key, _ in transaction.cursor():
+        transaction = database.begin(write=True, buffers=True)  # without an end, so that it comes to nothing
+        for key, value in transaction.cursor():
+            key, place = bytes(key), np.frombuffer(value, np.uint8).__array_interface__["data"][0] if len(value) else 0
+            last = max(last, (place, value), key=lambda record: record[0])
             if not key.isdigit() or len(key) != len(_key(0)) or int(key) >= count or written[int(key)]:
                 raise UserError(_damaged(path, f"it has the key {key!r:.40}"))
             written[int(key)] = True
+        bytes(last[1][-1:])
         with contextlib.suppress(lmdb.MapFullError):
             transaction.put(_key(count), b"")
     return written

@@ -166,9 +166,12 @@ class _Archive:
         self.names = list(self._members)
 
     def read(self, names):
+        member = data = None
         for name in sorted(names, key=lambda name: self._offset(self._members[name])):
-            with self._damage_reported():
-                data = self._read_member(self._members[name], f"{self.path}: {name}")
+            if self._members[name] is not member:       # a hard link's, for which a packed archive would begin anew
+                member = self._members[name]
+                with self._damage_reported():
+                    data = self._read_member(member, f"{self.path}: {name}")
             yield name, data
 
     @contextlib.contextmanager

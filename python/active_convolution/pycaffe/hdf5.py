@@ -50,7 +50,10 @@ def member(group, name):
     """What ``group`` (h5py) holds under ``name``. Raises ValueError for a link, since another file may be a pipe, and KeyError
     where there is nothing."""
     import h5py
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise KeyError(name)
+    if not isinstance(link, h5py.HardLink):
         raise ValueError(f"{name} is a link to something else")
     return group[name]
 

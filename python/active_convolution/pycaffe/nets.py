@@ -11,7 +11,7 @@ from .messages import by
 from .process import failure
 
 _BUILD = "net = caffe.Net(os.fsencode(given[0]), caffe.TEST)"
-_RUN = f"from active_convolution.pycaffe import nets; {_BUILD}; [nets.resize(net, size) for size in given[1]]; net.forward()"
+_RESIZE = f"from active_convolution.pycaffe import nets; {_BUILD}; [nets.resize(net, size) for size in given[1]]"
 _IMPORT = "import importlib; getattr(importlib.import_module(given[0]), given[1])"
 
 
@@ -40,32 +40,38 @@ def check_deploy(model):
     check_net(model)
 
 
-def check_net(model, called=None, run=False):
-    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``, and with ``run`` pass an
-    input through it, too: asks in a process that may die of it."""
+def check_net(model, called=None):
+    """Raises UserError unless Caffe can build the prototxt ``model``, which messages name ``called``: asks in a process
+    that may die of it."""
     net = messages.read_net(model)
     check_python_layers(net, called or model)
     check_sources(net, called or model)
-    reason = why_not_run(model) if run else why_not_built(model)
+    reason = why_not_built(model)
     if reason:
-        what = "run" if run and not why_not_built(model) else "build"
-        raise UserError(f"Caffe cannot {what} the network {called or model} ({reason}): mend the file, or give another")
+        raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
 
 
-def why_not_run(model, sizes=()):
-    """Why Caffe cannot build the prototxt ``model``, give its inputs the shapes of ``sizes``, [{name: shape}], one after the
-    other, and pass an input of the last through it, in a line; None if it can. Asks in a process that may die of it."""
-    return failure(_RUN, [os.fspath(model), list(sizes)])
+def check_run(model, sizes, called):
+    """Raises UserError as ``why_not_run`` says; messages name the prototxt ``called``."""
+    reason = why_not_run(model, sizes)
+    if reason:
+        raise UserError(f"Caffe cannot run the network {called} ({reason}): mend the file, or give another")
 
 
-def why_not_built(model):
-    """Why Caffe cannot build the prototxt ``model``, in a line; None if it can. Asks as ``why_not_run`` does."""
-    return failure(_BUILD, [os.fspath(model)])
+def why_not_built(model, sizes=()):
+    """Why Caffe cannot build the prototxt ``model`` and give its inputs the shapes of ``sizes``, [{name: shape}], one after the
+    other, in a line; None if it can. Asks in a process that may die of it."""
+    return failure(_RESIZE, [os.fspath(model), list(sizes)])
+
+
+def why_not_run(model, sizes):
+    """As ``why_not_built``, and whether an input of the last size passes through it."""
+    return failure(f"{_RESIZE}; net.forward()", [os.fspath(model), list(sizes)])
 
 
 def load_checked(model, weights, called=None):
-    """As ``load``; raises UserError, too, where Caffe cannot build the network, or run it. Messages name it ``called``."""
-    check_net(model, called, run=True)
+    """As ``load``; raises UserError, too, where Caffe cannot build the network. Messages name it ``called``."""
+    check_net(model, called)
     return load(model, weights, called)
 
 

@@ -6,9 +6,12 @@ stop_at_once()  # until the Worker handles them; before the slow imports
 
 import argparse  # noqa: E402
 import sys  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from .. import command  # noqa: E402
 from ..errors import UserError, explained  # noqa: E402
+from ..pycaffe import locate  # noqa: E402
 from . import ranks  # noqa: E402
 from .run_folder import RunFolder  # noqa: E402
 from .trainer import Trainer, Worker  # noqa: E402
@@ -31,12 +34,18 @@ def main():
         raise
     except Exception as error:
         line = explained(error)
-        if line is None and type(error) is RuntimeError:    # an exception in Caffe's C++, as pycaffe hands it on
+        if line is None and type(error) is RuntimeError and not _of_a_users_layer(error):     # one of Caffe's C++, by pycaffe
             line = f"Caffe ended the training: {' '.join(str(error).split())[:300]}"
         if line is None:
             print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
             raise
         raise UserError(f"{ranks.name(rank, size)}{line}") from error
+
+
+def _of_a_users_layer(error):
+    """Whether it was raised neither in this package nor in pycaffe: that one needs its traceback."""
+    raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    return not any(raised.is_relative_to(home) for home in (Path(__file__).resolve().parents[1], locate.BUILD.resolve()))
 
 
 def train(arguments):

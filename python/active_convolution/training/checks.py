@@ -7,14 +7,15 @@ from . import schedule
 
 def check(found):
     """Raises UserError where the Definition ``found`` cannot be trained as it stands."""
-    _check_solver(found.solver, found.source)
+    check_solver(found.solver, found.source)
     _check_phases(found.solver, found.net, found.source)
     _check_readers(found)
     nets.check_python_layers(found.net, found.source)
     nets.check_sources(found.net, found.source)
 
 
-def _check_solver(solver, source):
+def check_solver(solver, source):
+    """Raises UserError where the SolverParameter ``solver``, which messages name ``source``, says no length, or no passes."""
     if solver.max_iter < 1:
         raise UserError(f"{source} does not say how long to train: give its solver.prototxt max_iter")
     if solver.iter_size < 1:
@@ -24,7 +25,8 @@ def _check_solver(solver, source):
 def _check_phases(solver, net, source):
     """A phase among the stages would turn the training into a test, or a test into a training."""
     pb2 = locate.caffe_pb2()
-    states = [("the network's state", net.state, None), ("train_state", solver.train_state, pb2.TRAIN),
+    tests_say = len(solver.test_iter) == sum(state.HasField("phase") for state in solver.test_state)
+    states = [("the network's state", net.state, pb2.TRAIN if tests_say else None), ("train_state", solver.train_state, pb2.TRAIN),
               *(("test_state", state, pb2.TEST) for state in solver.test_state)]
     for name, state, phase in states:
         if state.HasField("phase") and state.phase != phase:

@@ -73,15 +73,16 @@ class Metrics:
 
 
 def _checked(row, before):
-    """A row of the file with its numbers: a loss need not be finite, as of a training that diverged, and an error must be."""
+    """A row of the file with its numbers: a loss need not be finite, as of a training that diverged, and an error that is no
+    fraction, as of somebody's layer that counts in per cent, is none."""
     if None in row or None in row.values():
         raise ValueError("a row of other length")
     values = {name: None if text == "" else float(text) for name, text in row.items()}
-    iteration, seconds, wrong = int(row["iteration"]), values["seconds"], values["test_error"]
+    iteration, seconds = int(row["iteration"]), values["seconds"]
     if not before < iteration < 2 ** 31:
         raise ValueError(f"iteration {iteration} after {before}")
     if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"{seconds} seconds")
-    if wrong is not None and not 0 <= wrong <= 1:
-        raise ValueError(f"a test_error of {wrong}, and not from 0 to 1")
+    if values["test_error"] is not None and not 0 <= values["test_error"] <= 1:
+        values["test_error"] = None
     return {**values, "iteration": iteration}

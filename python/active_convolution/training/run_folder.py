@@ -15,7 +15,7 @@ from . import checks, data_sources, definition, deploying, schedule
 
 # Where a solver also has its weights from (see weights.py); and HDF5, which the other tools do not write.
 _REPLACED = ("weights", "snapshot_format")
-_LONGEST = 100  # bytes of a network's name in the names of its snapshots
+_LONGEST = 220  # bytes of a network's name in the names of its snapshots
 _SEED = 1   # of a solver without random_seed: Caffe would draw another one at each start, also when a run goes on
 
 
@@ -47,6 +47,7 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
     _check_range("--seed", seed, 0, 2 ** 32 - 1)
     found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     changes.apply(found)
+    checks.check_solver(found.solver, found.source)     # before it is shortened
     if data is None:
         data_sources.find(found)
     else:
