@@ -1,6 +1,7 @@
 """evaluate.py against `caffe test` and a second way to the same numbers, and its errors."""
 import os
 import re
+import shutil
 import subprocess
 
 import cv2
@@ -339,6 +340,21 @@ def test_the_script_prints_both_errors(made):
     done = script(network, data, "--ten-crop")
     assert (done.returncode, done.stdout) == (0, f"top-1 error {100 * wrong / count:.2f} %, top-5 error "
                                                  f"{100 * among_five / count:.2f} %, {count} images\n")
+
+
+def test_caffes_warnings_are_unheard(made, tmp_path, monkeypatch):
+    """Of a deploy prototxt in the old style, which is read all the same."""
+    data, network = made
+    text = (network / "deploy.prototxt").read_text()
+    old = re.sub(r'layer \{\s+name: "data"\s+type: "Input".*?\n\}\n', 'input: "data" input_shape { dim: 1 dim: 3 dim: 12 dim: 12 }\n',
+                 text, count=1, flags=re.DOTALL)
+    assert old != text
+    (tmp_path / "deploy.prototxt").write_text(old)
+    for name in ("train_val.prototxt", "made.caffemodel"):
+        shutil.copy(network / name, tmp_path)
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)     # which this process has set for itself
+    done = script(tmp_path, data)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def script(network, data, *arguments):

@@ -1,7 +1,6 @@
 """``acu convert``: everything it does is in active_convolution.conversion.converting."""
 import argparse
 
-from ..pycaffe import locate
 from . import options
 
 DESCRIPTION = """\
@@ -45,7 +44,6 @@ def _kernel(text):
 
 def run(arguments):
     from ..conversion import converting
-    locate.keep_warnings_unheard()
     arguments = vars(arguments)
     fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})
     done = converting.convert(**arguments, options=fields)

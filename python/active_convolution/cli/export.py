@@ -1,7 +1,6 @@
 """``acu export``: everything it does is in active_convolution.conversion.exporting."""
 import argparse
 
-from ..pycaffe import locate
 from . import options
 
 DESCRIPTION = """\
@@ -54,7 +53,6 @@ def _count(text):
 
 def run(arguments):
     from ..conversion import exporting, forms
-    locate.keep_warnings_unheard()
     arguments = vars(arguments)
     limits = forms.Limits(*(arguments.pop(name) for name in ("form", "max_kernel", "max_multiply_adds")))
     print(exporting.export(**arguments, limits=limits).text(), end="")

@@ -168,14 +168,14 @@ def _compare(original, net, chosen, model, weights, folder):
         if weights is None:
             _check_twin(*paths, model)
             return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
-        live = nets.load_checked(paths[0], weights, called=model)
-        twin = nets.load_checked(paths[1], folder / WEIGHTS, called=f"that {model} is converted to")
+        called = (model, f"that {model} is converted to")
+        live, twin = (nets.load_checked(*files) for files in zip(paths, (weights, folder / WEIGHTS), called))
         present = set(live._layer_names)
         synapses = {layer.name: (geometry.axes(layer), *(blob.data for blob in list(twin.params[layer.name])[2:]))
                     for layer in chosen if layer.name in present}
         size, unread = probing.comparing_size(paths[1], net, twin, synapses)
-        for one, path in zip((live, twin), paths):
-            nets.check_run(path, [size], model)
+        for one, path, name in zip((live, twin), paths, called):
+            nets.check_run(path, [size], name)
             nets.resize(one, size)
         layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
         verify.check(outputs, "output")

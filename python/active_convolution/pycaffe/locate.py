@@ -39,19 +39,15 @@ def caffe_pb2():
 
 
 def caffe():
-    """The fork's pycaffe. Its log keeps to warnings unless GLOG_minloglevel says otherwise."""
-    os.environ.setdefault("GLOG_minloglevel", "1")
+    """The fork's pycaffe. Its log keeps to errors unless GLOG_minloglevel says otherwise: it warns of old formats, which are read
+    all the same, and a line beside an error would be one too many."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
     module = _import("caffe")
     if "ActiveConvolution" not in module.layer_type_list():
         raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
                         "run `. build/env.sh`, or take it off PYTHONPATH")
     _use_gpu(module)
     return module
-
-
-def keep_warnings_unheard():
-    """Lets Caffe's log keep to errors, before it is first imported: it warns of old formats, which are read all the same."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
 
 
 @functools.cache

@@ -153,12 +153,17 @@ def _check_weights(live, model, weights):
     return stored
 
 
-def _check_names(layers, where, among, remedy):
-    """Raises UserError where one of ``layers``, [(name, blobs)], has blobs and its name is another one's, too."""
+def shared_name(layers):
+    """(name, how many have it) of one of ``layers``, [(name, blobs)], that has blobs and its name not alone; None without any."""
     counts = collections.Counter(name for name, _ in layers)
-    for name, blobs in layers:
-        if len(blobs) and counts[name] > 1:
-            raise UserError(f"{where} {counts[name]} layers called {name}{among}, and weights are stored by name: {remedy}")
+    return next(((name, counts[name]) for name, blobs in layers if len(blobs) and counts[name] > 1), None)
+
+
+def _check_names(layers, where, among, remedy):
+    """Raises UserError where there is a ``shared_name``."""
+    shared = shared_name(layers)
+    if shared:
+        raise UserError(f"{where} {shared[1]} layers called {shared[0]}{among}, and weights are stored by name: {remedy}")
 
 
 def _blobs(shapes):

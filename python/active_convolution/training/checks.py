@@ -36,11 +36,7 @@ def _check_phases(solver, net, source):
 
 
 def _check_readers(found):
-    pb2 = locate.caffe_pb2()
-    layers = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
-    for index in range(len(found.solver.test_iter)):
-        layers += schedule.data_layers(found.solver, found.net, pb2.TEST, index)
-    for layer in layers:
+    for layer in schedule.all_data_layers(found.solver, found.net):
         if schedule.reader(layer).batch_size < 1:
             raise UserError(f"layer {layer.name} of {found.source} has batch_size 0: give the number of images of a pass")
         if layer.data_param.prefetch < 1:

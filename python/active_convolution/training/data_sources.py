@@ -62,11 +62,7 @@ def _read(layer, part):
 def find(found):
     """Makes the sources absolute that the layers of a Definition name, as seen from here. Raises UserError where one is
     missing: there Caffe would end the process."""
-    pb2 = locate.caffe_pb2()
-    layers = schedule.data_layers(found.solver, found.net, pb2.TRAIN)
-    for index in range(len(found.solver.test_iter)):
-        layers += schedule.data_layers(found.solver, found.net, pb2.TEST, index)
-    for layer in layers:
+    for layer in schedule.all_data_layers(found.solver, found.net):
         reader = schedule.reader(layer)
         if not reader.source or not Path(reader.source).exists():
             raise UserError(f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, and from here there is "

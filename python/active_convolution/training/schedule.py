@@ -89,6 +89,13 @@ def data_layers(solver, net, phase, test=0):
     return [layer for layer in layers(solver, net, phase, test) if layer.type in READERS]
 
 
+def all_data_layers(solver, net):
+    """``data_layers`` of the training and of every test, in this order; one that takes part in several comes as often."""
+    pb2 = locate.caffe_pb2()
+    tests = range(len(solver.test_iter))
+    return [*data_layers(solver, net, pb2.TRAIN), *(layer for test in tests for layer in data_layers(solver, net, pb2.TEST, test))]
+
+
 def reader(layer):
     """What one of ``data_layers`` reads: the message with its source and its batch_size."""
     return getattr(layer, READERS[layer.type])

@@ -1,5 +1,4 @@
 """The loop around Caffe's solver: what every rank of a training does, and what rank 0 does besides."""
-import collections
 import dataclasses
 import math
 import signal
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from .. import positions
 from ..errors import UserError
-from ..pycaffe import locate, messages
+from ..pycaffe import locate, messages, nets
 from ..pycaffe.process import INTERRUPTED, STOPS, bar_stands
 from . import events, launch, run_folder, schedule, snapshots, weights as initial
 from .changes import Changes
@@ -116,10 +115,9 @@ class Worker:
     def _check_names(self):
         """Caffe copies weights to its tests, and from its snapshots, by the layers' names."""
         net = self.solver.net
-        names = [name for name, layer in zip(net._layer_names, net.layers) if layer.blobs]
-        twice = next((name for name, count in collections.Counter(names).items() if count > 1), None)
-        if twice is not None:
-            raise UserError(f"the network has two layers called {twice} that learn, and would lose one's weights: rename one")
+        shared = nets.shared_name([(name, layer.blobs) for name, layer in zip(net._layer_names, net.layers) if layer.blobs])
+        if shared:
+            raise UserError(f"the network has two layers called {shared[0]} that learn, and would lose one's weights: rename one")
 
     def _check_data(self):
         for layer in schedule.data_layers(self.parameter, self.net, self.caffe.TRAIN):
