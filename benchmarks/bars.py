@@ -1,4 +1,5 @@
 """What the layer must reach, and whether it does."""
+
 import dataclasses
 import itertools
 
@@ -10,6 +11,7 @@ from . import contestants, iteration, layers
 @dataclasses.dataclass(frozen=True)
 class Bar:
     """``measured`` should lie in [least, most]."""
+
     name: str
     measured: float
     most: float
@@ -20,20 +22,34 @@ class Bar:
         return self.least <= self.measured <= self.most
 
     def __str__(self):
-        wanted = f"at most {self.most:.2f}" if not self.least else f"{self.least:.2f} to {self.most:.2f}"
+        wanted = (
+            f"at most {self.most:.2f}" if not self.least else f"{self.least:.2f} to {self.most:.2f}"
+        )
         wanted = f"at least {self.least:.2f}" if self.most == np.inf else wanted
         return f"{'reached' if self.reached else 'MISSED ':7}  {self.measured:6.2f}  ({wanted})  {self.name}"
 
 
 # (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to PyTorch's conv2d
-CPU = {("table1", 64, "forward"): (0.40, 1.00), ("table1", 64, "both"): (0.45, 1.05),
-       ("alexnet", 32, "both"): (0.60, 1.15), ("residual", 32, "both"): (0.60, 1.15),
-       ("table1", 1, "forward"): (1.0, 1.0), ("table1", 1, "both"): (None, 1.0),
-       **{(name, batch, passes): (1.0, 1.5) for name in ("depthwise", "grouped") for batch in (1, 32)
-          for passes in ("forward", "both")}}
+CPU = {
+    ("table1", 64, "forward"): (0.40, 1.00),
+    ("table1", 64, "both"): (0.45, 1.05),
+    ("alexnet", 32, "both"): (0.60, 1.15),
+    ("residual", 32, "both"): (0.60, 1.15),
+    ("table1", 1, "forward"): (1.0, 1.0),
+    ("table1", 1, "both"): (None, 1.0),
+    **{
+        (name, batch, passes): (1.0, 1.5)
+        for name in ("depthwise", "grouped")
+        for batch in (1, 32)
+        for passes in ("forward", "both")
+    },
+}
 PEAK = {("table1", 64, "forward"): 0.80, ("table1", 64, "backward"): 0.72}
-GPU = {("table1", batch, passes): (None, most)
-       for batch in (64, 256) for passes, most in (("forward", 1.2), ("both", 1.4))}
+GPU = {
+    ("table1", batch, passes): (None, most)
+    for batch in (64, 256)
+    for passes, most in (("forward", 1.2), ("both", 1.4))
+}
 
 
 def of_times(sums, gpu):
@@ -42,12 +58,19 @@ def of_times(sums, gpu):
         times = sums.get((name, batch), {})
         for other, limit in zip((contestants.CONVOLUTION, contestants.CONV2D), most):
             if limit is not None and other in times:
-                yield Bar(f"{name}, batch {batch}, {passes}: relative to {other}",
-                          times[contestants.ACTIVE][passes] / times[other][passes], limit)
+                yield Bar(
+                    f"{name}, batch {batch}, {passes}: relative to {other}",
+                    times[contestants.ACTIVE][passes] / times[other][passes],
+                    limit,
+                )
         for other in (contestants.DEFORMABLE, contestants.PER_SYNAPSE) if gpu else ():
             if other in times:
-                yield Bar(f"{name}, batch {batch}, {passes}: {other} relative to ours",
-                          times[other][passes] / times[contestants.ACTIVE][passes], np.inf, 2)
+                yield Bar(
+                    f"{name}, batch {batch}, {passes}: {other} relative to ours",
+                    times[other][passes] / times[contestants.ACTIVE][passes],
+                    np.inf,
+                    2,
+                )
 
 
 def of_peak(rows, limits):
@@ -58,13 +81,26 @@ def of_peak(rows, limits):
         of_set = [row for row in rows if (row.set, row.batch) == (name, batch)]
         if of_set:
             taken = sum(row.times[contestants.ACTIVE][passes].median for row in of_set)
-            yield Bar(f"{name}, batch {batch}, {passes}: of the machine's peak",
-                      sum(row.products(passes, limits) for row in of_set) / taken, np.inf, least)
-    reached = {(name, row.set, row.batch, row.layer, passes): row.products(passes, limits) / times[passes].median
-               for row in rows for name, times in row.times.items() for passes in contestants.PASSES}
+            yield Bar(
+                f"{name}, batch {batch}, {passes}: of the machine's peak",
+                sum(row.products(passes, limits) for row in of_set) / taken,
+                np.inf,
+                least,
+            )
+    reached = {
+        (name, row.set, row.batch, row.layer, passes): row.products(passes, limits)
+        / times[passes].median
+        for row in rows
+        for name, times in row.times.items()
+        for passes in contestants.PASSES
+    }
     fastest = max(reached, key=reached.get, default=None)
     if fastest:
-        yield Bar(f"the most that anybody reaches of the peak, {' '.join(map(str, fastest))}", reached[fastest], 1)
+        yield Bar(
+            f"the most that anybody reaches of the peak, {' '.join(map(str, fastest))}",
+            reached[fastest],
+            1,
+        )
 
 
 def of_workspace(rows):
@@ -80,16 +116,31 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
     if benchmark.gpu:
         return
     by_batch = {batch: _both(benchmark, layer, batch) for batch in (16, 32, 64, 128)}
-    yield Bar(f"growth in batch, {list(by_batch)}, {layer.name}: exponent", _exponent(by_batch), 1.1, 0.95)
-    by_synapses = {kernel ** 2: _both(benchmark, dataclasses.replace(layer, kernel=kernel), 32) for kernel in (3, 5, 7)}
-    yield Bar(f"growth in K, {list(by_synapses)}, {layer.name}: exponent", _exponent(by_synapses), 1.1, 0.95)
+    yield Bar(
+        f"growth in batch, {list(by_batch)}, {layer.name}: exponent", _exponent(by_batch), 1.1, 0.95
+    )
+    by_synapses = {
+        kernel**2: _both(benchmark, dataclasses.replace(layer, kernel=kernel), 32)
+        for kernel in (3, 5, 7)
+    }
+    yield Bar(
+        f"growth in K, {list(by_synapses)}, {layer.name}: exponent",
+        _exponent(by_synapses),
+        1.1,
+        0.95,
+    )
     if benchmark.threads >= 2:
         by_threads = {}
         for threads in (1, 2):
             benchmark.set_threads(threads)
             by_threads[threads] = _both(benchmark, layer, 64)
         benchmark.set_threads(benchmark.threads)
-        yield Bar(f"2 threads relative to 1, {layer.name}: times as fast", by_threads[1] / by_threads[2], np.inf, 1.8)
+        yield Bar(
+            f"2 threads relative to 1, {layer.name}: times as fast",
+            by_threads[1] / by_threads[2],
+            np.inf,
+            1.8,
+        )
 
 
 def of_iteration(benchmark, batch=64):
@@ -97,12 +148,17 @@ def of_iteration(benchmark, batch=64):
     PyTorch's iteration of that."""
     times = iteration.times(benchmark, batch=batch)
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"
-    pairs = [(contestants.ACTIVE, contestants.CONVOLUTION), *itertools.product((contestants.ACTIVE, contestants.OURS),
-                                                                               iteration.PYTORCH)]
+    pairs = [
+        (contestants.ACTIVE, contestants.CONVOLUTION),
+        *itertools.product((contestants.ACTIVE, contestants.OURS), iteration.PYTORCH),
+    ]
     for ours, other in pairs:
         if ours in times and other in times:
-            yield Bar(f"{title}: {ours} ({times[ours].median:.3g} ms) relative to {other}'s {times[other].median:.3g} ms",
-                      times[ours].median / times[other].median, 1)
+            yield Bar(
+                f"{title}: {ours} ({times[ours].median:.3g} ms) relative to {other}'s {times[other].median:.3g} ms",
+                times[ours].median / times[other].median,
+                1,
+            )
     if benchmark.gpu:
         yield Bar(f"{title}: ms", times[contestants.ACTIVE].median, 5)
 

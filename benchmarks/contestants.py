@@ -1,10 +1,10 @@
 """Compares layers with the oracle, then times them beside what else computes them."""
+
 import ctypes
 import gc
 import os
 
 import numpy as np
-
 from active_convolution.check import cases
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
@@ -15,7 +15,7 @@ from .layer_net import LayerNet
 from .timing import PeakMemory, interleaved
 
 ACTIVE, CONVOLUTION, CONV2D, DENSE = "active", "Convolution", "conv2d", "DCLS's way"
-OURS = "Convolution, ours"    # our loops in Caffe's layer; the plain name means Caffe's own
+OURS = "Convolution, ours"  # our loops in Caffe's layer; the plain name means Caffe's own
 DEFORMABLE, PER_SYNAPSE = "deform_conv2d", "1×1 per synapse"
 PASSES = ("forward", "backward")
 
@@ -54,11 +54,18 @@ class Benchmark:
         net.forward()
         net.backward()
         image, parameters = net.diffs
-        found = cases.differences(case, _exact(values), net.top.astype(float), image.astype(float),
-                                    [diff.astype(float) for diff in parameters])
+        found = cases.differences(
+            case,
+            _exact(values),
+            net.top.astype(float),
+            image.astype(float),
+            [diff.astype(float) for diff in parameters],
+        )
         worst = max(found, key=found.get)
         if not found[worst] <= cases.TOLERANCE["float"]:
-            raise UserError(f"{layer.name} differs from the oracle by {found[worst]:.1e} in {worst}: nothing is timed")
+            raise UserError(
+                f"{layer.name} differs from the oracle by {found[worst]:.1e} in {worst}: nothing is timed"
+            )
         return found[worst]
 
     def time(self, layer, batch, names=None):
@@ -67,23 +74,41 @@ class Benchmark:
         Returns a dict of dicts: for each contestant forward, backward (Times), and memory (MiB at the peak, or None).
         """
         values = layer.values(batch)
-        contestants = {name: make(layer, values) for name, make in self._contestants().items()
-                       if names is None or name in names}
+        contestants = {
+            name: make(layer, values)
+            for name, make in self._contestants().items()
+            if names is None or name in names
+        }
         memory = {name: self._first_pass(contestant) for name, contestant in contestants.items()}
         _agree(layer, contestants)
-        times = {which: interleaved({name: getattr(contestant, which) for name, contestant in contestants.items()},
-                                    self.repeats, self.synchronize) for which in PASSES}
+        times = {
+            which: interleaved(
+                {name: getattr(contestant, which) for name, contestant in contestants.items()},
+                self.repeats,
+                self.synchronize,
+            )
+            for which in PASSES
+        }
         del contestants
         gc.collect()
-        return {name: {"forward": times["forward"][name], "backward": times["backward"][name], "memory": memory[name]}
-                for name in memory}
+        return {
+            name: {
+                "forward": times["forward"][name],
+                "backward": times["backward"][name],
+                "memory": memory[name],
+            }
+            for name in memory
+        }
 
     def _contestants(self):
         def net(layer_type, of_caffe=False):
-            return lambda layer, values: LayerNet(layer.case(len(values.image)), layer_type, values, of_caffe)
+            return lambda layer, values: LayerNet(
+                layer.case(len(values.image)), layer_type, values, of_caffe
+            )
 
         def torch(kind):
             return lambda layer, values: kind(layer, values, pytorch.device(self.gpu))
+
         made = {ACTIVE: net("ActiveConvolution"), CONVOLUTION: net("Convolution", of_caffe=True)}
         if not self.gpu and loops.ours_are_built():
             made |= {OURS: net("Convolution")}
@@ -106,8 +131,11 @@ class Benchmark:
 
 def _exact(values):
     """The same Values in float64, for the oracle."""
-    return cases.Values(values.image.astype(float), tuple(array.astype(float) for array in values.parameters),
-                          values.top_diff.astype(float))
+    return cases.Values(
+        values.image.astype(float),
+        tuple(array.astype(float) for array in values.parameters),
+        values.top_diff.astype(float),
+    )
 
 
 def _agree(layer, contestants):
@@ -117,7 +145,12 @@ def _agree(layer, contestants):
             if one in contestants and other in contestants:
                 both = (contestants[name].results() for name in (one, other))
                 for name, expected, found in zip(("top", "image", "weight", "x", "y"), *both):
-                    difference = np.abs(found.reshape(expected.shape) - expected).max() / np.abs(expected).max()
+                    difference = (
+                        np.abs(found.reshape(expected.shape) - expected).max()
+                        / np.abs(expected).max()
+                    )
                     if not difference <= cases.TOLERANCE["float"]:
-                        raise UserError(f"{layer.name}: {other} differs from {one} by {difference:.1e} in {name}: "
-                                        "nothing is timed")
+                        raise UserError(
+                            f"{layer.name}: {other} differs from {one} by {difference:.1e} in {name}: "
+                            "nothing is timed"
+                        )

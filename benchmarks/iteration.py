@@ -1,10 +1,10 @@
 """Whole training iterations of the paper's networks, beside those of their baselines, and of these in PyTorch."""
+
 import tempfile
 from pathlib import Path
 
 import lmdb
 import numpy as np
-
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate
 
@@ -13,11 +13,17 @@ from .timing import interleaved
 
 MODEL = next(model for model in models.MODELS if model.folder == "cifar10/plain")
 # name: the variant, and whether by Caffe's own loops
-VARIANTS = {contestants.ACTIVE: ("acu", False), contestants.CONVOLUTION: ("baseline", True),
-            contestants.OURS: ("baseline", False)}
-PYTORCH = {"PyTorch": "contiguous_format", "PyTorch, channels_last": "channels_last"}   # name: its memory format
-REACH = 1.5     # pixels that positions are away from the grid, at most
-IMAGES = 256    # of the database
+VARIANTS = {
+    contestants.ACTIVE: ("acu", False),
+    contestants.CONVOLUTION: ("baseline", True),
+    contestants.OURS: ("baseline", False),
+}
+PYTORCH = {
+    "PyTorch": "contiguous_format",
+    "PyTorch, channels_last": "channels_last",
+}  # name: its memory format
+REACH = 1.5  # pixels that positions are away from the grid, at most
+IMAGES = 256  # of the database
 DROPOUT = 1e-9  # the ratio: all of a Dropout layer's work, and nothing dropped, so that networks can be compared
 
 
@@ -49,7 +55,9 @@ class Iteration:
 
     def active_blobs(self):
         """The four blobs of each active layer."""
-        return [layer.blobs for layer in self.solver.net.layers if layer.type == "ActiveConvolution"]
+        return [
+            layer.blobs for layer in self.solver.net.layers if layer.type == "ActiveConvolution"
+        ]
 
     def compute_gradients(self):
         """Both passes alone: afterwards the net holds the gradients, which an update at a rate of 0 would make zero."""
@@ -65,16 +73,25 @@ class Iteration:
 
 def times(benchmark, model=MODEL, batch=64):
     """{contestant: Time} of one iteration; PyTorch's, on a CPU, is that of the baseline, compared with it first."""
-    variants = {name: of for name, of in VARIANTS.items()
-                if name != contestants.OURS or (not benchmark.gpu and loops.ours_are_built())}
-    iterations = {name: Iteration(model, variant, batch, benchmark.gpu, of_caffe)
-                  for name, (variant, of_caffe) in variants.items()}
+    variants = {
+        name: of
+        for name, of in VARIANTS.items()
+        if name != contestants.OURS or (not benchmark.gpu and loops.ours_are_built())
+    }
+    iterations = {
+        name: Iteration(model, variant, batch, benchmark.gpu, of_caffe)
+        for name, (variant, of_caffe) in variants.items()
+    }
     if pytorch.available() and not benchmark.gpu:
         baseline = iterations[contestants.CONVOLUTION]
         baseline.compute_gradients()
         for name, memory_format in PYTORCH.items():
-            iterations[name] = pytorch_net.Iteration(baseline.solver.net, baseline.proto, baseline.solver_proto,
-                                                     getattr(pytorch.torch, memory_format))
+            iterations[name] = pytorch_net.Iteration(
+                baseline.solver.net,
+                baseline.proto,
+                baseline.solver_proto,
+                getattr(pytorch.torch, memory_format),
+            )
             iterations[name].check()
     return interleaved(iterations, benchmark.repeats, benchmark.synchronize)
 
@@ -82,11 +99,17 @@ def times(benchmark, model=MODEL, batch=64):
 def _net(model, variant, batch, gpu):
     """The network of training; on a GPU with an Input in place of the Data layer."""
     proto = models.train_val(model, variant)
-    layers = [layer for layer in proto.layer if not any(rule.phase == locate.caffe().TEST for rule in layer.include)]
+    layers = [
+        layer
+        for layer in proto.layer
+        if not any(rule.phase == locate.caffe().TEST for rule in layer.include)
+    ]
     del proto.layer[:]
     if gpu:
         caffe, dataset, net = locate.caffe(), model.dataset, locate.caffe().NetSpec()
-        net["data"] = caffe.layers.Input(shape=dict(dim=[batch, dataset.channels, dataset.size, dataset.size]))
+        net["data"] = caffe.layers.Input(
+            shape=dict(dim=[batch, dataset.channels, dataset.size, dataset.size])
+        )
         net["label"] = caffe.layers.Input(shape=dict(dim=[batch]))
         layers = list(net.to_proto().layer) + layers[1:]
     else:
@@ -101,11 +124,19 @@ def _net(model, variant, batch, gpu):
 def _database(path, dataset, draw):
     """Random images, four pixels larger than what is cropped from them."""
     size = dataset.size + 4
-    with lmdb.open(str(path), map_size=1 << 30) as database, database.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(path), map_size=1 << 30) as database,
+        database.begin(write=True) as transaction,
+    ):
         for i in range(IMAGES):
             pixels = draw.integers(256, size=(dataset.channels, size, size), dtype=np.uint8)
-            datum = locate.caffe_pb2().Datum(channels=dataset.channels, height=size, width=size, data=pixels.tobytes(),
-                                             label=int(draw.integers(dataset.classes)))
+            datum = locate.caffe_pb2().Datum(
+                channels=dataset.channels,
+                height=size,
+                width=size,
+                data=pixels.tobytes(),
+                label=int(draw.integers(dataset.classes)),
+            )
             transaction.put(b"%08d" % i, datum.SerializeToString())
     return path
 

@@ -1,4 +1,5 @@
 """One layer of the fork as a net of its own, in float, on the device that Caffe is set to."""
+
 import tempfile
 
 from active_convolution.pycaffe import locate
@@ -21,8 +22,12 @@ class LayerNet:
             blob.data[...] = array.reshape(blob.data.shape)
             blob.diff[...] = 0
         blobs = self._net.blobs
-        for array, value in ((blobs["image"].data, values.image), (blobs["image"].diff, 0),
-                             (blobs["top"].data, 0), (blobs["top"].diff, values.top_diff)):
+        for array, value in (
+            (blobs["image"].data, values.image),
+            (blobs["image"].diff, 0),
+            (blobs["top"].data, 0),
+            (blobs["top"].diff, values.top_diff),
+        ):
             array[...] = value
 
     def forward(self):

@@ -1,4 +1,5 @@
 """Which loops Caffe's own CPU layers run: ours (fast_layers.hpp), or Caffe's."""
+
 import contextlib
 import ctypes
 
@@ -27,7 +28,9 @@ def of_caffe(wanted=True):
 def _switch():
     """The bool behind caffe::UseFastLayers()."""
     locate.caffe()  # has loaded the library
-    function = getattr(ctypes.CDLL(str(locate.BUILD / "out/lib/libcaffe.so")), "_ZN5caffe13UseFastLayersEv", None)
+    function = getattr(
+        ctypes.CDLL(str(locate.BUILD / "out/lib/libcaffe.so")), "_ZN5caffe13UseFastLayersEv", None
+    )
     if function is None:
         return None
     function.restype = ctypes.POINTER(ctypes.c_bool)

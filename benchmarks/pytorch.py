@@ -3,10 +3,10 @@
 Each class computes the passes of a layer from its Values: ``forward()``, then ``backward()`` any number of times, which
 returns the gradients of input, weight and, where positions have a part, x and y.
 """
+
 import math
 
 import numpy as np
-
 from active_convolution.errors import UserError
 
 try:
@@ -36,7 +36,11 @@ def missing():
     """One line for each part that is not installed."""
     if not torch:
         return ["PyTorch is not installed: its columns are missing (see --help)"]
-    return [] if torchvision else ["torchvision is not installed: the column deform_conv2d is missing on a GPU"]
+    return (
+        []
+        if torchvision
+        else ["torchvision is not installed: the column deform_conv2d is missing on a GPU"]
+    )
 
 
 def version():
@@ -45,7 +49,9 @@ def version():
 
 def device(gpu):
     if gpu and not torch.cuda.is_available():
-        raise UserError("--gpu: PyTorch sees no GPU: look at nvidia-smi, and install PyTorch's CUDA build")
+        raise UserError(
+            "--gpu: PyTorch sees no GPU: look at nvidia-smi, and install PyTorch's CUDA build"
+        )
     return torch.device("cuda" if gpu else "cpu")
 
 
@@ -59,7 +65,10 @@ class Conv2d:
     def __init__(self, layer, values, where):
         self.layer = layer
         weight, _, x, y = values.parameters
-        tensors = [torch.tensor(array, device=where, requires_grad=True) for array in (values.image, weight, x, y)]
+        tensors = [
+            torch.tensor(array, device=where, requires_grad=True)
+            for array in (values.image, weight, x, y)
+        ]
         self.image, self.weight, self.x, self.y = tensors
         self.top_diff = torch.tensor(values.top_diff, device=where)
         self.wanted = [self.image, self.weight]
@@ -75,8 +84,13 @@ class Conv2d:
         return [tensor.detach().cpu().numpy() for tensor in (self.top, *self.backward())]
 
     def compute(self):
-        return functional.conv2d(self.image, self.weight, stride=self.layer.stride, padding=self.layer.pad,
-                                 groups=self.layer.group)
+        return functional.conv2d(
+            self.image,
+            self.weight,
+            stride=self.layer.stride,
+            padding=self.layer.pad,
+            groups=self.layer.group,
+        )
 
 
 class Dense(Conv2d):
@@ -90,8 +104,13 @@ class Dense(Conv2d):
         self.reach = max(math.floor(max(x.max(), y.max())) + 1, -math.floor(min(x.min(), y.min())))
 
     def compute(self):
-        return functional.conv2d(self.image, self.kernel(), stride=self.layer.stride, padding=self.reach,
-                                 groups=self.layer.group)
+        return functional.conv2d(
+            self.image,
+            self.kernel(),
+            stride=self.layer.stride,
+            padding=self.reach,
+            groups=self.layer.group,
+        )
 
     def kernel(self):
         width = 2 * self.reach + 1
@@ -109,7 +128,9 @@ class PerSynapse(Dense):
     def __init__(self, layer, values, where):
         super().__init__(layer, values, where)
         # Known here, so that no pass waits for a GPU to tell them.
-        self.columns, self.rows = (np.floor(array).astype(int).ravel() for array in values.parameters[2:])
+        self.columns, self.rows = (
+            np.floor(array).astype(int).ravel() for array in values.parameters[2:]
+        )
 
     def compute(self):
         layer, top = self.layer, None
@@ -119,9 +140,20 @@ class PerSynapse(Dense):
         for k, weight in enumerate(self.weight.flatten(2).unbind(2)):
             samples = 0
             for (below, right), share in zip(CORNERS, shares):
-                top_row, left = self.rows[k] + below + self.reach, self.columns[k] + right + self.reach
-                samples = samples + share[k] * padded[:, :, top_row:top_row + last:layer.stride,
-                                                      left:left + last:layer.stride]
+                top_row, left = (
+                    self.rows[k] + below + self.reach,
+                    self.columns[k] + right + self.reach,
+                )
+                samples = (
+                    samples
+                    + share[k]
+                    * padded[
+                        :,
+                        :,
+                        top_row : top_row + last : layer.stride,
+                        left : left + last : layer.stride,
+                    ]
+                )
             part = functional.conv2d(samples, weight[:, :, None, None], groups=layer.group)
             top = part if top is None else top + part
         return top
@@ -134,9 +166,12 @@ class Deformable(Dense):
         layer = self.layer
         grid = torch.arange(layer.kernel, device=self.x.device) - layer.kernel // 2
         offset = torch.stack([self.y[0, 0] - grid[:, None], self.x[0, 0] - grid[None, :]], -1)
-        offsets = offset.reshape(1, -1, 1, 1).expand(len(self.image), -1, layer.out_size, layer.out_size)
-        return torchvision.ops.deform_conv2d(self.image, offsets.contiguous(), self.weight, stride=layer.stride,
-                                             padding=layer.pad)
+        offsets = offset.reshape(1, -1, 1, 1).expand(
+            len(self.image), -1, layer.out_size, layer.out_size
+        )
+        return torchvision.ops.deform_conv2d(
+            self.image, offsets.contiguous(), self.weight, stride=layer.stride, padding=layer.pad
+        )
 
 
 def _neighbours(x, y):

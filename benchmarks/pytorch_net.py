@@ -1,6 +1,6 @@
 """A network of ours in PyTorch: built from its NetParameter, with the same weights, and trained by the same method."""
-import numpy as np
 
+import numpy as np
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
 
@@ -29,9 +29,13 @@ class Iteration:
         parameters = list(self.model.parameters())
         decayed = [each for each in parameters if each.ndim > 1]
         others = [each for each in parameters if each.ndim == 1]
-        self.optimizer = torch.optim.SGD([{"params": decayed}, {"params": others, "weight_decay": 0}], lr=0,
-                                         momentum=solver.momentum, weight_decay=solver.weight_decay,
-                                         nesterov=solver.type == "Nesterov")
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed}, {"params": others, "weight_decay": 0}],
+            lr=0,
+            momentum=solver.momentum,
+            weight_decay=solver.weight_decay,
+            nesterov=solver.type == "Nesterov",
+        )
 
     def __call__(self):
         self.optimizer.zero_grad()
@@ -44,16 +48,22 @@ class Iteration:
     def check(self):
         """UserError unless loss and weights' gradients are those that ``net`` has after its own passes."""
         expected = {"loss": self._net.blobs["loss"].data} | {
-            name: self._net.params[name][0].diff for name in self.model.weights}
+            name: self._net.params[name][0].diff for name in self.model.weights
+        }
         self.optimizer.zero_grad()
         loss = self.loss()
         loss.backward()
         found = {"loss": loss.detach().numpy()} | {
-            name: weight.grad.numpy() for name, weight in self.model.weights.items()}
+            name: weight.grad.numpy() for name, weight in self.model.weights.items()
+        }
         for name, array in expected.items():
-            difference = np.linalg.norm(found[name].reshape(array.shape) - array) / np.linalg.norm(array)
+            difference = np.linalg.norm(found[name].reshape(array.shape) - array) / np.linalg.norm(
+                array
+            )
             if not difference <= TOLERANCE:
-                raise UserError(f"PyTorch's network differs from ours by {difference:.1e} in {name}: nothing is timed")
+                raise UserError(
+                    f"PyTorch's network differs from ours by {difference:.1e} in {name}: nothing is timed"
+                )
 
 
 class _Model(nn.Module if pytorch.available() else object):
@@ -63,21 +73,30 @@ class _Model(nn.Module if pytorch.available() else object):
         super().__init__()
         self._steps, self.weights = [], {}
         self._layers = nn.ModuleList()
-        makers = {"Convolution": _convolution, "InnerProduct": _inner_product, "BatchNorm": _batch_norm,
-                  "ReLU": lambda layer, _: nn.ReLU(inplace=layer.bottom[0] == layer.top[0]),
-                  "Pooling": _pooling, "LRN": _lrn,
-                  "Dropout": lambda layer, _: nn.Dropout(layer.dropout_param.dropout_ratio),
-                  "Eltwise": lambda *_: None}
+        makers = {
+            "Convolution": _convolution,
+            "InnerProduct": _inner_product,
+            "BatchNorm": _batch_norm,
+            "ReLU": lambda layer, _: nn.ReLU(inplace=layer.bottom[0] == layer.top[0]),
+            "Pooling": _pooling,
+            "LRN": _lrn,
+            "Dropout": lambda layer, _: nn.Dropout(layer.dropout_param.dropout_ratio),
+            "Eltwise": lambda *_: None,
+        }
         for layer in proto.layer:
             if layer.type in ("Input", "Data", "Scale", "SoftmaxWithLoss"):
                 continue
             if layer.type not in makers:
-                raise UserError(f"layer {layer.name}: type {layer.type} has no counterpart in PyTorch here")
+                raise UserError(
+                    f"layer {layer.name}: type {layer.type} has no counterpart in PyTorch here"
+                )
             made = makers[layer.type](layer, net)
             if made is not None:
                 self._layers.append(made)
             if layer.type in ("Convolution", "InnerProduct"):
-                self.weights[layer.name] = [each for each in made.modules() if hasattr(each, "weight")][0].weight
+                self.weights[layer.name] = [
+                    each for each in made.modules() if hasattr(each, "weight")
+                ][0].weight
             self._steps.append((made, list(layer.bottom), layer.top[0]))
 
     def forward(self, image):
@@ -102,8 +121,19 @@ def _filled(module, net, layer):
 def _convolution(layer, net):
     p = layer.convolution_param
     outputs, channels = net.params[layer.name][0].data.shape[:2]
-    return _filled(nn.Conv2d(channels * p.group, outputs, p.kernel_size[0], _first(p.stride, 1), _first(p.pad, 0),
-                             groups=p.group, bias=p.bias_term), net, layer)
+    return _filled(
+        nn.Conv2d(
+            channels * p.group,
+            outputs,
+            p.kernel_size[0],
+            _first(p.stride, 1),
+            _first(p.pad, 0),
+            groups=p.group,
+            bias=p.bias_term,
+        ),
+        net,
+        layer,
+    )
 
 
 def _inner_product(layer, net):
@@ -121,7 +151,9 @@ def _pooling(layer, _):
     average = p.pool == locate.caffe_pb2().PoolingParameter.AVE
     if p.global_pooling:
         return nn.AdaptiveAvgPool2d(1) if average else nn.AdaptiveMaxPool2d(1)
-    return (nn.AvgPool2d if average else nn.MaxPool2d)(p.kernel_size, p.stride, p.pad, ceil_mode=True)
+    return (nn.AvgPool2d if average else nn.MaxPool2d)(
+        p.kernel_size, p.stride, p.pad, ceil_mode=True
+    )
 
 
 def _lrn(layer, _):

@@ -1,4 +1,5 @@
 """Rows, sums and tables of what was timed."""
+
 import dataclasses
 
 from active_convolution.columns import aligned
@@ -9,17 +10,23 @@ from . import contestants
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One layer at one batch; ``times`` as Benchmark.time returns them."""
+
     set: str
     layer: str
     batch: int
-    gflop: float            # of the forward pass
-    gigabytes: tuple        # of the forward and the backward pass
-    difference: float       # from the oracle, relative
+    gflop: float  # of the forward pass
+    gigabytes: tuple  # of the forward and the backward pass
+    difference: float  # from the oracle, relative
     times: dict
 
     def products(self, which, limits):
         """Milliseconds of a pass's products at the machine's peak, or, where that is not known, at a library's best rate."""
-        return 1e3 * self.gflop * (1 if which == "forward" else 2) / (limits.get("gflops_peak") or limits["gflops"])
+        return (
+            1e3
+            * self.gflop
+            * (1 if which == "forward" else 2)
+            / (limits.get("gflops_peak") or limits["gflops"])
+        )
 
     def limit(self, which, limits):
         """The least milliseconds that a pass can take: its products, or what it must move."""
@@ -41,7 +48,7 @@ def sums(rows, limits):
 
 
 def _add(of_set, name, which, milliseconds):
-    each = of_set.setdefault(name, dict.fromkeys((*contestants.PASSES, "both"), 0.))
+    each = of_set.setdefault(name, dict.fromkeys((*contestants.PASSES, "both"), 0.0))
     each[which] += milliseconds
     each["both"] += milliseconds
 
@@ -60,7 +67,9 @@ def table(title, rows, limits):
             ours = row.times[contestants.ACTIVE][which].median
             lines.append([row.layer, *cells, *_of_limit(row.limit(which, limits), ours)])
         cells = [f"{total[name][which]:.4g}" for name in names]
-        lines.append(["sum, ms", *cells, *_of_limit(total["limit"][which], total[contestants.ACTIVE][which])])
+        lines.append(
+            ["sum, ms", *cells, *_of_limit(total["limit"][which], total[contestants.ACTIVE][which])]
+        )
     for which in (*contestants.PASSES, "both"):
         cells = [f"{total[contestants.ACTIVE][which] / total[name][which]:.2f}" for name in names]
         lines.append([f"ours relative, {which}", *cells, "", ""])
@@ -78,8 +87,13 @@ def _of_limit(limit, ours):
 
 def as_json(rows, limits, settings, bars):
     """Everything, for json.dump."""
-    return {"settings": settings, "machine": limits,
-            "layers": [dataclasses.asdict(row) for row in rows],
-            "sums": [{"set": name, "batch": batch, "milliseconds": times}
-                     for (name, batch), times in sums(rows, limits).items()],
-            "bars": [{**dataclasses.asdict(bar), "reached": bar.reached} for bar in bars]}
+    return {
+        "settings": settings,
+        "machine": limits,
+        "layers": [dataclasses.asdict(row) for row in rows],
+        "sums": [
+            {"set": name, "batch": batch, "milliseconds": times}
+            for (name, batch), times in sums(rows, limits).items()
+        ],
+        "bars": [{**dataclasses.asdict(bar), "reached": bar.reached} for bar in bars],
+    }

@@ -1,4 +1,5 @@
 """Interleaved repeats, medians and spread."""
+
 import contextlib
 import ctypes
 import dataclasses
@@ -8,22 +9,27 @@ import time
 
 import numpy as np
 
-REST = 0.004          # seconds before a measurement: the waiting threads of another OpenMP runtime fall asleep
-LEAST = 0.02          # seconds of one measurement: short calls are repeated inside it
+REST = (
+    0.004  # seconds before a measurement: the waiting threads of another OpenMP runtime fall asleep
+)
+LEAST = 0.02  # seconds of one measurement: short calls are repeated inside it
 
 
 @dataclasses.dataclass(frozen=True)
 class Time:
     """Of one call, in milliseconds."""
+
     median: float
     least: float
-    spread: float       # the distance of the quartiles, relative to the median
+    spread: float  # the distance of the quartiles, relative to the median
     repeats: int
 
     @classmethod
     def of(cls, seconds):
         lower, median, upper = np.percentile(np.array(seconds) * 1e3, (25, 50, 75))
-        return cls(float(median), float(min(seconds) * 1e3), float((upper - lower) / median), len(seconds))
+        return cls(
+            float(median), float(min(seconds) * 1e3), float((upper - lower) / median), len(seconds)
+        )
 
 
 def interleaved(calls, repeats, synchronize=lambda: None, least=LEAST):
@@ -61,7 +67,9 @@ class PeakMemory:
     def __enter__(self):
         self.mebibytes = math.nan
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system, and counts when it is used again
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # what is free goes back to the system, and counts when it is used again
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak starts anew
         self._before = _status("VmRSS")

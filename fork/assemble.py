@@ -9,6 +9,7 @@ All anchors are looked up before anything is written; optional edits that found 
 its content changes, so a second run costs a second, and a build after it compiles what really changed. The file
 ``.assembled`` in the output names the tree it came from; it is there only when the fork is whole.
 """
+
 import argparse
 import os
 import re
@@ -17,13 +18,35 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from edits import EDITS, FAMILIES, FAST_LAYERS, TOOLCHAIN, AnchorError, edited, groups_without_anchor  # noqa: E402
+from edits import (  # noqa: E402
+    EDITS,
+    FAMILIES,
+    FAST_LAYERS,
+    TOOLCHAIN,
+    AnchorError,
+    edited,
+    groups_without_anchor,
+)
 
 STAMP = ".assembled"
-LANDMARKS = ("CMakeLists.txt", "include/caffe/layer.hpp", "src/caffe/solver.cpp", "src/caffe/proto/caffe.proto")
+LANDMARKS = (
+    "CMakeLists.txt",
+    "include/caffe/layer.hpp",
+    "src/caffe/solver.cpp",
+    "src/caffe/proto/caffe.proto",
+)
 OUR_FOLDERS = ("include", "src", "tools")
 # What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
-SKIPPED_AT_TOP = {"build", ".build_release", ".build_debug", "distribute", "debian", ".pc", "data", "models"}
+SKIPPED_AT_TOP = {
+    "build",
+    ".build_release",
+    ".build_debug",
+    "distribute",
+    "debian",
+    ".pc",
+    "data",
+    "models",
+}
 SKIPPED_ANYWHERE = {".git", "__pycache__"}
 SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".mdb", ".o", ".so"}
 MADE_BY_BUILD = "python/caffe/proto"
@@ -39,7 +62,11 @@ def files_below(root):
     for folder, folders, names in os.walk(root):
         relative = Path(folder).relative_to(root)
         skipped = SKIPPED_ANYWHERE | (SKIPPED_AT_TOP if folder == str(root) else set())
-        folders[:] = sorted(name for name in folders if name not in skipped and str(relative / name) != MADE_BY_BUILD)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in skipped and str(relative / name) != MADE_BY_BUILD
+        )
         for name in sorted(names):
             path = root / relative / name
             if path.suffix not in SKIPPED_SUFFIXES and name != STAMP and path.is_file():
@@ -59,16 +86,29 @@ def planned_files(caffe, project, fast_layers=True):
     plan = {path: (caffe / path, None) for path in files_below(caffe)}
     edits = sum((list(family.edits) for family in families), []) + EDITS if project else TOOLCHAIN
     edits = [edit for edit in edits if fast_layers or edit not in FAST_LAYERS]
-    by_file = {name: [edit for edit in edits if edit.file == name] for name in sorted({edit.file for edit in edits})}
-    texts = {name: (caffe / name).read_text(encoding="utf-8") if Path(name) in plan else None for name in by_file}
-    broken = set().union(*(groups_without_anchor(texts[name], of_this_file) for name, of_this_file in by_file.items()))
+    by_file = {
+        name: [edit for edit in edits if edit.file == name]
+        for name in sorted({edit.file for edit in edits})
+    }
+    texts = {
+        name: (caffe / name).read_text(encoding="utf-8") if Path(name) in plan else None
+        for name in by_file
+    }
+    broken = set().union(
+        *(
+            groups_without_anchor(texts[name], of_this_file)
+            for name, of_this_file in by_file.items()
+        )
+    )
     without = []
     for name, of_this_file in by_file.items():
         if Path(name) not in plan:
             for edit in of_this_file:
                 if edit.required:
-                    raise ForkError(f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
-                                    "whole one")
+                    raise ForkError(
+                        f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
+                        "whole one"
+                    )
         else:
             text, left = edited(texts[name], of_this_file, broken)
             plan[Path(name)] = (caffe / name, text.encode("utf-8"))
@@ -85,12 +125,18 @@ def planned_files(caffe, project, fast_layers=True):
 
 def families_of(caffe):
     """Returns the families that the tree ``caffe`` belongs to; raises ForkError for one that cannot be forked."""
-    found = [family for family in FAMILIES if (caffe / family.file).is_file() and
-             re.search(family.mark, (caffe / family.file).read_text(encoding="utf-8"), re.MULTILINE)]
+    found = [
+        family
+        for family in FAMILIES
+        if (caffe / family.file).is_file()
+        and re.search(family.mark, (caffe / family.file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
     for family in found:
         if family.refused:
-            raise ForkError(f"{caffe} is a Caffe of a kind that gets no active convolutions ({family.name}): "
-                            f"{family.refused}")
+            raise ForkError(
+                f"{caffe} is a Caffe of a kind that gets no active convolutions ({family.name}): "
+                f"{family.refused}"
+            )
     return found
 
 
@@ -111,7 +157,9 @@ def assemble(caffe, project, output, fast_layers=True):
     plan, without = planned_files(caffe, project, fast_layers)
     stamp = output / STAMP
     stamp.unlink(missing_ok=True)
-    written = sum(write_if_changed(output / path, source, content) for path, (source, content) in plan.items())
+    written = sum(
+        write_if_changed(output / path, source, content) for path, (source, content) in plan.items()
+    )
     for path in files_below(output):
         if path not in plan:
             (output / path).unlink()
@@ -121,17 +169,32 @@ def assemble(caffe, project, output, fast_layers=True):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, text in (("caffe", "Caffe's source tree (read only)"), ("project", "our own tree"), ("output", "the fork")):
-        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=name == "caffe", metavar="DIR",
-                            help=text)
-    parser.add_argument("--no-fast-layers", action="store_true", help="leave Caffe's CPU layers their own loops")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, text in (
+        ("caffe", "Caffe's source tree (read only)"),
+        ("project", "our own tree"),
+        ("output", "the fork"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=lambda text: Path(text).resolve(),
+            required=name == "caffe",
+            metavar="DIR",
+            help=text,
+        )
+    parser.add_argument(
+        "--no-fast-layers", action="store_true", help="leave Caffe's CPU layers their own loops"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.output is None:
             planned_files(arguments.caffe, arguments.project, not arguments.no_fast_layers)
             return
-        written, without = assemble(arguments.caffe, arguments.project, arguments.output, not arguments.no_fast_layers)
+        written, without = assemble(
+            arguments.caffe, arguments.project, arguments.output, not arguments.no_fast_layers
+        )
     except (ForkError, AnchorError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

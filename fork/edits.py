@@ -5,12 +5,13 @@ An anchor is a regular expression that must match exactly once. Where ``done`` a
 need: a tree without the anchor needs no mending, and the report of an assembly names it. Edits that only make sense
 ``together`` are made all or none, in whichever files they are.
 """
+
 import re
 from dataclasses import dataclass
 
 import fast_layers
 
-MESSAGES = '''
+MESSAGES = """
 // Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
 message ActiveConvolutionParameter {
   // A synapse's place relative to the base pixel, in pixels; x to the right, y downwards.
@@ -43,15 +44,15 @@ message AConvParameter {
   optional bool normalize = 8 [default = false];
   optional uint32 position_group = 9 [default = 1];
 }
-'''
+"""
 
 # The arXiv number of the paper: far above the layer-specific IDs of known forks.
-FIELDS = '''
+FIELDS = """
   optional ActiveConvolutionParameter active_convolution_param = 170309076;
   optional AConvParameter aconv_param = 170309077;
-'''
+"""
 
-LAYER_HOOKS = '''
+LAYER_HOOKS = """
   /**
    * @brief Lets the layer take from the finished parameter gradients what the
    *        clipping must not see. By then those of all iter_size passes are
@@ -72,9 +73,9 @@ LAYER_HOOKS = '''
    */
   virtual void ParamShared(int param_id, const Layer& owner,
       int owner_param_id) {}
-'''
+"""
 
-CLIPPING = '''
+CLIPPING = """
   const string solver_type = this->type();
   const bool adaptive = solver_type != "SGD" && solver_type != "Nesterov";
   for (int i = 0; i < this->net_->layers().size(); ++i) {
@@ -86,23 +87,23 @@ CLIPPING = '''
     this->net_->layers()[i]->AfterClipping(this->param_.iter_size(), adaptive,
         adaptive_rate);
   }
-'''
+"""
 
-SHARING = '''
+SHARING = """
     layers_[layer_id]->ParamShared(param_id, *layers_[owner_layer_id],
         owner_param_id);
-'''
+"""
 
 
-CONTINUE_TRANSFORMER = '''
+CONTINUE_TRANSFORMER = """
   /**
    * @brief Brings the random numbers to where they stand after so many
    *        images, each of which takes one for the mirror and two for the crop.
    */
   void ContinueAt(uint64_t images);
-'''
+"""
 
-CONTINUE_TRANSFORMER_CPP = '''
+CONTINUE_TRANSFORMER_CPP = """
 template <typename Dtype>
 void DataTransformer<Dtype>::ContinueAt(uint64_t images) {
   if (rng_) {
@@ -113,18 +114,18 @@ void DataTransformer<Dtype>::ContinueAt(uint64_t images) {
   }
 }
 
-'''
+"""
 
-CONTINUE_BASE = '''
+CONTINUE_BASE = """
   /**
    * @brief Lets the layer give next what it gives after so many forward
    *        passes since it was made: the training goes on from a snapshot.
    *        A layer without this begins anew.
    */
   virtual void ContinueAt(uint64_t passes) {}
-'''
+"""
 
-CONTINUE_DATA_CPP = '''
+CONTINUE_DATA_CPP = """
 template <typename Dtype>
 void DataLayer<Dtype>::ContinueAt(uint64_t passes) {
   this->StopInternalThread();
@@ -155,9 +156,9 @@ void DataLayer<Dtype>::ContinueAt(uint64_t passes) {
   this->StartInternalThread();
 }
 
-'''
+"""
 
-CONTINUE_SOLVER = '''
+CONTINUE_SOLVER = """
   for (int i = 0; i < net_->layers().size(); ++i) {
     BaseDataLayer<Dtype>* data =
         dynamic_cast<BaseDataLayer<Dtype>*>(net_->layers()[i].get());
@@ -165,9 +166,9 @@ CONTINUE_SOLVER = '''
       data->ContinueAt(uint64_t(iter_) * param_.iter_size());
     }
   }
-'''
+"""
 
-CONTINUE_PYCAFFE = '''
+CONTINUE_PYCAFFE = """
 void Layer_ContinueAt(Layer<Dtype>* layer, uint64_t passes) {
   BaseDataLayer<Dtype>* data = dynamic_cast<BaseDataLayer<Dtype>*>(layer);
   if (data) {
@@ -175,7 +176,7 @@ void Layer_ContinueAt(Layer<Dtype>* layer, uint64_t passes) {
   }
 }
 
-'''
+"""
 
 
 class AnchorError(Exception):
@@ -185,6 +186,7 @@ class AnchorError(Exception):
 @dataclass(frozen=True)
 class Edit:
     """One replacement. ``name`` is what an error calls it; ``new`` may refer to groups of ``anchor``."""
+
     name: str
     file: str
     anchor: str
@@ -205,7 +207,9 @@ class Edit:
         if found == 0 and not self.required:
             return False
         if found != 1 and not self.everywhere:
-            raise AnchorError(f"{self.file}: the anchor of '{self.name}' matches {found} times, not once: /{self.anchor}/")
+            raise AnchorError(
+                f"{self.file}: the anchor of '{self.name}' matches {found} times, not once: /{self.anchor}/"
+            )
         return True
 
     def apply(self, text):
@@ -217,8 +221,11 @@ class Edit:
 
 def groups_without_anchor(text, edits):
     """The ``together`` of those of ``edits``, of one file, that find no anchor in ``text`` (None: there is no such file)."""
-    return {edit.together for edit in edits
-            if text is None or not edit.is_done(text) and not edit.has_anchor(text)} - {""}
+    return {
+        edit.together
+        for edit in edits
+        if text is None or not edit.is_done(text) and not edit.has_anchor(text)
+    } - {""}
 
 
 def edited(text, edits, broken=()):
@@ -238,91 +245,224 @@ def _literal(text):
 
 
 OURS = [
-    Edit("messages of the layer", "src/caffe/proto/caffe.proto",
-         anchor=r"\Z", new=_literal(MESSAGES), done=r"message ActiveConvolutionParameter"),
-    Edit("fields of LayerParameter", "src/caffe/proto/caffe.proto",
-         anchor=r"(?<=^message LayerParameter \{$)", new=_literal(FIELDS.rstrip("\n")), done=r"active_convolution_param ="),
-    Edit("hooks in Layer", "include/caffe/layer.hpp",
-         anchor=r"(?<=^  const LayerParameter& layer_param\(\) const \{ return layer_param_; \}$)\n",
-         new=_literal("\n" + LAYER_HOOKS), done=r"virtual void BeforeClipping\("),
-    Edit("calls around the clipping, which every update passes", "src/caffe/solvers/sgd_solver.cpp",
-         anchor=r"^  ClipGradients\(\);\n", new=_literal(CLIPPING.lstrip("\n")), done=r"->BeforeClipping\("),
-    Edit("call where layers share a blob", "src/caffe/net.cpp",
-         anchor=r"^(?=    const int learnable_param_id = learnable_param_ids_\[owner_net_param_id\];)",
-         new=_literal(SHARING.lstrip("\n")), done=r"->ParamShared\("),
+    Edit(
+        "messages of the layer",
+        "src/caffe/proto/caffe.proto",
+        anchor=r"\Z",
+        new=_literal(MESSAGES),
+        done=r"message ActiveConvolutionParameter",
+    ),
+    Edit(
+        "fields of LayerParameter",
+        "src/caffe/proto/caffe.proto",
+        anchor=r"(?<=^message LayerParameter \{$)",
+        new=_literal(FIELDS.rstrip("\n")),
+        done=r"active_convolution_param =",
+    ),
+    Edit(
+        "hooks in Layer",
+        "include/caffe/layer.hpp",
+        anchor=r"(?<=^  const LayerParameter& layer_param\(\) const \{ return layer_param_; \}$)\n",
+        new=_literal("\n" + LAYER_HOOKS),
+        done=r"virtual void BeforeClipping\(",
+    ),
+    Edit(
+        "calls around the clipping, which every update passes",
+        "src/caffe/solvers/sgd_solver.cpp",
+        anchor=r"^  ClipGradients\(\);\n",
+        new=_literal(CLIPPING.lstrip("\n")),
+        done=r"->BeforeClipping\(",
+    ),
+    Edit(
+        "call where layers share a blob",
+        "src/caffe/net.cpp",
+        anchor=r"^(?=    const int learnable_param_id = learnable_param_ids_\[owner_net_param_id\];)",
+        new=_literal(SHARING.lstrip("\n")),
+        done=r"->ParamShared\(",
+    ),
 ]
 
 # HDF5 takes "/" for a path, so that Caffe can neither save nor find a layer such as conv1/1 in an HDF5 snapshot.
 HDF5 = [
-    Edit("HDF5 snapshots: layers with / in their names are saved", "src/caffe/net.cpp",
-         anchor=r"^(    string layer_name = layer_param\.name\(\);\n)(?=    hid_t layer_data_hid)",
-         new=r"\1    std::replace(layer_name.begin(), layer_name.end(), '/', '\\\\');\n",
-         done=r"layer_name\.end\(\), '/'", required=False, together="HDF5"),
-    Edit("HDF5 snapshots: layers with / in their names are found", "src/caffe/net.cpp",
-         anchor=r"^(    string source_layer_name = )(hdf5_get_name_by_idx\(data_hid, i\);\n)",
-         new=r"    const string group_name = \2\1group_name;\n    if (!layer_names_index_.count(group_name)) {\n"
-             r"      std::replace(source_layer_name.begin(), source_layer_name.end(), '\\\\', '/');\n    }\n",
-         done=r"string group_name = ", required=False, together="HDF5"),
-    Edit("HDF5 snapshots: layers with / in their names are opened", "src/caffe/net.cpp",
-         anchor=r"H5Gopen2\(data_hid, source_layer_name\.c_str\(\)", new="H5Gopen2(data_hid, group_name.c_str()",
-         done=r"data_hid, group_name", required=False, together="HDF5"),
-    Edit("HDF5 snapshots: a blob of wrong shape is named", "src/caffe/util/hdf5.cpp",
-         anchor=r"^( *)(string source_shape_string = stream\.str\(\);\n(?:.*\n){1,4}?"
-                r".* target shape is \" << blob->shape_string\(\))",
-         new=r'\1char layer[256] = "";\n\1H5Iget_name(file_id, layer, sizeof(layer));\n'
-             r'\1\2 << "; it is blob " << dataset_name_ << " of " << layer',
-         done=r"H5Iget_name", required=False),
+    Edit(
+        "HDF5 snapshots: layers with / in their names are saved",
+        "src/caffe/net.cpp",
+        anchor=r"^(    string layer_name = layer_param\.name\(\);\n)(?=    hid_t layer_data_hid)",
+        new=r"\1    std::replace(layer_name.begin(), layer_name.end(), '/', '\\\\');\n",
+        done=r"layer_name\.end\(\), '/'",
+        required=False,
+        together="HDF5",
+    ),
+    Edit(
+        "HDF5 snapshots: layers with / in their names are found",
+        "src/caffe/net.cpp",
+        anchor=r"^(    string source_layer_name = )(hdf5_get_name_by_idx\(data_hid, i\);\n)",
+        new=r"    const string group_name = \2\1group_name;\n    if (!layer_names_index_.count(group_name)) {\n"
+        r"      std::replace(source_layer_name.begin(), source_layer_name.end(), '\\\\', '/');\n    }\n",
+        done=r"string group_name = ",
+        required=False,
+        together="HDF5",
+    ),
+    Edit(
+        "HDF5 snapshots: layers with / in their names are opened",
+        "src/caffe/net.cpp",
+        anchor=r"H5Gopen2\(data_hid, source_layer_name\.c_str\(\)",
+        new="H5Gopen2(data_hid, group_name.c_str()",
+        done=r"data_hid, group_name",
+        required=False,
+        together="HDF5",
+    ),
+    Edit(
+        "HDF5 snapshots: a blob of wrong shape is named",
+        "src/caffe/util/hdf5.cpp",
+        anchor=r"^( *)(string source_shape_string = stream\.str\(\);\n(?:.*\n){1,4}?"
+        r".* target shape is \" << blob->shape_string\(\))",
+        new=r'\1char layer[256] = "";\n\1H5Iget_name(file_id, layer, sizeof(layer));\n'
+        r'\1\2 << "; it is blob " << dataset_name_ << " of " << layer',
+        done=r"H5Iget_name",
+        required=False,
+    ),
 ]
 
-TOOLCHAIN = [
-    Edit("protobuf >= 3.11: SetTotalBytesLimit lost its second argument", "src/caffe/util/io.cpp",
-         anchor=r"SetTotalBytesLimit\((\w+), *\w+\)", new=r"SetTotalBytesLimit(\1)",
-         done=r"SetTotalBytesLimit\(\w+\)", required=False),
-    Edit("an empty blob, by which trees of before 1.0 may divide", "src/caffe/blob.cpp",
-         anchor=r"INT_MAX / count_\)", new="INT_MAX / (count_ ? count_ : 1))",
-         done=r"count_ != 0|count_ \? count_", required=False),
-    Edit("CUDA 13: clockRate is gone", "src/caffe/common.cpp",
-         anchor=r"^( *LOG\(INFO\) << \"Clock rate: +\" << prop\.clockRate;\n)",
-         new="#if CUDART_VERSION < 13000\n\\1#endif\n", done=r"CUDART_VERSION < 13000\n.*Clock", required=False),
-    Edit("CUDA 13: deviceOverlap is gone", "src/caffe/common.cpp",
-         anchor=r"prop\.deviceOverlap", new="prop.asyncEngineCount > 0",
-         done=r"prop\.asyncEngineCount > 0", required=False),
-    Edit("CUDA 13: kernelExecTimeoutEnabled is gone", "src/caffe/common.cpp",
-         anchor=r"^( *LOG\(INFO\) << \"Kernel execution timeout: [^;]*;\n)",
-         new="#if CUDART_VERSION < 13000\n\\1#endif\n", done=r"CUDART_VERSION < 13000\n.*Kernel", required=False),
-    # Python 3 got it only up to its first zero byte, which since NCCL 2 comes early.
-    Edit("pycaffe's name of an NCCL session", "python/caffe/_caffe.cpp",
-         anchor=r"PyBytes_FromString\(uid\.c_str\(\)\)", new="PyBytes_FromStringAndSize(uid.data(), uid.size())",
-         done=r"uid\.data\(\), uid\.size\(\)", required=False),
-    Edit("Boost >= 1.67: names of the Python component", "cmake/Dependencies.cmake",
-         anchor=r"python-py\$\{boost_py_version\}", new="python${boost_py_version}",
-         done=r"\"python\$\{boost_py_version\}", required=False, everywhere=True, together="Boost"),
-    Edit("Boost >= 1.67: result of the Python component", "cmake/Dependencies.cmake",
-         anchor=r"Boost_PYTHON-PY\$\{boost_py_version\}_FOUND", new="Boost_PYTHON${boost_py_version}_FOUND",
-         done=r"Boost_PYTHON\$\{boost_py_version\}_FOUND", required=False, everywhere=True, together="Boost"),
-] + [
-    Edit("OpenCV 4: CV_LOAD_IMAGE_* became cv::IMREAD_*", file,
-         anchor=r"\bCV_LOAD_IMAGE_(COLOR|GRAYSCALE)\b", new=r"cv::IMREAD_\1", done=r"cv::IMREAD_",
-         required=False, everywhere=True)
-    for file in ("src/caffe/util/io.cpp", "src/caffe/layers/window_data_layer.cpp", "src/caffe/test/test_io.cpp")
-] + [
-    # What SSD brings.
-    Edit("OpenCV 4: names that OpenCV 3 brought, too", "src/caffe/util/im_transforms.cpp",
-         anchor=r"CV_VERSION_MAJOR == 3$", new="CV_VERSION_MAJOR >= 3", done=r"CV_VERSION_MAJOR >= 3", required=False),
-    Edit("OpenCV 4: CV_BGR2HSV and the like", "src/caffe/util/im_transforms.cpp",
-         anchor=r"\bCV_(BGR2HSV|HSV2BGR|BGR2Lab|Lab2BGR)\b", new=r"cv::COLOR_\1",
-         done=r"cv::COLOR_BGR2HSV", required=False, everywhere=True),
-    Edit("OpenCV 4: CV_FILLED", "src/caffe/util/bbox_util.cpp",
-         anchor=r"\bCV_FILLED\b", new="cv::FILLED", done=r"cv::FILLED", required=False, everywhere=True),
-    Edit("OpenCV 4: CV_FOURCC", "src/caffe/util/bbox_util.cpp",
-         anchor=r"\bCV_FOURCC\(", new="cv::VideoWriter::fourcc(", done=r"VideoWriter::fourcc",
-         required=False, everywhere=True),
-    Edit("OpenCV 4: CV_CAP_PROP_*", "src/caffe/layers/video_data_layer.cpp",
-         anchor=r"\bCV_(CAP_PROP_\w+)", new=r"cv::\1", done=r"cv::CAP_PROP_", required=False, everywhere=True),
-]
+TOOLCHAIN = (
+    [
+        Edit(
+            "protobuf >= 3.11: SetTotalBytesLimit lost its second argument",
+            "src/caffe/util/io.cpp",
+            anchor=r"SetTotalBytesLimit\((\w+), *\w+\)",
+            new=r"SetTotalBytesLimit(\1)",
+            done=r"SetTotalBytesLimit\(\w+\)",
+            required=False,
+        ),
+        Edit(
+            "an empty blob, by which trees of before 1.0 may divide",
+            "src/caffe/blob.cpp",
+            anchor=r"INT_MAX / count_\)",
+            new="INT_MAX / (count_ ? count_ : 1))",
+            done=r"count_ != 0|count_ \? count_",
+            required=False,
+        ),
+        Edit(
+            "CUDA 13: clockRate is gone",
+            "src/caffe/common.cpp",
+            anchor=r"^( *LOG\(INFO\) << \"Clock rate: +\" << prop\.clockRate;\n)",
+            new="#if CUDART_VERSION < 13000\n\\1#endif\n",
+            done=r"CUDART_VERSION < 13000\n.*Clock",
+            required=False,
+        ),
+        Edit(
+            "CUDA 13: deviceOverlap is gone",
+            "src/caffe/common.cpp",
+            anchor=r"prop\.deviceOverlap",
+            new="prop.asyncEngineCount > 0",
+            done=r"prop\.asyncEngineCount > 0",
+            required=False,
+        ),
+        Edit(
+            "CUDA 13: kernelExecTimeoutEnabled is gone",
+            "src/caffe/common.cpp",
+            anchor=r"^( *LOG\(INFO\) << \"Kernel execution timeout: [^;]*;\n)",
+            new="#if CUDART_VERSION < 13000\n\\1#endif\n",
+            done=r"CUDART_VERSION < 13000\n.*Kernel",
+            required=False,
+        ),
+        # Python 3 got it only up to its first zero byte, which since NCCL 2 comes early.
+        Edit(
+            "pycaffe's name of an NCCL session",
+            "python/caffe/_caffe.cpp",
+            anchor=r"PyBytes_FromString\(uid\.c_str\(\)\)",
+            new="PyBytes_FromStringAndSize(uid.data(), uid.size())",
+            done=r"uid\.data\(\), uid\.size\(\)",
+            required=False,
+        ),
+        Edit(
+            "Boost >= 1.67: names of the Python component",
+            "cmake/Dependencies.cmake",
+            anchor=r"python-py\$\{boost_py_version\}",
+            new="python${boost_py_version}",
+            done=r"\"python\$\{boost_py_version\}",
+            required=False,
+            everywhere=True,
+            together="Boost",
+        ),
+        Edit(
+            "Boost >= 1.67: result of the Python component",
+            "cmake/Dependencies.cmake",
+            anchor=r"Boost_PYTHON-PY\$\{boost_py_version\}_FOUND",
+            new="Boost_PYTHON${boost_py_version}_FOUND",
+            done=r"Boost_PYTHON\$\{boost_py_version\}_FOUND",
+            required=False,
+            everywhere=True,
+            together="Boost",
+        ),
+    ]
+    + [
+        Edit(
+            "OpenCV 4: CV_LOAD_IMAGE_* became cv::IMREAD_*",
+            file,
+            anchor=r"\bCV_LOAD_IMAGE_(COLOR|GRAYSCALE)\b",
+            new=r"cv::IMREAD_\1",
+            done=r"cv::IMREAD_",
+            required=False,
+            everywhere=True,
+        )
+        for file in (
+            "src/caffe/util/io.cpp",
+            "src/caffe/layers/window_data_layer.cpp",
+            "src/caffe/test/test_io.cpp",
+        )
+    ]
+    + [
+        # What SSD brings.
+        Edit(
+            "OpenCV 4: names that OpenCV 3 brought, too",
+            "src/caffe/util/im_transforms.cpp",
+            anchor=r"CV_VERSION_MAJOR == 3$",
+            new="CV_VERSION_MAJOR >= 3",
+            done=r"CV_VERSION_MAJOR >= 3",
+            required=False,
+        ),
+        Edit(
+            "OpenCV 4: CV_BGR2HSV and the like",
+            "src/caffe/util/im_transforms.cpp",
+            anchor=r"\bCV_(BGR2HSV|HSV2BGR|BGR2Lab|Lab2BGR)\b",
+            new=r"cv::COLOR_\1",
+            done=r"cv::COLOR_BGR2HSV",
+            required=False,
+            everywhere=True,
+        ),
+        Edit(
+            "OpenCV 4: CV_FILLED",
+            "src/caffe/util/bbox_util.cpp",
+            anchor=r"\bCV_FILLED\b",
+            new="cv::FILLED",
+            done=r"cv::FILLED",
+            required=False,
+            everywhere=True,
+        ),
+        Edit(
+            "OpenCV 4: CV_FOURCC",
+            "src/caffe/util/bbox_util.cpp",
+            anchor=r"\bCV_FOURCC\(",
+            new="cv::VideoWriter::fourcc(",
+            done=r"VideoWriter::fourcc",
+            required=False,
+            everywhere=True,
+        ),
+        Edit(
+            "OpenCV 4: CV_CAP_PROP_*",
+            "src/caffe/layers/video_data_layer.cpp",
+            anchor=r"\bCV_(CAP_PROP_\w+)",
+            new=r"cv::\1",
+            done=r"cv::CAP_PROP_",
+            required=False,
+            everywhere=True,
+        ),
+    ]
+)
 
 # Every program that imports pycaffe would wait for them, and few read images with it.
-LATER = '''
+LATER = """
 # Imported where an image is read or resized: scikit-image and SciPy take longer than all the rest of pycaffe.
 class _Skimage(object):
     def __getattr__(self, name):
@@ -341,81 +481,201 @@ def zoom(*arguments, **options):
 def resize(*arguments, **options):
     from skimage.transform import resize
     return resize(*arguments, **options)
-'''
+"""
 
 # pycaffe's NumPy, its reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
 PYCAFFE = [
-    Edit("scikit-image >= 0.16: as_grey is as_gray", "python/caffe/io.py",
-         anchor=r"\bas_grey=", new="as_gray=", done=r"as_gray=", required=False),
-    Edit("NumPy >= 2.3: tostring is tobytes", "python/caffe/io.py",
-         anchor=r"\.tostring\(\)", new=".tobytes()", done=r"\.tobytes\(\)", required=False, everywhere=True),
-    Edit("NumPy >= 2.3: fromstring is frombuffer", "python/caffe/io.py",
-         anchor=r"\bnp\.fromstring\(datum\.data, dtype=np\.uint8\)",
-         new="np.frombuffer(datum.data, dtype=np.uint8).copy()", done=r"np\.frombuffer\(", required=False),
-    Edit("scikit-image and SciPy are imported where an image is read", "python/caffe/io.py",
-         anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
-         new=_literal(LATER.lstrip("\n")), done=r"class _Skimage", required=False),
+    Edit(
+        "scikit-image >= 0.16: as_grey is as_gray",
+        "python/caffe/io.py",
+        anchor=r"\bas_grey=",
+        new="as_gray=",
+        done=r"as_gray=",
+        required=False,
+    ),
+    Edit(
+        "NumPy >= 2.3: tostring is tobytes",
+        "python/caffe/io.py",
+        anchor=r"\.tostring\(\)",
+        new=".tobytes()",
+        done=r"\.tobytes\(\)",
+        required=False,
+        everywhere=True,
+    ),
+    Edit(
+        "NumPy >= 2.3: fromstring is frombuffer",
+        "python/caffe/io.py",
+        anchor=r"\bnp\.fromstring\(datum\.data, dtype=np\.uint8\)",
+        new="np.frombuffer(datum.data, dtype=np.uint8).copy()",
+        done=r"np\.frombuffer\(",
+        required=False,
+    ),
+    Edit(
+        "scikit-image and SciPy are imported where an image is read",
+        "python/caffe/io.py",
+        anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
+        new=_literal(LATER.lstrip("\n")),
+        done=r"class _Skimage",
+        required=False,
+    ),
     # Debian's folder of Python's headers has those of its own NumPy in it.
-    *(Edit("the headers of another NumPy than the system's", file,
-           anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}", new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",
-           done=r"\$\{NUMPY_INCLUDE_DIR\} \$\{PYTHON_INCLUDE_DIRS\}", required=False)
-      for file in ("cmake/Dependencies.cmake", "python/CMakeLists.txt")),
+    *(
+        Edit(
+            "the headers of another NumPy than the system's",
+            file,
+            anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}",
+            new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",
+            done=r"\$\{NUMPY_INCLUDE_DIR\} \$\{PYTHON_INCLUDE_DIRS\}",
+            required=False,
+        )
+        for file in ("cmake/Dependencies.cmake", "python/CMakeLists.txt")
+    ),
 ]
 TOOLCHAIN += PYCAFFE
 
 # A thread of Caffe's asks for the GPU even to work for the CPU: without a driver, a GPU build could not read data.
 CPU_MODE = [
-    Edit("threads that work for the CPU: started without a GPU", "src/caffe/internal_thread.cpp",
-         anchor=r"^  (CUDA_CHECK\(cudaGetDevice\(&device\)\);)", new=r"  if (Caffe::mode() == Caffe::GPU) { \1 }",
-         done=r"\{ CUDA_CHECK\(cudaGetDevice", required=False, together="CPU_MODE"),
-    Edit("threads that work for the CPU: running without a GPU", "src/caffe/internal_thread.cpp",
-         anchor=r"^  (CUDA_CHECK\(cudaSetDevice\(device\)\);)", new=r"  if (mode == Caffe::GPU) { \1 }",
-         done=r"\{ CUDA_CHECK\(cudaSetDevice", required=False, together="CPU_MODE"),
+    Edit(
+        "threads that work for the CPU: started without a GPU",
+        "src/caffe/internal_thread.cpp",
+        anchor=r"^  (CUDA_CHECK\(cudaGetDevice\(&device\)\);)",
+        new=r"  if (Caffe::mode() == Caffe::GPU) { \1 }",
+        done=r"\{ CUDA_CHECK\(cudaGetDevice",
+        required=False,
+        together="CPU_MODE",
+    ),
+    Edit(
+        "threads that work for the CPU: running without a GPU",
+        "src/caffe/internal_thread.cpp",
+        anchor=r"^  (CUDA_CHECK\(cudaSetDevice\(device\)\);)",
+        new=r"  if (mode == Caffe::GPU) { \1 }",
+        done=r"\{ CUDA_CHECK\(cudaSetDevice",
+        required=False,
+        together="CPU_MODE",
+    ),
 ]
 
 # A training that goes on from a snapshot sees the images that come next, cropped and mirrored as without the stop.
 CONTINUE = [
-    Edit(f"data that goes on from a snapshot: {what}", file, anchor=anchor, new=_literal(new) if literal else new, done=done,
-         required=False, together="CONTINUE")
+    Edit(
+        f"data that goes on from a snapshot: {what}",
+        file,
+        anchor=anchor,
+        new=_literal(new) if literal else new,
+        done=done,
+        required=False,
+        together="CONTINUE",
+    )
     for what, file, anchor, new, done, literal in (
-        ("the random numbers", "include/caffe/data_transformer.hpp",
-         r"(?<=^  void InitRand\(\);$)\n", "\n" + CONTINUE_TRANSFORMER, r"void ContinueAt\(", True),
-        ("their seed", "include/caffe/data_transformer.hpp",
-         r"^  shared_ptr<Caffe::RNG> rng_;\n", r"\g<0>  unsigned int rng_seed_;  // of rng_\n", r"rng_seed_;", False),
-        ("the seed is kept", "src/caffe/data_transformer.cpp",
-         r"^( *const unsigned int rng_seed = caffe_rng_rand\(\);\n)( *)(?=rng_\.reset)", r"\1\2rng_seed_ = rng_seed;\n\2",
-         r"rng_seed_ = rng_seed;", False),
-        ("how the random numbers go on", "src/caffe/data_transformer.cpp",
-         r"^(?=template ?<typename Dtype>\nint DataTransformer<Dtype>::Rand\(int n\))", CONTINUE_TRANSFORMER_CPP.lstrip("\n"),
-         r"::ContinueAt\(", True),
-        ("what a layer can be told", "include/caffe/layers/base_data_layer.hpp",
-         r"(?<=^  virtual void DataLayerSetUp\(const vector<Blob<Dtype>\*>& bottom,\n      const vector<Blob<Dtype>\*>& top\) \{\}$)\n",
-         "\n" + CONTINUE_BASE, r"virtual void ContinueAt\(", True),
-        ("the layer Data", "include/caffe/layers/data_layer.hpp",
-         r"^(  virtual void DataLayerSetUp\(.*\n.*;\n)(?=(?:.*\n)*?  shared_ptr<db::Cursor> cursor_;\n)",
-         r"\1  virtual void ContinueAt(uint64_t passes);\n", r"virtual void ContinueAt\(", False),
-        ("how the layer Data does", "src/caffe/layers/data_layer.cpp",
-         r"^(?=INSTANTIATE_CLASS\(DataLayer\);)", CONTINUE_DATA_CPP.lstrip("\n"), r"::ContinueAt\(", True),
-        ("what a solver must know", "src/caffe/solver.cpp",
-         r'^#include "caffe/solver.hpp"\n', r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>', r"base_data_layer", False),
-        ("every restored solver says so", "src/caffe/solver.cpp",
-         r"(?<=^    RestoreSolverStateFromBinaryProto\(state_filename\);\n  \}$)\n", CONTINUE_SOLVER, r"->ContinueAt\(", True),
-        ("what pycaffe must know", "python/caffe/_caffe.cpp",
-         r'^#include "caffe/layers/memory_data_layer.hpp"\n', r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>',
-         r"base_data_layer", False),
-        ("how pycaffe does", "python/caffe/_caffe.cpp",
-         r"^(?=BOOST_PYTHON_MODULE\(_caffe\) \{)", CONTINUE_PYCAFFE.lstrip("\n"), r"Layer_ContinueAt\(", True),
-        ("a layer's continue_at in pycaffe", "python/caffe/_caffe.cpp",
-         r'^( *)(?=\.def\("reshape", &Layer<Dtype>::Reshape\))', r'\1.def("continue_at", &Layer_ContinueAt)\n\1',
-         r'"continue_at"', False))
+        (
+            "the random numbers",
+            "include/caffe/data_transformer.hpp",
+            r"(?<=^  void InitRand\(\);$)\n",
+            "\n" + CONTINUE_TRANSFORMER,
+            r"void ContinueAt\(",
+            True,
+        ),
+        (
+            "their seed",
+            "include/caffe/data_transformer.hpp",
+            r"^  shared_ptr<Caffe::RNG> rng_;\n",
+            r"\g<0>  unsigned int rng_seed_;  // of rng_\n",
+            r"rng_seed_;",
+            False,
+        ),
+        (
+            "the seed is kept",
+            "src/caffe/data_transformer.cpp",
+            r"^( *const unsigned int rng_seed = caffe_rng_rand\(\);\n)( *)(?=rng_\.reset)",
+            r"\1\2rng_seed_ = rng_seed;\n\2",
+            r"rng_seed_ = rng_seed;",
+            False,
+        ),
+        (
+            "how the random numbers go on",
+            "src/caffe/data_transformer.cpp",
+            r"^(?=template ?<typename Dtype>\nint DataTransformer<Dtype>::Rand\(int n\))",
+            CONTINUE_TRANSFORMER_CPP.lstrip("\n"),
+            r"::ContinueAt\(",
+            True,
+        ),
+        (
+            "what a layer can be told",
+            "include/caffe/layers/base_data_layer.hpp",
+            r"(?<=^  virtual void DataLayerSetUp\(const vector<Blob<Dtype>\*>& bottom,\n      const vector<Blob<Dtype>\*>& top\) \{\}$)\n",
+            "\n" + CONTINUE_BASE,
+            r"virtual void ContinueAt\(",
+            True,
+        ),
+        (
+            "the layer Data",
+            "include/caffe/layers/data_layer.hpp",
+            r"^(  virtual void DataLayerSetUp\(.*\n.*;\n)(?=(?:.*\n)*?  shared_ptr<db::Cursor> cursor_;\n)",
+            r"\1  virtual void ContinueAt(uint64_t passes);\n",
+            r"virtual void ContinueAt\(",
+            False,
+        ),
+        (
+            "how the layer Data does",
+            "src/caffe/layers/data_layer.cpp",
+            r"^(?=INSTANTIATE_CLASS\(DataLayer\);)",
+            CONTINUE_DATA_CPP.lstrip("\n"),
+            r"::ContinueAt\(",
+            True,
+        ),
+        (
+            "what a solver must know",
+            "src/caffe/solver.cpp",
+            r'^#include "caffe/solver.hpp"\n',
+            r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>',
+            r"base_data_layer",
+            False,
+        ),
+        (
+            "every restored solver says so",
+            "src/caffe/solver.cpp",
+            r"(?<=^    RestoreSolverStateFromBinaryProto\(state_filename\);\n  \}$)\n",
+            CONTINUE_SOLVER,
+            r"->ContinueAt\(",
+            True,
+        ),
+        (
+            "what pycaffe must know",
+            "python/caffe/_caffe.cpp",
+            r'^#include "caffe/layers/memory_data_layer.hpp"\n',
+            r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>',
+            r"base_data_layer",
+            False,
+        ),
+        (
+            "how pycaffe does",
+            "python/caffe/_caffe.cpp",
+            r"^(?=BOOST_PYTHON_MODULE\(_caffe\) \{)",
+            CONTINUE_PYCAFFE.lstrip("\n"),
+            r"Layer_ContinueAt\(",
+            True,
+        ),
+        (
+            "a layer's continue_at in pycaffe",
+            "python/caffe/_caffe.cpp",
+            r'^( *)(?=\.def\("reshape", &Layer<Dtype>::Reshape\))',
+            r'\1.def("continue_at", &Layer_ContinueAt)\n\1',
+            r'"continue_at"',
+            False,
+        ),
+    )
 ]
 
 # LMDB wants a lock file to write even to read; data of another owner has none. Caffe has the way out, and leaves it out.
 READ_ONLY_DATA = [
-    Edit("LMDB that one may only read", "src/caffe/util/db_lmdb.cpp",
-         anchor=r"^(#include \"caffe/util/db_lmdb\.hpp\"\n)",
-         new=r"\1\n#ifndef ALLOW_LMDB_NOLOCK\n#define ALLOW_LMDB_NOLOCK\n#endif\n",
-         done=r"#define ALLOW_LMDB_NOLOCK", required=False),
+    Edit(
+        "LMDB that one may only read",
+        "src/caffe/util/db_lmdb.cpp",
+        anchor=r"^(#include \"caffe/util/db_lmdb\.hpp\"\n)",
+        new=r"\1\n#ifndef ALLOW_LMDB_NOLOCK\n#define ALLOW_LMDB_NOLOCK\n#endif\n",
+        done=r"#define ALLOW_LMDB_NOLOCK",
+        required=False,
+    ),
 ]
 
 # Left out by assemble.py --no-fast-layers.
@@ -427,6 +687,7 @@ EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + CONTINUE + READ_ONLY_DATA + FAST_LA
 @dataclass(frozen=True)
 class Family:
     """Caffe trees that are told by ``mark`` in ``file``: refused, or with more edits and without the files ``dropped``."""
+
     name: str
     file: str
     mark: str
@@ -438,18 +699,46 @@ class Family:
 FAMILIES = [
     # Their layer type of the same name gives way to ours, and their messages to ours under other numbers: prototxts name
     # fields, and weights are found by the names of layers.
-    Family("the paper's authors'", "src/caffe/proto/caffe.proto", mark=r"^  optional AConvParameter aconv_param = 147;",
-           edits=(Edit("their field aconv_param", "src/caffe/proto/caffe.proto",
-                       anchor=r"^  optional AConvParameter aconv_param = 147;.*\n", new="", done=""),
-                  Edit("their message AConvParameter", "src/caffe/proto/caffe.proto",
-                       anchor=r"^message AConvParameter \{\n(?:.*\n)*?\}\n", new="", done="")),
-           dropped=("src/caffe/layers/aconv_fast_layer.cu",)),
-    Family("OpenCL", "include/caffe/layer.hpp", mark=r"\bMItype\b",
-           refused="its layers have three types (Layer<Dtype, MItype, MOtype>), ours has Caffe's one"),
-    Family("NVIDIA 0.16 and later", "include/caffe/layer.hpp", mark=r"^class LayerBase\b",
-           refused="its layers and blobs choose their types at run time (LayerBase, TBlob), and its solver updates each "
-                   "parameter as soon as its gradient is there; take its branch caffe-0.15 or older"),
-    Family("Intel", "cmake/Dependencies.cmake", mark=r"\bDownload_MKLDNN\b",
-           refused="with several machines its solver updates layer by layer, past the call that freezes and normalises "
-                   "positions, and its build downloads and compiles a MKL-DNN of 2018"),
+    Family(
+        "the paper's authors'",
+        "src/caffe/proto/caffe.proto",
+        mark=r"^  optional AConvParameter aconv_param = 147;",
+        edits=(
+            Edit(
+                "their field aconv_param",
+                "src/caffe/proto/caffe.proto",
+                anchor=r"^  optional AConvParameter aconv_param = 147;.*\n",
+                new="",
+                done="",
+            ),
+            Edit(
+                "their message AConvParameter",
+                "src/caffe/proto/caffe.proto",
+                anchor=r"^message AConvParameter \{\n(?:.*\n)*?\}\n",
+                new="",
+                done="",
+            ),
+        ),
+        dropped=("src/caffe/layers/aconv_fast_layer.cu",),
+    ),
+    Family(
+        "OpenCL",
+        "include/caffe/layer.hpp",
+        mark=r"\bMItype\b",
+        refused="its layers have three types (Layer<Dtype, MItype, MOtype>), ours has Caffe's one",
+    ),
+    Family(
+        "NVIDIA 0.16 and later",
+        "include/caffe/layer.hpp",
+        mark=r"^class LayerBase\b",
+        refused="its layers and blobs choose their types at run time (LayerBase, TBlob), and its solver updates each "
+        "parameter as soon as its gradient is there; take its branch caffe-0.15 or older",
+    ),
+    Family(
+        "Intel",
+        "cmake/Dependencies.cmake",
+        mark=r"\bDownload_MKLDNN\b",
+        refused="with several machines its solver updates layer by layer, past the call that freezes and normalises "
+        "positions, and its build downloads and compiles a MKL-DNN of 2018",
+    ),
 ]

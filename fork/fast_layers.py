@@ -3,6 +3,7 @@
 Each function of a layer starts with a call of its counterpart, which says whether it has done the work; if not, Caffe's
 own loop below does it. A tree whose layers look otherwise keeps its loops.
 """
+
 HEADER = "caffe/util/fast_layers.hpp"
 
 SCALE = """FastScale<Dtype>{
@@ -36,43 +37,118 @@ IS_SUM = "op_ == EltwiseParameter_EltwiseOp_SUM"
 # (file in src/caffe, class, function, call)
 CALLS = [
     ("layers/relu_layer.cpp", "ReLULayer", "Forward_cpu", f"FastReluForward({SLOPE}, bottom, top)"),
-    ("layers/relu_layer.cpp", "ReLULayer", "Backward_cpu", f"FastReluBackward({SLOPE}, top, propagate_down, bottom)"),
-    ("layers/eltwise_layer.cpp", "EltwiseLayer", "Forward_cpu", f"FastEltwiseForward({IS_SUM}, coeffs_, bottom, top)"),
-    ("layers/eltwise_layer.cpp", "EltwiseLayer", "Backward_cpu",
-     f"FastEltwiseBackward({IS_SUM}, coeffs_, top, propagate_down, bottom)"),
-    ("layers/split_layer.cpp", "SplitLayer", "Backward_cpu", "FastSplitBackward(top, propagate_down, bottom)"),
-    ("layers/scale_layer.cpp", "ScaleLayer", "Forward_cpu",
-     f"FastScaleForward({SCALE},\n      bottom.size() > 1 || this->param_propagate_down_[0])"),
-    ("layers/scale_layer.cpp", "ScaleLayer", "Backward_cpu", f"FastScaleBackward({SCALE}, {SCALE_WANTED})"),
+    (
+        "layers/relu_layer.cpp",
+        "ReLULayer",
+        "Backward_cpu",
+        f"FastReluBackward({SLOPE}, top, propagate_down, bottom)",
+    ),
+    (
+        "layers/eltwise_layer.cpp",
+        "EltwiseLayer",
+        "Forward_cpu",
+        f"FastEltwiseForward({IS_SUM}, coeffs_, bottom, top)",
+    ),
+    (
+        "layers/eltwise_layer.cpp",
+        "EltwiseLayer",
+        "Backward_cpu",
+        f"FastEltwiseBackward({IS_SUM}, coeffs_, top, propagate_down, bottom)",
+    ),
+    (
+        "layers/split_layer.cpp",
+        "SplitLayer",
+        "Backward_cpu",
+        "FastSplitBackward(top, propagate_down, bottom)",
+    ),
+    (
+        "layers/scale_layer.cpp",
+        "ScaleLayer",
+        "Forward_cpu",
+        f"FastScaleForward({SCALE},\n      bottom.size() > 1 || this->param_propagate_down_[0])",
+    ),
+    (
+        "layers/scale_layer.cpp",
+        "ScaleLayer",
+        "Backward_cpu",
+        f"FastScaleBackward({SCALE}, {SCALE_WANTED})",
+    ),
     ("layers/bias_layer.cpp", "BiasLayer", "Forward_cpu", f"FastScaleForward({BIAS}, false)"),
-    ("layers/bias_layer.cpp", "BiasLayer", "Backward_cpu", f"FastScaleBackward({BIAS}, {BIAS_WANTED})"),
-    ("layers/batch_norm_layer.cpp", "BatchNormLayer", "Forward_cpu",
-     f"FastBatchNormForward({BATCH_NORM}, bottom[0], top[0])"),
-    ("layers/batch_norm_layer.cpp", "BatchNormLayer", "Backward_cpu",
-     f"FastBatchNormBackward({BATCH_NORM}, top[0], bottom[0])"),
-    ("layers/pooling_layer.cpp", "PoolingLayer", "Forward_cpu",
-     f"FastPoolingForward({POOLING}, &max_idx_, bottom, top)"),
-    ("layers/pooling_layer.cpp", "PoolingLayer", "Backward_cpu",
-     f"FastPoolingBackward({POOLING}, max_idx_, top, propagate_down, bottom)"),
-    ("layers/softmax_layer.cpp", "SoftmaxLayer", "Forward_cpu",
-     "FastSoftmaxForward(softmax_axis_, bottom[0], top[0])"),
-    ("layers/softmax_layer.cpp", "SoftmaxLayer", "Backward_cpu",
-     "FastSoftmaxBackward(softmax_axis_, top[0], bottom[0])"),
-    ("layers/conv_layer.cpp", "ConvolutionLayer", "Forward_cpu",
-     f"FastConvolutionForward({CONVOLUTION}, this->blobs_, bottom, top)"),
-    ("layers/conv_layer.cpp", "ConvolutionLayer", "Backward_cpu",
-     f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
-     "bottom)"),
+    (
+        "layers/bias_layer.cpp",
+        "BiasLayer",
+        "Backward_cpu",
+        f"FastScaleBackward({BIAS}, {BIAS_WANTED})",
+    ),
+    (
+        "layers/batch_norm_layer.cpp",
+        "BatchNormLayer",
+        "Forward_cpu",
+        f"FastBatchNormForward({BATCH_NORM}, bottom[0], top[0])",
+    ),
+    (
+        "layers/batch_norm_layer.cpp",
+        "BatchNormLayer",
+        "Backward_cpu",
+        f"FastBatchNormBackward({BATCH_NORM}, top[0], bottom[0])",
+    ),
+    (
+        "layers/pooling_layer.cpp",
+        "PoolingLayer",
+        "Forward_cpu",
+        f"FastPoolingForward({POOLING}, &max_idx_, bottom, top)",
+    ),
+    (
+        "layers/pooling_layer.cpp",
+        "PoolingLayer",
+        "Backward_cpu",
+        f"FastPoolingBackward({POOLING}, max_idx_, top, propagate_down, bottom)",
+    ),
+    (
+        "layers/softmax_layer.cpp",
+        "SoftmaxLayer",
+        "Forward_cpu",
+        "FastSoftmaxForward(softmax_axis_, bottom[0], top[0])",
+    ),
+    (
+        "layers/softmax_layer.cpp",
+        "SoftmaxLayer",
+        "Backward_cpu",
+        "FastSoftmaxBackward(softmax_axis_, top[0], bottom[0])",
+    ),
+    (
+        "layers/conv_layer.cpp",
+        "ConvolutionLayer",
+        "Forward_cpu",
+        f"FastConvolutionForward({CONVOLUTION}, this->blobs_, bottom, top)",
+    ),
+    (
+        "layers/conv_layer.cpp",
+        "ConvolutionLayer",
+        "Backward_cpu",
+        f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
+        "bottom)",
+    ),
     ("solvers/sgd_solver.cpp", "SGDSolver", "ComputeUpdateValue", UPDATE.format(nesterov="false")),
-    ("solvers/nesterov_solver.cpp", "NesterovSolver", "ComputeUpdateValue", UPDATE.format(nesterov="true")),
+    (
+        "solvers/nesterov_solver.cpp",
+        "NesterovSolver",
+        "ComputeUpdateValue",
+        UPDATE.format(nesterov="true"),
+    ),
     ("net.cpp", "Net", "ClearParamDiffs", "FastClearDiffs(learnable_params_)"),
 ]
 
 
 # What a file must mention: older layers of the same name keep less than the calls hand over.
-MARKS = {"layers/batch_norm_layer.cpp": "x_norm_", "layers/conv_layer.cpp": "dilation_",
-         "layers/scale_layer.cpp": "bias_param_id_", "layers/softmax_layer.cpp": "softmax_axis_",
-         "solvers/sgd_solver.cpp": "params_lr", "solvers/nesterov_solver.cpp": "params_lr"}
+MARKS = {
+    "layers/batch_norm_layer.cpp": "x_norm_",
+    "layers/conv_layer.cpp": "dilation_",
+    "layers/scale_layer.cpp": "bias_param_id_",
+    "layers/softmax_layer.cpp": "softmax_axis_",
+    "solvers/sgd_solver.cpp": "params_lr",
+    "solvers/nesterov_solver.cpp": "params_lr",
+}
 
 
 def edits(make):
@@ -81,10 +157,26 @@ def edits(make):
     for source, layer, function, call in CALLS:
         file, name = f"src/caffe/{source}", f"fast CPU layers: {layer}::{function}"
         if file not in included:
-            made.append(make(f"{name}, header", file, anchor=r"\A((?:#include [^\n]*\n|\n)*#include [^\n]*\n)",
-                             new=rf'\1#include "{HEADER}"\n', done=HEADER, required=False))
+            made.append(
+                make(
+                    f"{name}, header",
+                    file,
+                    anchor=r"\A((?:#include [^\n]*\n|\n)*#include [^\n]*\n)",
+                    new=rf'\1#include "{HEADER}"\n',
+                    done=HEADER,
+                    required=False,
+                )
+            )
             included.add(file)
         anchor = rf"\A(?=[\s\S]*{MARKS.get(source, '')})([\s\S]*?^void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)"
-        made.append(make(name, file, anchor=anchor,
-                         new=rf"\1  if ({call}) {{ return; }}\n", done=call.split("(")[0] + r"\(", required=False))
+        made.append(
+            make(
+                name,
+                file,
+                anchor=anchor,
+                new=rf"\1  if ({call}) {{ return; }}\n",
+                done=call.split("(")[0] + r"\(",
+                required=False,
+            )
+        )
     return made

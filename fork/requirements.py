@@ -10,6 +10,7 @@ Else the CMake options for the Python are printed, one a line: none for the syst
 A Python of another version than the system's needs its own Boost.Python, as conda brings it; then everything else is
 looked for in that environment first, too.
 """
+
 import argparse
 import json
 import re
@@ -18,7 +19,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = Path(__file__).resolve().parents[1] / "cmake/requirements"  # headers, libraries and their packages
+PARTS = (
+    Path(__file__).resolve().parents[1] / "cmake/requirements"
+)  # headers, libraries and their packages
 SYSTEM = "/usr/bin/python3"
 
 # What a build starts and cannot look for with CMake: the program, Debian's package, Fedora's.
@@ -65,15 +68,21 @@ def probe(python):
     code = PROBE % ([module for module, *_ in MODULES],)
     name = SYSTEM if python == SYSTEM else f"--python {python}"
     try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
+        done = subprocess.run(
+            [python, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
         found = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        raise RequirementError(f"{name}: it has not answered within {PROBE_SECONDS} seconds") from None
+        raise RequirementError(
+            f"{name}: it has not answered within {PROBE_SECONDS} seconds"
+        ) from None
     except (OSError, ValueError):
         raise RequirementError(f"{name}: it does not run as a Python 3") from None
     if found["kind"] != "CPython" or found["version"][0] != 3:
-        raise RequirementError(f"{name}: it is {found['kind']} {found['version'][0]}.{found['version'][1]}; "
-                               "pycaffe needs CPython 3")
+        raise RequirementError(
+            f"{name}: it is {found['kind']} {found['version'][0]}.{found['version'][1]}; "
+            "pycaffe needs CPython 3"
+        )
     return found
 
 
@@ -90,19 +99,32 @@ def python_options(python, found):
     version = "{}.{}".format(*found["version"])
     header = Path(found["include"]) / "Python.h"
     if not header.is_file():
-        raise RequirementError(f"--python {python}: {header} is missing; install the headers of Python {version} "
-                               f"(Debian: libpython{version}-dev, Fedora: python3-devel)")
+        raise RequirementError(
+            f"--python {python}: {header} is missing; install the headers of Python {version} "
+            f"(Debian: libpython{version}-dev, Fedora: python3-devel)"
+        )
     folders = [Path(found["LIBDIR"] or "/"), Path(found["prefix"]) / "lib"]
     if found["MULTIARCH"]:
         folders.append(folders[0] / found["MULTIARCH"])
-    library = next((folder / f"libpython{version}.so" for folder in folders
-                    if (folder / f"libpython{version}.so").exists()), None)
+    library = next(
+        (
+            folder / f"libpython{version}.so"
+            for folder in folders
+            if (folder / f"libpython{version}.so").exists()
+        ),
+        None,
+    )
     if library is None:
-        raise RequirementError(f"--python {python}: there is no libpython{version}.so beside it, which Caffe's Python "
-                               "layers need; take a Python that was built with --enable-shared")
+        raise RequirementError(
+            f"--python {python}: there is no libpython{version}.so beside it, which Caffe's Python "
+            "layers need; take a Python that was built with --enable-shared"
+        )
     prefix = boost_python(found)[1]
-    options = [f"-DPYTHON={found['executable']}", f"-DPYTHON_INCLUDE_DIR={found['include']}",
-               f"-DPYTHON_LIBRARY={library}"]
+    options = [
+        f"-DPYTHON={found['executable']}",
+        f"-DPYTHON_INCLUDE_DIR={found['include']}",
+        f"-DPYTHON_LIBRARY={library}",
+    ]
     return options + ([f"-DCMAKE_PREFIX_PATH={prefix}"] if prefix else [])
 
 
@@ -111,13 +133,30 @@ def missing_parts(build, name, prefix):
     in ``prefix`` first. ``build`` is a folder for its files, made anew."""
     missing = [program for program in PROGRAMS if not shutil.which(program[0])]
     if missing:  # nothing to look for the rest with: all of it is named
-        parts = re.findall(r"^need\((\S+) +\S+ +(\S+) +(\S+)\)$", (PARTS / "CMakeLists.txt").read_text(), re.MULTILINE)
+        parts = re.findall(
+            r"^need\((\S+) +\S+ +(\S+) +(\S+)\)$",
+            (PARTS / "CMakeLists.txt").read_text(),
+            re.MULTILINE,
+        )
         return missing + [(f"perhaps {what}", debian, fedora) for what, debian, fedora in parts]
     shutil.rmtree(build, ignore_errors=True)
-    done = subprocess.run(["cmake", "-S", PARTS, "-B", build, f"-DBOOST_PYTHON={name}",
-                           f"-DCMAKE_PREFIX_PATH={prefix or ''}"], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "cmake",
+            "-S",
+            PARTS,
+            "-B",
+            build,
+            f"-DBOOST_PYTHON={name}",
+            f"-DCMAKE_PREFIX_PATH={prefix or ''}",
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise RequirementError("the compiler does not work: " + " ".join((done.stderr or done.stdout).split())[:300])
+        raise RequirementError(
+            "the compiler does not work: " + " ".join((done.stderr or done.stdout).split())[:300]
+        )
     return [tuple(line.split(";")) for line in (build / "missing").read_text().splitlines()]
 
 
@@ -126,18 +165,27 @@ def refuse_other_boost(python, found):
     name, prefix = boost_python(found)
     system = probe(SYSTEM)["version"] if Path(SYSTEM).exists() else None
     if prefix is None and found["version"] != system:
-        version, other = "{}.{}".format(*found["version"]), "{}.{}".format(*system) if system else "none"
+        version, other = (
+            "{}.{}".format(*found["version"]),
+            "{}.{}".format(*system) if system else "none",
+        )
         raise RequirementError(
             f"--python {python}: pycaffe is built with Boost.Python, which is there for the system's Python ({other}), "
             f"not for {version}: take a virtual environment of {SYSTEM}, or install lib{name}.so in {found['prefix']} (conda "
-            "install -c conda-forge libboost-python-devel)")
+            "install -c conda-forge libboost-python-devel)"
+        )
 
 
 def ways(missing, pip):
     """Returns how to bring [(what, Debian's package, Fedora's)] and, ``pip``'s command, the modules; on one line."""
-    found = [f"on {system}: {install} {' '.join(dict.fromkeys(packages))}" for system, install, packages in
-             (("Debian", "apt-get install", [debian for _, debian, _ in missing]),
-              ("Fedora", "dnf install", [fedora for _, _, fedora in missing])) if packages]
+    found = [
+        f"on {system}: {install} {' '.join(dict.fromkeys(packages))}"
+        for system, install, packages in (
+            ("Debian", "apt-get install", [debian for _, debian, _ in missing]),
+            ("Fedora", "dnf install", [fedora for _, _, fedora in missing]),
+        )
+        if packages
+    ]
     return "; ".join(found + ([pip] if pip else []))
 
 
@@ -145,8 +193,12 @@ def described(missing, modules, python):
     """Returns "what, what; how to bring it" of missing parts and modules; a Python of the user's gets modules by pip."""
     names = ", ".join([what for what, *_ in missing] + [module[0] for module in modules])
     if python:
-        return f"{names}; " + ways(missing, f"{python} -m pip install " + " ".join(module[3] for module in modules)
-                                   if modules else "")
+        return f"{names}; " + ways(
+            missing,
+            f"{python} -m pip install " + " ".join(module[3] for module in modules)
+            if modules
+            else "",
+        )
     return f"{names}; " + ways(missing + [module[:3] for module in modules], "")
 
 
@@ -168,9 +220,15 @@ def check(build, python):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, required=True, metavar="FOLDER", help="where CMake may write")
-    parser.add_argument("--python", metavar="PATH", help=f"the Python that pycaffe is for (default: {SYSTEM})")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--build", type=Path, required=True, metavar="FOLDER", help="where CMake may write"
+    )
+    parser.add_argument(
+        "--python", metavar="PATH", help=f"the Python that pycaffe is for (default: {SYSTEM})"
+    )
     arguments = parser.parse_args()
     try:
         options, note = check(arguments.build, arguments.python)

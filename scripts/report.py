@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """acu report, under the name of former versions."""
+
 import sys
 from pathlib import Path
 

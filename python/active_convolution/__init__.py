@@ -9,4 +9,5 @@ which are what it draws; ``check`` (the layer against the paper's equations), ``
 ``evaluation`` and ``conversion``; ``paper`` (its tables and figures) and ``report`` (a page about runs); ``cli``, which
 alone parses command lines.
 """
+
 __version__ = "0.1.0"

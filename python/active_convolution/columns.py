@@ -7,5 +7,10 @@ def aligned(rows, right=False):
     ``right`` moves all but the first column's cells to the right, as numbers want it.
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return [[cell.rjust(width) if right and column else cell.ljust(width)
-             for column, (cell, width) in enumerate(zip(row, widths))] for row in rows]
+    return [
+        [
+            cell.rjust(width) if right and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        for row in rows
+    ]

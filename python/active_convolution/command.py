@@ -1,4 +1,5 @@
 """What every command line shares: how it ends, and that it says one thing on stderr."""
+
 import contextlib
 import io
 import logging
@@ -21,7 +22,9 @@ def run(main):
     _take_descriptors()
     if sys.stderr is sys.__stderr__:  # nobody's who captures it
         sys.stderr = outliving(sys.stderr.fileno())
-    sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding gets a ? rather than a traceback
+    sys.stdout.reconfigure(
+        errors="replace"
+    )  # a terminal of another encoding gets a ? rather than a traceback
     _quieten_libraries()
     _let_sigterm_clean_up()
     status = _status(main)
@@ -47,8 +50,12 @@ def _take_descriptors():
 def outliving(descriptor):
     """A text file that writes to ``descriptor``, and drops what cannot be written, as on a full disk: no work ends because
     of a message or a progress bar. A pipe that nobody reads any more still ends it."""
-    return io.TextIOWrapper(io.BufferedWriter(_MaybeFull(descriptor, "w", closefd=False)), sys.stderr.encoding,
-                            "backslashreplace", line_buffering=True)
+    return io.TextIOWrapper(
+        io.BufferedWriter(_MaybeFull(descriptor, "w", closefd=False)),
+        sys.stderr.encoding,
+        "backslashreplace",
+        line_buffering=True,
+    )
 
 
 class _MaybeFull(io.FileIO):
@@ -69,6 +76,7 @@ def _quieten_libraries():
 
 
 # ---- How it ends
+
 
 def _status(main):
     try:
@@ -118,6 +126,7 @@ def _let_sigterm_clean_up():
 
 
 # ---- What libraries say
+
 
 @contextlib.contextmanager
 def libraries_unheard():

@@ -19,7 +19,9 @@ def explained(error):
     elif isinstance(error, UnicodeEncodeError):
         line = no_text(error.object)
     elif isinstance(error, OSError) and error.errno is not None:
-        names = " and ".join(_shown(name) for name in (error.filename, error.filename2) if name is not None)
+        names = " and ".join(
+            _shown(name) for name in (error.filename, error.filename2) if name is not None
+        )
         line = f"cannot {f'use {names}' if names else 'read or write'}: {error.strerror}"
     else:
         return None

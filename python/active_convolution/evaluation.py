@@ -1,5 +1,6 @@
 """How often a trained network is right, and how it sees a stored image when it is tested: less the mean, scaled, and
 cropped once or ten times."""
+
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -15,7 +16,9 @@ from .pycaffe.messages import by
 from .pycaffe.process import check_gpu
 
 
-def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None, confusion=None):
+def evaluate(
+    model, weights, data, ten_crop=False, train_val=None, batch=50, gpu=None, confusion=None
+):
     """The errors of a network on the test images of the data set folder ``data``.
 
     ``model`` is a deploy prototxt with one input and one output of class scores or, after a Softmax, probabilities;
@@ -40,8 +43,14 @@ def evaluate(model, weights, data, ten_crop=False, train_val=None, batch=50, gpu
         network = Classifier(model, weights)
         check_sizes(stored, network.shape, transform, ten_crop)
         _check_classes(manifest, network.classes, model, data)
-        answer, views, size = (_ten_crop, 10, max(1, batch // 10)) if ten_crop else (_single_view, 1, batch)
-        _check_batches(network, model, [views * images for images in (min(size, count), count % size) if images])
+        answer, views, size = (
+            (_ten_crop, 10, max(1, batch // 10)) if ten_crop else (_single_view, 1, batch)
+        )
+        _check_batches(
+            network,
+            model,
+            [views * images for images in (min(size, count), count % size) if images],
+        )
         wrong = np.zeros(2, int)
         if confusion:
             confusion.begin(network.classes, manifest["label_names"])
@@ -83,13 +92,19 @@ class Classifier:
     def __init__(self, model, weights):
         self.net = nets.load(model, weights)
         if len(self.net.inputs) != 1:
-            raise UserError(f"{model} has {len(self.net.inputs)} inputs for testing, not one: give the network's deploy prototxt")
+            raise UserError(
+                f"{model} has {len(self.net.inputs)} inputs for testing, not one: give the network's deploy prototxt"
+            )
         if len(self.shape) != 3:
-            raise UserError(f"{model} takes {by(self.shape)} for an image, not channels×height×width: give the deploy prototxt of "
-                            "a network for images")
+            raise UserError(
+                f"{model} takes {by(self.shape)} for an image, not channels×height×width: give the deploy prototxt of "
+                "a network for images"
+            )
         if len(self.net.outputs) != 1:
-            raise UserError(f"{model} has the outputs {', '.join(self.net.outputs)}, not one: "
-                            "give the network's deploy prototxt")
+            raise UserError(
+                f"{model} has the outputs {', '.join(self.net.outputs)}, not one: "
+                "give the network's deploy prototxt"
+            )
         self.output, self.last = self.net.outputs[0], None
         names = list(self.net._layer_names)
         # Before the Softmax: in float, small probabilities can be equal where their scores are not.
@@ -97,8 +112,10 @@ class Classifier:
             self.output, self.last = self.net.bottom_names[names[-1]][0], names[-2]
         shape = self.net.blobs[self.output].data.shape
         if len(shape) < 2 or np.prod(shape[2:]) != 1:
-            raise UserError(f"{model} gives {by(shape[1:])} values for an image, not one for each class: "
-                            "give the deploy prototxt of a classifier")
+            raise UserError(
+                f"{model} gives {by(shape[1:])} values for an image, not one for each class: "
+                "give the deploy prototxt of a classifier"
+            )
 
     @property
     def shape(self):
@@ -129,8 +146,10 @@ def _check_batches(network, model, counts):
     that may die of it."""
     reason = nets.why_not_built(model, [network.size(count) for count in counts])
     if reason:
-        raise UserError(f"{model} cannot take {' and then '.join(map(str, counts))} views at once ({reason}): lower --batch, or give a "
-                        "network that takes any number")
+        raise UserError(
+            f"{model} cannot take {' and then '.join(map(str, counts))} views at once ({reason}): lower --batch, or give a "
+            "network that takes any number"
+        )
 
 
 def _single_view(network, images):
@@ -140,7 +159,11 @@ def _single_view(network, images):
 def _ten_crop(network, images):
     """The mean class probabilities of ten views: (N, classes)."""
     seen = ten(images, network.shape[1:])
-    return _probabilities(network.scores(seen.reshape(-1, *network.shape))).reshape(10, len(images), -1).mean(axis=0)
+    return (
+        _probabilities(network.scores(seen.reshape(-1, *network.shape)))
+        .reshape(10, len(images), -1)
+        .mean(axis=0)
+    )
 
 
 def _probabilities(scores):
@@ -152,13 +175,17 @@ def _probabilities(scores):
 
 def _check_classes(manifest, classes, model, data):
     if not has_classes(manifest, classes):
-        raise UserError(f"{data} has {manifest['classes']} classes, and {model} knows {classes}: give the --data that fits it")
+        raise UserError(
+            f"{data} has {manifest['classes']} classes, and {model} knows {classes}: give the --data that fits it"
+        )
 
 
 def _check_labels(labels, classes, model, data):
     if not (0 <= labels.min() and labels.max() < classes):
-        raise UserError(f"{data} has labels from {labels.min()} to {labels.max()}, and {model} knows {classes} classes: "
-                        "give the --data that fits it")
+        raise UserError(
+            f"{data} has labels from {labels.min()} to {labels.max()}, and {model} knows {classes} classes: "
+            "give the --data that fits it"
+        )
 
 
 def _ranks(scores, labels):
@@ -169,10 +196,12 @@ def _ranks(scores, labels):
 
 # ---- Views of an image
 
+
 @dataclasses.dataclass(frozen=True)
 class Transform:
     """Caffe's transform_param for testing: ``(pixel − mean) · scale``, then the crop. ``mean`` is one number or one per
     channel; ``crop_size`` is in pixels, 0 for none; ``source`` says where they stand."""
+
     mean: tuple = (0,)
     scale: float = 1
     crop_size: int = 0
@@ -181,8 +210,10 @@ class Transform:
     def __call__(self, images):
         """Images (N, C, H, W) float32, without the crop. Raises UserError where the mean has other channels."""
         if len(self.mean) not in (1, images.shape[1]):
-            raise UserError(f"{self.source} has {len(self.mean)} values mean_value, and the images have {images.shape[1]} "
-                            "channels: give one value, or one for each channel")
+            raise UserError(
+                f"{self.source} has {len(self.mean)} values mean_value, and the images have {images.shape[1]} "
+                "channels: give one value, or one for each channel"
+            )
         return (images - np.array(self.mean, np.float32)[:, None, None]) * np.float32(self.scale)
 
 
@@ -194,28 +225,39 @@ def read_transform(train_val):
         reads = layer.HasField("data_param") or layer.type in ("ImageData", "HDF5Data")
         if reads and messages.takes_part(layer, test, net.state.stage):
             return _transform_of(layer.transform_param, train_val)
-    raise UserError(f"{train_val} has no Data layer for testing: give the train_val prototxt of the network")
+    raise UserError(
+        f"{train_val} has no Data layer for testing: give the train_val prototxt of the network"
+    )
 
 
 def _transform_of(parameter, source):
     if parameter.HasField("mean_file"):
-        raise UserError(f"{source} subtracts the mean_file {parameter.mean_file}, which is not supported here: "
-                        "give mean_value, one for each channel")
-    return Transform(tuple(parameter.mean_value) or (0,), parameter.scale, parameter.crop_size, str(source))
+        raise UserError(
+            f"{source} subtracts the mean_file {parameter.mean_file}, which is not supported here: "
+            "give mean_value, one for each channel"
+        )
+    return Transform(
+        tuple(parameter.mean_value) or (0,), parameter.scale, parameter.crop_size, str(source)
+    )
 
 
 def centre(images, size):
     """The middle of images (N, C, H, W), where Caffe's test phase crops: (N, C, *size)."""
     (height, width), (h, w) = images.shape[2:], size
     top, left = (height - h) // 2, (width - w) // 2
-    return images[:, :, top:top + h, left:left + w]
+    return images[:, :, top : top + h, left : left + w]
 
 
 def ten(images, size):
     """The four corners and the middle of images (N, C, H, W), and their mirror images: (10, N, C, *size)."""
     h, w = size
-    five = [images[:, :, :h, :w], images[:, :, :h, -w:], images[:, :, -h:, :w], images[:, :, -h:, -w:],
-            centre(images, size)]
+    five = [
+        images[:, :, :h, :w],
+        images[:, :, :h, -w:],
+        images[:, :, -h:, :w],
+        images[:, :, -h:, -w:],
+        centre(images, size),
+    ]
     return np.stack([*five, *(view[..., ::-1] for view in five)])
 
 
@@ -225,10 +267,14 @@ def check_sizes(stored, seen, transform, ten_crop):
     if stored[0] != seen[0] or stored[1] < seen[1] or stored[2] < seen[2]:
         raise UserError(f"{sizes}: give the --data that fits it")
     if stored != seen and (transform.crop_size, transform.crop_size) != seen[1:]:
-        raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size or 'no size'}: give the "
-                        "--data that fits it, or the network's own train_val prototxt with --train-val")
+        raise UserError(
+            f"{sizes}, and {transform.source} crops them to {transform.crop_size or 'no size'}: give the "
+            "--data that fits it, or the network's own train_val prototxt with --train-val"
+        )
     if stored == seen and transform.crop_size not in (0, seen[1]):
-        raise UserError(f"{sizes}, and {transform.source} crops them to {transform.crop_size}: give the network's own "
-                        "train_val prototxt with --train-val")
+        raise UserError(
+            f"{sizes}, and {transform.source} crops them to {transform.crop_size}: give the network's own "
+            "train_val prototxt with --train-val"
+        )
     if ten_crop and stored[1:] == seen[1:]:
         raise UserError(f"{sizes}: there is nothing to crop, leave --ten-crop out")

@@ -1,5 +1,6 @@
 """Files that appear whole: written beside their place, then renamed into it. And those that are read, with a bound on what
 they may take, and what is said where that fails."""
+
 import contextlib
 import csv
 import errno
@@ -19,10 +20,21 @@ from .errors import UserError, no_text
 
 # What json, csv, NumPy and protocol buffers raise for content that is not theirs, and what comes of other content than
 # expected. ValueError is the parent of UnicodeDecodeError and of JSONDecodeError.
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, EOFError, zipfile.BadZipFile,
-          csv.Error)
-TEXT_BYTES = 2 ** 26    # the most of a text, such as JSON or a prototxt
-_LEVELDB_BYTES = 2 ** 32    # the most of one of LevelDB's files: Caffe's logs are of 256 MiB, and tables of 2 MiB
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    EOFError,
+    zipfile.BadZipFile,
+    csv.Error,
+)
+TEXT_BYTES = 2**26  # the most of a text, such as JSON or a prototxt
+_LEVELDB_BYTES = (
+    2**32
+)  # the most of one of LevelDB's files: Caffe's logs are of 256 MiB, and tables of 2 MiB
 
 
 @contextlib.contextmanager
@@ -38,7 +50,11 @@ def whole_file(path, mode="w", **options):
         options = {"encoding": "utf-8", "errors": "surrogateescape", **options}
     with _written(path):
         special = Path(path).exists() and not Path(path).is_file()
-        opened = open(path, mode, **options) if special else _replacing(Path(os.path.realpath(path)), mode, options)
+        opened = (
+            open(path, mode, **options)
+            if special
+            else _replacing(Path(os.path.realpath(path)), mode, options)
+        )
         with opened as file:
             yield file
 
@@ -47,7 +63,9 @@ def whole_file(path, mode="w", **options):
 def _replacing(path, mode, options):
     with _parents(path):
         _remove_left_over(path)
-        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=_prefix(path), suffix=path.suffix, dir=path.parent
+        )
         try:
             with os.fdopen(descriptor, mode, **options) as file:
                 yield file
@@ -88,7 +106,7 @@ def _parents(path):
         yield
     finally:
         for parent in missing:
-            with contextlib.suppress(OSError):      # not empty
+            with contextlib.suppress(OSError):  # not empty
                 parent.rmdir()
 
 
@@ -145,7 +163,9 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
 def open_regular(path):
     """The file ``path``, opened to read bytes. Raises UserError for anything but a regular file, OSError for a folder: a pipe
     may never end, or never begin."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a pipe's writer
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # O_NONBLOCK: do not wait for a pipe's writer
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -162,8 +182,10 @@ def check_entries(folder):
         if entry.name != "lock.mdb" and not (entry.is_file() or entry.is_dir()):
             raise UserError(f"{os.fsdecode(entry.path)} is no regular file: make the database anew")
         if entry.name != "data.mdb" and entry.is_file() and entry.stat().st_size > _LEVELDB_BYTES:
-            raise UserError(f"{os.fsdecode(entry.path)} has {entry.stat().st_size} bytes, and a file of LevelDB at most "
-                            f"{_LEVELDB_BYTES}: make the database anew")
+            raise UserError(
+                f"{os.fsdecode(entry.path)} has {entry.stat().st_size} bytes, and a file of LevelDB at most "
+                f"{_LEVELDB_BYTES}: make the database anew"
+            )
 
 
 def content(path, most=TEXT_BYTES):

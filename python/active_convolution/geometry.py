@@ -3,6 +3,7 @@
 Of a layer it is what its prototxt says, for Convolution, ActiveConvolution and AConvFast. Positions are pairs (x, y) in
 pixels, relative to the base pixel: x = horizontal to the right, y = vertical downwards (α and β in §2 of the paper).
 """
+
 import dataclasses
 import math
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from .errors import UserError
 
-
 # ---- Positions at rest
+
 
 def grid(kernel, dilation=1):
     """The positions of an ordinary convolution's taps: (kh·kw, 2) float32, row by row.
@@ -20,19 +21,27 @@ def grid(kernel, dilation=1):
     y = i − ⌊(kh−1)/2⌋, times the dilation.
     """
     (kh, kw), (dilation_h, dilation_w) = kernel, np.broadcast_to(dilation, 2)
-    y, x = np.meshgrid((np.arange(kh) - (kh - 1) // 2) * dilation_h,
-                       (np.arange(kw) - (kw - 1) // 2) * dilation_w, indexing="ij")
+    y, x = np.meshgrid(
+        (np.arange(kh) - (kh - 1) // 2) * dilation_h,
+        (np.arange(kw) - (kw - 1) // 2) * dilation_w,
+        indexing="ij",
+    )
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
 def ring(count, radius=1, angle=0, rounded=True):
     """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
-    angles = [2 * math.pi * k / (count - 1) + angle for k in range(count - 1)]  # as the layer, to the last bit: it rounds
-    around = radius * np.array([(math.cos(angle), math.sin(angle)) for angle in angles]).reshape(-1, 2)
+    angles = [
+        2 * math.pi * k / (count - 1) + angle for k in range(count - 1)
+    ]  # as the layer, to the last bit: it rounds
+    around = radius * np.array([(math.cos(angle), math.sin(angle)) for angle in angles]).reshape(
+        -1, 2
+    )
     return np.vstack([np.zeros((1, 2)), around.round() if rounded else around]).astype(np.float32)
 
 
 # ---- A layer's axes
+
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
@@ -41,6 +50,7 @@ class Axis:
     Output m has its base at input pixel base + stride·m; there are ⌊(size + 2·pad − extent) / stride⌋ + 1 of them. With
     explicit positions, and for AConvFast, that is what a single tap gives; ``pad`` may be negative there.
     """
+
     taps: int
     stride: int
     pad: int
@@ -83,20 +93,29 @@ def _aconv_pad(layer, taps, pad):
     own = layer.aconv_param
     if own.type == own.SQUARE:
         return tuple(of_axis - count // 2 for of_axis, count in zip(pad, taps))
-    return (own.pad_h, own.pad_w) if own.HasField("pad_h") or own.HasField("pad_w") else (own.pad, own.pad)
+    return (
+        (own.pad_h, own.pad_w)
+        if own.HasField("pad_h") or own.HasField("pad_w")
+        else (own.pad, own.pad)
+    )
 
 
 # ---- Fields of convolution_param
 
+
 def pair(layer, field, default=None):
     """(vertical, horizontal) of a field of convolution_param: given once, twice, or as its _h and _w."""
     param, (name_h, name_w) = layer.convolution_param, _separate(field)
-    if name_h in param.DESCRIPTOR.fields_by_name and (param.HasField(name_h) or param.HasField(name_w)):
+    if name_h in param.DESCRIPTOR.fields_by_name and (
+        param.HasField(name_h) or param.HasField(name_w)
+    ):
         return getattr(param, name_h), getattr(param, name_w)
     values = list(getattr(param, field)) or [default]
     if len(values) > 2 or values[0] is None:
-        raise UserError(f"layer {layer.name} gives convolution_param.{field} {len(getattr(param, field))} times: "
-                        "give it once, or twice (vertical, horizontal)")
+        raise UserError(
+            f"layer {layer.name} gives convolution_param.{field} {len(getattr(param, field))} times: "
+            "give it once, or twice (vertical, horizontal)"
+        )
     return values[0], values[-1]
 
 

@@ -5,6 +5,7 @@ A position is a pair (x, y) in pixels, relative to the base pixel: x = horizonta
 
 In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
 """
+
 import dataclasses
 import itertools
 import json
@@ -20,19 +21,26 @@ from .files import TEXT_BYTES, object_in, reading
 from .geometry import grid, ring
 from .pycaffe import messages
 
-TYPES = ("ActiveConvolution", "AConvFast")     # ours, and the name in the authors' published code
-RUN_FILE = "positions.npz"                     # the History in the folder that acu train fills
-_LONGEST = 2 ** 15                             # bytes of a name there: a zip can have twice as many
-_SYNAPSES = 2 ** 20                            # the most that a layer may have, as it says itself; here in all its groups
-_FIXED32 = 5                                   # how protocol buffers mark a number of 32 bits
-_RESERVED = ("iterations", "about", "file")    # keys of its own in that file, and np.savez's own argument
+TYPES = ("ActiveConvolution", "AConvFast")  # ours, and the name in the authors' published code
+RUN_FILE = "positions.npz"  # the History in the folder that acu train fills
+_LONGEST = 2**15  # bytes of a name there: a zip can have twice as many
+_SYNAPSES = 2**20  # the most that a layer may have, as it says itself; here in all its groups
+_FIXED32 = 5  # how protocol buffers mark a number of 32 bits
+_RESERVED = (
+    "iterations",
+    "about",
+    "file",
+)  # keys of its own in that file, and np.savez's own argument
 
 
 class _Shown:
     """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
 
     def _repr_png_(self):
-        from .plotting import synapses     # here, for those who draw nothing: matplotlib is slow to load
+        from .plotting import (
+            synapses,  # here, for those who draw nothing: matplotlib is slow to load
+        )
+
         try:
             return self._draw(synapses)._repr_png_()
         except UserError:
@@ -46,6 +54,7 @@ class LayerPositions(_Shown):
     ``kernel`` is (kh, kw), and K = kh·kw the number of synapses. ``xy`` is float32 (position_group, K, 2) in pixels.
     ``start`` has the same shape and says where each synapse began; None where that is not known.
     """
+
     name: str
     type: str
     kernel: tuple
@@ -59,7 +68,11 @@ class LayerPositions(_Shown):
 
     def displacement(self):
         """How far each synapse is from its start, in pixels: (position_group, K); None where no start is known."""
-        return None if self.start is None else np.hypot(*np.moveaxis(self.xy.astype(float) - self.start, -1, 0))
+        return (
+            None
+            if self.start is None
+            else np.hypot(*np.moveaxis(self.xy.astype(float) - self.start, -1, 0))
+        )
 
     def __repr__(self):
         (kh, kw), (x, y) = self.kernel, self.farthest()
@@ -78,39 +91,56 @@ class Layers(_Shown, list):
 
 # ---- A snapshot
 
+
 def from_caffemodel(path):
     """The active convolutions of a binary .caffemodel, in network order: a Layers list of LayerPositions.
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
-    layers = Layers(_from_message(layer, path) for layer in messages.read_weights(path).layer if layer.type in TYPES)
+    layers = Layers(
+        _from_message(layer, path)
+        for layer in messages.read_weights(path).layer
+        if layer.type in TYPES
+    )
     if not layers:
-        raise UserError(f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one")
+        raise UserError(
+            f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one"
+        )
     return layers
 
 
 def _from_message(layer, path):
     shapes = [messages.shape(blob) for blob in layer.blobs]
     kernel = _kernel(shapes, f"layer {layer.name} of {path}")
-    xy = _pair(*(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]), shapes[2][0])
+    xy = _pair(
+        *(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]),
+        shapes[2][0],
+    )
     return LayerPositions(layer.name, layer.type, kernel, xy, _start(layer, kernel, xy.shape))
 
 
 def _kernel(shapes, where):
     """(kh, kw), from the shapes of a layer's blobs: weight, bias, x, y."""
-    right = len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
+    right = (
+        len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
+    )
     if not right or not all(shapes[2]):
         seen = ", ".join(messages.by(shape) or "scalar" for shape in shapes) or "none"
-        raise UserError(f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
-                        "x and y, both position_group×1×kernel_h×kernel_w")
+        raise UserError(
+            f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
+            "x and y, both position_group×1×kernel_h×kernel_w"
+        )
     return shapes[2][2:]
 
 
 def _pair(x, y, position_group):
-    return np.stack([np.reshape(x, (position_group, -1)), np.reshape(y, (position_group, -1))], axis=-1)
+    return np.stack(
+        [np.reshape(x, (position_group, -1)), np.reshape(y, (position_group, -1))], axis=-1
+    )
 
 
 # ---- Where the synapses of a snapshot began
+
 
 def _start(layer, kernel, shape):
     """The starting positions that the parameters of ``layer`` give, as ``shape``: None where they leave it open."""
@@ -121,7 +151,11 @@ def _start(layer, kernel, shape):
     else:
         dilation = list(layer.convolution_param.dilation) or [1]
         start = grid(kernel, dilation) if len(dilation) <= 2 else None
-    if start is None or start.size not in (shape[1] * 2, math.prod(shape)) or not np.isfinite(start).all():
+    if (
+        start is None
+        or start.size not in (shape[1] * 2, math.prod(shape))
+        or not np.isfinite(start).all()
+    ):
         return None
     return np.broadcast_to(start.reshape(-1, *shape[1:]), shape)
 
@@ -130,16 +164,24 @@ def _aconv_start(layer, count):
     """The start of an AConvFast layer of ``count`` synapses; None where it was random, or its parameters are unknown."""
     if layer.HasField("aconv_param"):
         own = layer.aconv_param
-        return None if own.pos_filler_std > 0 else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
+        return (
+            None
+            if own.pos_filler_std > 0
+            else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
+        )
     # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
     # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
-    fields = {field.field_number: field for field in messages.unknown_fields(getattr(layer, "swish_param", layer))}
+    fields = {
+        field.field_number: field
+        for field in messages.unknown_fields(getattr(layer, "swish_param", layer))
+    }
     if 10 not in fields or fields[10].wire_type != _FIXED32 or not set(fields) <= {10, 11, 25}:
         return None
     return ring(count) if np.uint32(fields[10].data).view(np.float32) < 0 else None
 
 
 # ---- Stages
+
 
 def by_stage(layers, net=None):
     """``layers`` (LayerPositions) as one list per stage of the network, in network order.
@@ -150,7 +192,10 @@ def by_stage(layers, net=None):
     strides = _output_strides(net) if net is not None else {}
     known = all(layer.name in strides for layer in layers)
     stages = [strides[layer.name] if known else _first_number(layer.name) for layer in layers]
-    return [[layer for _, layer in group] for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])]
+    return [
+        [layer for _, layer in group]
+        for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])
+    ]
 
 
 def _output_strides(net):
@@ -158,14 +203,21 @@ def _output_strides(net):
     strides, tops = {}, {}
     for layer in net.layer:
         if layer.bottom:
-            strides[layer.name] = _stride(layer) * max(tops.get(bottom, 1) for bottom in layer.bottom)
+            strides[layer.name] = _stride(layer) * max(
+                tops.get(bottom, 1) for bottom in layer.bottom
+            )
         tops.update(dict.fromkeys(layer.top, strides.get(layer.name, 1)))
     return strides
 
 
 def _stride(layer):
     convolution, pooling = layer.convolution_param, layer.pooling_param
-    return convolution.stride_h or max(convolution.stride, default=0) or pooling.stride_h or pooling.stride
+    return (
+        convolution.stride_h
+        or max(convolution.stride, default=0)
+        or pooling.stride_h
+        or pooling.stride
+    )
 
 
 def _first_number(name):
@@ -174,6 +226,7 @@ def _first_number(name):
 
 
 # ---- A live net
+
 
 def from_net(net):
     """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start known).
@@ -192,6 +245,7 @@ def from_net(net):
 
 # ---- A training run
 
+
 class History(_Shown):
     """Positions over the iterations of one training run.
 
@@ -202,8 +256,8 @@ class History(_Shown):
 
     def __init__(self, warmup_iter=0):
         self.warmup_iter = warmup_iter
-        self._layers = []      # of LayerPositions: name, type, kernel and shape of what is recorded
-        self._records = {}     # iteration → one (position_group, K, 2) array per layer; iterations ascend
+        self._layers = []  # of LayerPositions: name, type, kernel and shape of what is recorded
+        self._records = {}  # iteration → one (position_group, K, 2) array per layer; iterations ascend
 
     @property
     def iterations(self):
@@ -227,8 +281,10 @@ class History(_Shown):
             return Layers()
         records = list(self._records.values())
         frozen = min(self._records) <= self.warmup_iter
-        return Layers(dataclasses.replace(layer, xy=xy, start=start if frozen else None)
-                      for layer, xy, start in zip(self._layers, records[-1], records[0]))
+        return Layers(
+            dataclasses.replace(layer, xy=xy, start=start if frozen else None)
+            for layer, xy, start in zip(self._layers, records[-1], records[0])
+        )
 
     def __repr__(self):
         span = f", iterations {min(self._records)} to {max(self._records)}" if self._records else ""
@@ -245,27 +301,40 @@ class History(_Shown):
         """
         self.truncate(iteration - 1)
         if self._layers and list(map(_identity, layers)) != list(map(_identity, self._layers)):
-            raise UserError("the network's active convolutions are not those whose positions this run recorded: "
-                            "resume with the network that it began with, or train into another folder")
+            raise UserError(
+                "the network's active convolutions are not those whose positions this run recorded: "
+                "resume with the network that it began with, or train into another folder"
+            )
         for layer in layers:
             if layer.name in _RESERVED or len(layer.name.encode()) > _LONGEST:
-                raise UserError(f"a layer called {layer.name:.100} cannot be recorded in {RUN_FILE}: rename the layer")
+                raise UserError(
+                    f"a layer called {layer.name:.100} cannot be recorded in {RUN_FILE}: rename the layer"
+                )
         self._layers = self._layers or list(layers)
         self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
 
     def truncate(self, after_iteration):
         """Drops the records of iterations > ``after_iteration``, as a resumed run must."""
-        self._records = {iteration: record for iteration, record in self._records.items()
-                         if iteration <= after_iteration}
+        self._records = {
+            iteration: record
+            for iteration, record in self._records.items()
+            if iteration <= after_iteration
+        }
 
     def save(self, path):
         """Writes the .npz, whole or not at all. Raises UserError for a layer whose name no file has."""
         cut = next((name for name in self.names if "\0" in name), None)
         if cut is not None:
-            raise UserError(f"a layer called {cut!r:.100} cannot be recorded in {path}: rename the layer")
-        about = {"warmup_iter": self.warmup_iter,
-                 "layers": [{"name": layer.name, "type": layer.type, "kernel": layer.kernel}
-                            for layer in self._layers]}
+            raise UserError(
+                f"a layer called {cut!r:.100} cannot be recorded in {path}: rename the layer"
+            )
+        about = {
+            "warmup_iter": self.warmup_iter,
+            "layers": [
+                {"name": layer.name, "type": layer.type, "kernel": layer.kernel}
+                for layer in self._layers
+            ],
+        }
         arrays = {name: self.positions(name) for name in self.names}
         write_npz(path, iterations=self.iterations, about=json.dumps(about), **arrays)
 
@@ -279,31 +348,51 @@ class History(_Shown):
             if (np.diff(head["iterations"], prepend=-1) <= 0).any():
                 raise ValueError("its iterations do not ascend")
         count = len(head["iterations"])
-        declared = {layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False) for layer in layers}
+        declared = {
+            layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False)
+            for layer in layers
+        }
         arrays = read_npz(path, declared, remedy)
         over_time = [arrays[layer.name].astype(np.float32, copy=False) for layer in layers]
         with reading(path, damaged, remedy, reason=True):
             for layer, xy in zip(layers, over_time):
                 if not 1 <= xy.shape[1] * xy.shape[2] <= _SYNAPSES:
-                    raise ValueError(f"{layer.name} has {xy.shape[1]} sets of {xy.shape[2]} synapses")
+                    raise ValueError(
+                        f"{layer.name} has {xy.shape[1]} sets of {xy.shape[2]} synapses"
+                    )
         history = cls(warmup_iter)
-        history._layers = [dataclasses.replace(layer, xy=np.zeros(xy.shape[1:])) for layer, xy in zip(layers, over_time)]
-        history._records = {int(iteration): record for iteration, *record in zip(head["iterations"], *over_time)}
+        history._layers = [
+            dataclasses.replace(layer, xy=np.zeros(xy.shape[1:]))
+            for layer, xy in zip(layers, over_time)
+        ]
+        history._records = {
+            int(iteration): record for iteration, *record in zip(head["iterations"], *over_time)
+        }
         return history
 
 
 def _described(about):
     """warmup_iter and the layers (LayerPositions without positions) of a History's ``about``. Raises one of DAMAGE."""
     if len(about) > TEXT_BYTES:
-        raise ValueError(f"its text about has {len(about)} characters, and at most {TEXT_BYTES} make sense")
+        raise ValueError(
+            f"its text about has {len(about)} characters, and at most {TEXT_BYTES} make sense"
+        )
     about = object_in(about)
     if not about["layers"]:
         raise ValueError("it has no layers")
-    layers = [LayerPositions(layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None)
-              for layer in about["layers"]]
+    layers = [
+        LayerPositions(
+            layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None
+        )
+        for layer in about["layers"]
+    ]
     for layer in layers:
-        if (not isinstance(layer.name, str) or layer.type not in TYPES or len(layer.kernel) != 2
-                or math.prod(layer.kernel) > _SYNAPSES):
+        if (
+            not isinstance(layer.name, str)
+            or layer.type not in TYPES
+            or len(layer.kernel) != 2
+            or math.prod(layer.kernel) > _SYNAPSES
+        ):
             raise ValueError(f"{layer.name!r} is no active convolution")
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("two layers have one name")
@@ -311,7 +400,7 @@ def _described(about):
 
 
 def _whole(value, least):
-    if type(value) is not int or not least <= value < 2 ** 32:
+    if type(value) is not int or not least <= value < 2**32:
         raise ValueError(f"{value!r} is no whole number from {least}")
     return value
 
@@ -324,5 +413,7 @@ def load_run(folder):
     """The History of a folder that acu train fills. Raises UserError where ``folder`` holds none."""
     path = Path(folder) / RUN_FILE
     if not path.exists():
-        raise UserError(f"{folder} has no {RUN_FILE}: name the --output folder of acu train, or a .caffemodel")
+        raise UserError(
+            f"{folder} has no {RUN_FILE}: name the --output folder of acu train, or a .caffemodel"
+        )
     return History.load(path)

@@ -1,4 +1,5 @@
 """A headless Chromium, driven over its DevTools protocol."""
+
 import itertools
 import json
 import os
@@ -20,11 +21,21 @@ class Browser:
         self.log = open(folder / "log", "wb")
         # Root, which CI is, can have no sandbox; the tests open pages of their own only.
         self.process = subprocess.Popen(
-            ["chromium-headless-shell", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             "--remote-debugging-port=0", "--window-size=1280,900", f"--user-data-dir={folder / 'profile'}", "about:blank"],
-            stderr=self.log, start_new_session=True)
+            [
+                "chromium-headless-shell",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--remote-debugging-port=0",
+                "--window-size=1280,900",
+                f"--user-data-dir={folder / 'profile'}",
+                "about:blank",
+            ],
+            stderr=self.log,
+            start_new_session=True,
+        )
         self.numbers, self.complaints, self.requests, self.session = itertools.count(1), [], [], {}
-        self.reached = set()    # (which page, what it has reached in its life)
+        self.reached = set()  # (which page, what it has reached in its life)
         try:
             self._attach(*self._endpoint(folder / "profile" / "DevToolsActivePort"))
         except BaseException:
@@ -33,9 +44,15 @@ class Browser:
 
     def _attach(self, port, path):
         """Opens the tab, and asks for all that happens in it."""
-        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=90)
+        self.socket = websocket.create_connection(
+            f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=90
+        )
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self.session = {
+            "sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)[
+                "sessionId"
+            ]
+        }
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
@@ -56,14 +73,18 @@ class Browser:
         self._end()
 
     def _end(self):
-        os.killpg(self.process.pid, signal.SIGKILL)  # the program is a script that starts the browser
+        os.killpg(
+            self.process.pid, signal.SIGKILL
+        )  # the program is a script that starts the browser
         self.process.wait(30)
         self.log.close()
 
     def call(self, method, **parameters):
         """The result of a DevTools command."""
         number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters, **self.session}))
+        self.socket.send(
+            json.dumps({"id": number, "method": method, "params": parameters, **self.session})
+        )
         while True:
             message = self._receive()
             if message.get("id") == number:
@@ -93,14 +114,24 @@ class Browser:
 
     def evaluate(self, expression):
         """The value of a JavaScript expression in the page, waited for where it is a promise."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]["exception"]["description"]
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]["exception"][
+            "description"
+        ]
         return answer["result"].get("value")
 
     def press(self, key):
         """Presses a key of _KEYS in whatever has the focus."""
         for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_KEYS[key])
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=_KEYS[key],
+            )
 
     def click(self, selector):
         """Clicks the middle of an element with the mouse."""

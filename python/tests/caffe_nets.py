@@ -1,6 +1,6 @@
 """Small networks in pycaffe, for tests that compare what two of them compute."""
-import numpy as np
 
+import numpy as np
 from active_convolution.pycaffe import locate
 
 INPUT = 'layer {{ name: "image" type: "Input" top: "image" input_param {{ shape {{ {} }} }} }}\n'
@@ -41,17 +41,19 @@ def shake(net, seed):
     for name, layer in zip(net._layer_names, net.layers):
         blobs = layer.blobs
         if len(blobs) and not blobs[0].data.any():
-            blobs[0].data[...] = draw.normal(size=blobs[0].data.shape) * np.sqrt(2 * len(blobs[0].data) / blobs[0].count)
+            blobs[0].data[...] = draw.normal(size=blobs[0].data.shape) * np.sqrt(
+                2 * len(blobs[0].data) / blobs[0].count
+            )
         if layer.type in ("ActiveConvolution", "AConvFast"):
             for blob in list(blobs)[2:]:
                 blob.data[...] += draw.uniform(-1.4, 1.4, blob.data.shape)
         elif layer.type == "BatchNorm":
             count = blobs[2].data[...] = draw.uniform(1, 100)
-            blobs[0].data[...] = draw.normal(scale=.1, size=blobs[0].data.shape) * count
-            blobs[1].data[...] = draw.uniform(.5, 2, blobs[1].data.shape) * count
+            blobs[0].data[...] = draw.normal(scale=0.1, size=blobs[0].data.shape) * count
+            blobs[1].data[...] = draw.uniform(0.5, 2, blobs[1].data.shape) * count
         elif layer.type == "Scale":
             for blob, centre in zip(blobs, (1, 0)):
-                blob.data[...] = centre + draw.normal(scale=.2, size=blob.data.shape)
+                blob.data[...] = centre + draw.normal(scale=0.2, size=blob.data.shape)
 
 
 def assert_same(found, expected, tolerance=1e-5):

@@ -1,4 +1,5 @@
 """Paths for the tests: the package, and the material beside the project where it is there."""
+
 import ctypes
 import os
 import stat
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = map(str, (ROOT / "python", ROOT))    # the package, and benchmarks/
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH"))))  # of programs
-for size in ("COLUMNS", "LINES"):   # of a terminal, to which progress bars would be cut
+sys.path[:0] = map(str, (ROOT / "python", ROOT))  # the package, and benchmarks/
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(ROOT / "python"), os.environ.get("PYTHONPATH")))
+)  # of programs
+for size in ("COLUMNS", "LINES"):  # of a terminal, to which progress bars would be cut
     os.environ.pop(size, None)
 SHARED = ROOT.parent / "shared"
 
@@ -25,13 +28,16 @@ def _shared(part):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: a test, or a file of them, that ./scripts/test.sh --quick leaves out")
+    config.addinivalue_line(
+        "markers", "slow: a test, or a file of them, that ./scripts/test.sh --quick leaves out"
+    )
     config.addinivalue_line("markers", "quick: of such a file, one that it takes all the same")
 
 
 def skip_where_others_cannot_look():
     """For tests that run the package as another user."""
     from active_convolution.pycaffe import locate
+
     for folder in {*(ROOT / "python").parents, *(locate.BUILD / "fork").resolve().parents}:
         if not folder.stat().st_mode & stat.S_IXOTH:
             pytest.skip(f"another user may not enter {folder}")
@@ -40,6 +46,7 @@ def skip_where_others_cannot_look():
 def skip_in_a_gpu_build():
     """For tests of what a build for the CPU alone refuses."""
     from active_convolution.pycaffe import locate
+
     if hasattr(locate.caffe()._caffe.Blob, "_gpu_data_ptr"):
         pytest.skip("this build may be able to use a GPU")
 
@@ -66,6 +73,7 @@ def shared_cases():
 def digits_data(tmp_path_factory):
     """The digits, as train.py takes them (Path)."""
     from active_convolution.data.create import create
+
     folder = tmp_path_factory.mktemp("digits") / "data"
     create("digits", folder)
     return folder
@@ -75,6 +83,7 @@ def digits_data(tmp_path_factory):
 def tiny(tmp_path_factory):
     """The folder of the tiny network of training_runs.py (Path)."""
     from training_runs import write_model
+
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
 
 

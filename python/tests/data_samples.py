@@ -1,4 +1,5 @@
 """Small made CIFAR sets, written in every form that the readers accept."""
+
 import io
 import pickle
 import struct
@@ -7,12 +8,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from active_convolution.data.cifar import CIFAR10_CLASSES
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
-TREE_CLASSES = {"cifar10": CIFAR10_CLASSES, "cifar100": [f"kind_{label:02d}" for label in range(100)]}
-_TRAIN_FILES = {"cifar10": [f"data_batch_{number}" for number in range(1, 6)], "cifar100": ["train"]}
+TREE_CLASSES = {
+    "cifar10": CIFAR10_CLASSES,
+    "cifar100": [f"kind_{label:02d}" for label in range(100)],
+}
+_TRAIN_FILES = {
+    "cifar10": [f"data_batch_{number}" for number in range(1, 6)],
+    "cifar100": ["train"],
+}
 _TEST_FILES = {"cifar10": ["test_batch"], "cifar100": ["test"]}
 _LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}
 
@@ -24,15 +30,21 @@ def sample(dataset):
     """
     random = np.random.RandomState(CLASSES[dataset])
     labels = np.arange(CLASSES[dataset])
-    return tuple((random.randint(0, 256, (len(part), 3, 32, 32), np.uint8), part)
-                 for part in (labels.repeat(2), labels))
+    return tuple(
+        (random.randint(0, 256, (len(part), 3, 32, 32), np.uint8), part)
+        for part in (labels.repeat(2), labels)
+    )
 
 
 def write_python(folder, dataset, dump=None):
     """The python batches, by default as Python 2 wrote the original ones."""
     for name, images, labels in _batches(dataset):
-        batch = {"data": images.reshape(len(images), -1), _LABEL_KEY[dataset]: labels.tolist(),
-                 "coarse_labels": [0] * len(labels), "batch_label": name}
+        batch = {
+            "data": images.reshape(len(images), -1),
+            _LABEL_KEY[dataset]: labels.tolist(),
+            "coarse_labels": [0] * len(labels),
+            "batch_label": name,
+        }
         (folder / name).write_bytes((dump or dump_as_python2)(batch))
 
 
@@ -48,7 +60,9 @@ def write_binary(folder, dataset):
 def write_tree(folder, dataset, suffix=".png"):
     for split, (images, labels) in zip(("train", "test"), sample(dataset)):
         for index, (image, label) in enumerate(zip(images, labels)):
-            write_image(folder / split / TREE_CLASSES[dataset][label] / f"{index:04d}{suffix}", image)
+            write_image(
+                folder / split / TREE_CLASSES[dataset][label] / f"{index:04d}{suffix}", image
+            )
 
 
 def write_image(path, image):
@@ -86,6 +100,10 @@ class _Python2Pickler(pickle._Pickler):
 
 def _batches(dataset):
     """(file name, images, labels) of every batch."""
-    for names, (images, labels) in zip((_TRAIN_FILES[dataset], _TEST_FILES[dataset]), sample(dataset)):
-        for name, *part in zip(names, np.array_split(images, len(names)), np.array_split(labels, len(names))):
+    for names, (images, labels) in zip(
+        (_TRAIN_FILES[dataset], _TEST_FILES[dataset]), sample(dataset)
+    ):
+        for name, *part in zip(
+            names, np.array_split(images, len(names)), np.array_split(labels, len(names))
+        ):
             yield name, *part

@@ -1,4 +1,5 @@
 """Foreign engines for the tests: they are in the running Python, or in the virtual environment that setup.sh makes."""
+
 import importlib
 import os
 import site
@@ -6,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
 
 ENVIRONMENT = Path(os.environ.get("ACTIVE_CONVOLUTION_TEST_ENV", ROOT / "build/test-env"))
@@ -16,12 +16,16 @@ def engine(name):
     """The module ``name``; skips the test where it is nowhere, and fails in CI."""
     packages = next(ENVIRONMENT.glob("lib/python3*/site-packages"), None)
     if packages and str(packages) not in sys.path:
-        site.addsitedir(str(packages))      # behind Debian's, so that nothing else is another one than in use
+        site.addsitedir(
+            str(packages)
+        )  # behind Debian's, so that nothing else is another one than in use
     try:
         return importlib.import_module(name)
     except ImportError:
         if os.environ.get("CI"):
-            pytest.fail(f"{name} is missing, and CI must not skip the tests that need it: run ./scripts/setup.sh --test")
+            pytest.fail(
+                f"{name} is missing, and CI must not skip the tests that need it: run ./scripts/setup.sh --test"
+            )
         pytest.skip(f"needs {name}: ./scripts/setup.sh --test installs it into {ENVIRONMENT}")
 
 

@@ -3,18 +3,20 @@
 Every net has two inputs, filled before each forward pass with what belongs to the solver's iteration: nothing depends
 on a data layer's cursor.
 """
-import numpy as np
 
+import numpy as np
 from active_convolution.pycaffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8
-ORIGIN = 4    # the synapse in the middle of the 3×3 grid
+ORIGIN = 4  # the synapse in the middle of the 3×3 grid
 
 
 def inputs(batch, channels=CHANNELS, outputs=OUTPUTS, size=SIZE):
-    return "".join(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: {batch} '
-                   f'dim: {count} dim: {size} dim: {size} }} }} }}\n'
-                   for name, count in (("image", channels), ("target", outputs)))
+    return "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: {batch} '
+        f"dim: {count} dim: {size} dim: {size} }} }} }}\n"
+        for name, count in (("image", channels), ("target", outputs))
+    )
 
 
 def layer(active="", name="acu", outputs=OUTPUTS, params=""):
@@ -34,11 +36,21 @@ class Training:
 
     def __init__(self, folder, net, feed, **settings):
         folder.mkdir(exist_ok=True)
-        settings = {"base_lr": 0.1, "lr_policy": '"fixed"', "momentum": 0, "type": '"SGD"', "random_seed": 3,
-                    "snapshot_after_train": "false", "snapshot_prefix": f'"{folder}/s"',
-                    "net": f'"{folder}/net.prototxt"', **settings}
+        settings = {
+            "base_lr": 0.1,
+            "lr_policy": '"fixed"',
+            "momentum": 0,
+            "type": '"SGD"',
+            "random_seed": 3,
+            "snapshot_after_train": "false",
+            "snapshot_prefix": f'"{folder}/s"',
+            "net": f'"{folder}/net.prototxt"',
+            **settings,
+        }
         (folder / "net.prototxt").write_text(net)
-        (folder / "solver.prototxt").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
+        (folder / "solver.prototxt").write_text(
+            "".join(f"{name}: {value}\n" for name, value in settings.items())
+        )
         self.solver = locate.caffe().get_solver(str(folder / "solver.prototxt"))
         self.net = self.solver.net
         self._feed, self._passes, self._iter_size = feed, 0, settings.get("iter_size", 1)
@@ -48,7 +60,7 @@ class Training:
         if layer_index == 0:
             for name, values in zip(("image", "target"), self._feed(self.solver.iter)):
                 blob = self.net.blobs[name]
-                blob.data[...] = values[self._passes * blob.num:][:blob.num]
+                blob.data[...] = values[self._passes * blob.num :][: blob.num]
             self._passes += 1
 
     def run(self, iterations):
@@ -83,7 +95,15 @@ class Training:
 
 def on_noise(folder, net, batch=4, iter_size=1, outputs=OUTPUTS, **settings):
     """A Training on random images and targets, ``batch`` of them an iteration, over ``iter_size`` passes."""
+
     def feed(iteration):
         draw = np.random.default_rng(1000 + iteration)
         return [draw.normal(size=(batch, count, SIZE, SIZE)) for count in (CHANNELS, outputs)]
-    return Training(folder, inputs(batch // iter_size, outputs=outputs) + net, feed, iter_size=iter_size, **settings)
+
+    return Training(
+        folder,
+        inputs(batch // iter_size, outputs=outputs) + net,
+        feed,
+        iter_size=iter_size,
+        **settings,
+    )

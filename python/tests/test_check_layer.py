@@ -1,21 +1,22 @@
 """The oracle at scale, run as a user runs it, and its ability to find fault."""
+
 import subprocess
 
 import numpy as np
 import pytest
-
 from active_convolution.check import cases
 from active_convolution.check.runner import LayerRunner
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
-
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 
 def run(*options, timeout=None):
-    return subprocess.run([ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True, timeout=timeout
+    )
 
 
 def test_a_thousand_cases():
@@ -34,12 +35,14 @@ def test_float_differs_by_more_than_double_allows():
 @pytest.mark.parametrize("wrong", ["top", "image", "weight", "x", "y"])
 def test_a_wrong_quantity_is_found(wrong, monkeypatch):
     """One element that is off by a thousandth of the largest."""
+
     class Spoiled(LayerRunner):
         def run(self, *arguments):
             top, image, parameters = super().run(*arguments)
             array = dict(zip(("weight", "bias", "x", "y"), parameters), top=top, image=image)[wrong]
             array.flat[0] += 1e-3 * np.abs(array).max()
             return top, image, parameters
+
     with Spoiled("double") as runner:
         differences = cases.check(2, runner)
     assert differences.pop(wrong) > 1e-6
@@ -57,14 +60,20 @@ def test_what_the_layer_refuses_is_said():
 def test_a_caffe_that_ends_is_quoted_however_much_it_said(tmp_path, said):
     program = tmp_path / "out/tools/run_layer"
     program.parent.mkdir(parents=True)
-    program.write_text(f"#!/bin/sh\n(head -c {said} /dev/zero; echo; echo 'F1 0:00 1 a.cpp:1] on purpose') >&2\n")
+    program.write_text(
+        f"#!/bin/sh\n(head -c {said} /dev/zero; echo; echo 'F1 0:00 1 a.cpp:1] on purpose') >&2\n"
+    )
     program.chmod(0o755)
     done = run("--cases", "1", "--build", tmp_path, timeout=60)
-    assert done.returncode == 1 and done.stderr.endswith("\nerror: Caffe ended the layer's process: on purpose\n")
+    assert done.returncode == 1 and done.stderr.endswith(
+        "\nerror: Caffe ended the layer's process: on purpose\n"
+    )
 
 
 @pytest.mark.parametrize("options", [("--cases", "0"), ("--seed", "-1")])
 def test_bad_options(options):
     done = run(*options)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {' '.join(options)} is out of range: give ")
+    assert done.returncode == 2 and done.stderr.startswith(
+        f"error: {' '.join(options)} is out of range: give "
+    )
     assert done.stdout == "" and done.stderr.count("\n") == 1

@@ -1,4 +1,5 @@
 """ONNX models: every layer type in onnxruntime against Caffe, at two image sizes and two batch sizes."""
+
 import math
 import re
 from types import SimpleNamespace
@@ -6,14 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from google.protobuf import text_format
-
 from active_convolution.conversion import onnx_model, probing
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
-
 from caffe_nets import INPUT, live
 from engines import onnxruntime_outputs
+from google.protobuf import text_format
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +42,10 @@ def exported(text, folder, seed=0):
     net = live(folder / "net.prototxt", text)
     randomise(net, seed)
     message = text_format.Parse(text, locate.caffe_pb2().NetParameter())
-    blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in net.params.items()}
+    blobs = {
+        name: [blob.data.astype(float) for blob in of_layer]
+        for name, of_layer in net.params.items()
+    }
     sizes = probing.sizes(folder / "net.prototxt", net)
     model = onnx_model.build(message, blobs, sizes)
     onnx.checker.check_model(model, full_check=True)
@@ -55,8 +57,13 @@ def variants(sizes):
     own = {name: sizes.shapes[name] for name in sizes.inputs}
     for more_images, more_pixels in ((0, 0), (2, 0), (0, (5, 8)), (4, (2, 3))):
         change = {0: more_images, **dict(zip((2, 3), more_pixels or (0, 0)))}
-        yield {name: tuple(size + (change.get(axis, 0) if axis in sizes.free[name] else 0)
-                           for axis, size in enumerate(shape)) for name, shape in own.items()}
+        yield {
+            name: tuple(
+                size + (change.get(axis, 0) if axis in sizes.free[name] else 0)
+                for axis, size in enumerate(shape)
+            )
+            for name, shape in own.items()
+        }
 
 
 def assert_same_outputs(net, model, sizes, feed=None, tolerance=1e-5):
@@ -75,23 +82,54 @@ def assert_same_outputs(net, model, sizes, feed=None, tolerance=1e-5):
         for name, values in expected.items():
             assert found[name].shape == values.shape, shapes
             assert np.isfinite(values).all() and values.any()
-            np.testing.assert_allclose(found[name], values, rtol=0, atol=tolerance * np.abs(values).max(), err_msg=str(shapes))
+            np.testing.assert_allclose(
+                found[name],
+                values,
+                rtol=0,
+                atol=tolerance * np.abs(values).max(),
+                err_msg=str(shapes),
+            )
 
 
 CONVOLUTION = 'convolution_param { num_output: 4 %s } type: "Convolution"'
 DECONVOLUTION = 'convolution_param { num_output: 4 %s } type: "Deconvolution"'
 POOL = 'type: "Pooling" pooling_param { pool: %s %s }'
-POOLS = [POOL % (kind, shape) for kind in ("MAX", "AVE") for shape in (
-    "kernel_size: 3 stride: 2", "kernel_size: 2 stride: 2", "kernel_size: 3 stride: 1 pad: 1", "kernel_size: 3 stride: 2 pad: 1",
-    "kernel_size: 2 stride: 2 pad: 1", "kernel_size: 4 stride: 3 pad: 2", "kernel_h: 1 kernel_w: 3 stride_h: 1 stride_w: 2 pad_h: 0 "
-    "pad_w: 2", "kernel_size: 5 stride: 5 pad: 3", "kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR", "global_pooling: true",
-    "kernel_size: 3 stride: 3 round_mode: FLOOR")]
+POOLS = [
+    POOL % (kind, shape)
+    for kind in ("MAX", "AVE")
+    for shape in (
+        "kernel_size: 3 stride: 2",
+        "kernel_size: 2 stride: 2",
+        "kernel_size: 3 stride: 1 pad: 1",
+        "kernel_size: 3 stride: 2 pad: 1",
+        "kernel_size: 2 stride: 2 pad: 1",
+        "kernel_size: 4 stride: 3 pad: 2",
+        "kernel_h: 1 kernel_w: 3 stride_h: 1 stride_w: 2 pad_h: 0 pad_w: 2",
+        "kernel_size: 5 stride: 5 pad: 3",
+        "kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR",
+        "global_pooling: true",
+        "kernel_size: 3 stride: 3 round_mode: FLOOR",
+    )
+]
 EACH = [  # the layer behind an image
-    *(CONVOLUTION % shape for shape in (
-        "kernel_size: 3", "kernel_size: 3 pad: 1 stride: 2 group: 2", "kernel_h: 1 kernel_w: 4 pad_h: 0 pad_w: 2 bias_term: false",
-        "kernel_size: 2 dilation: 3", "kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 dilation: 1 dilation: 2")),
-    *(DECONVOLUTION % shape for shape in (
-        "kernel_size: 4 stride: 2 pad: 1", "kernel_size: 3 group: 2 bias_term: false", "kernel_size: 2 stride: 3 dilation: 2")),
+    *(
+        CONVOLUTION % shape
+        for shape in (
+            "kernel_size: 3",
+            "kernel_size: 3 pad: 1 stride: 2 group: 2",
+            "kernel_h: 1 kernel_w: 4 pad_h: 0 pad_w: 2 bias_term: false",
+            "kernel_size: 2 dilation: 3",
+            "kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 dilation: 1 dilation: 2",
+        )
+    ),
+    *(
+        DECONVOLUTION % shape
+        for shape in (
+            "kernel_size: 4 stride: 2 pad: 1",
+            "kernel_size: 3 group: 2 bias_term: false",
+            "kernel_size: 2 stride: 3 dilation: 2",
+        )
+    ),
     'type: "Deconvolution" convolution_param { num_output: 6 group: 6 kernel_size: 4 stride: 2 pad: 1 bias_term: false }',
     *POOLS,
     'type: "InnerProduct" inner_product_param { num_output: 5 }',
@@ -99,53 +137,120 @@ EACH = [  # the layer behind an image
     'type: "InnerProduct" inner_product_param { num_output: 5 axis: -1 transpose: true }',
     'type: "InnerProduct" inner_product_param { num_output: 5 transpose: true }',
     'type: "InnerProduct" inner_product_param { num_output: 5 axis: 0 }',
-    'type: "BatchNorm"', 'type: "BatchNorm" batch_norm_param { use_global_stats: true eps: 0.01 }',
-    *(f'type: "Scale" scale_param {{ {how} }}' for how in (
-        "", "bias_term: true", "axis: 2 num_axes: 2", "axis: 1 num_axes: 2 bias_term: true", "axis: -1", "num_axes: 0 bias_term: true",
-        "axis: 1 num_axes: -1")),
-    'type: "Bias"', 'type: "Bias" bias_param { axis: 2 num_axes: 1 }', 'type: "Bias" bias_param { num_axes: 0 }',
-    'type: "ReLU"', 'type: "ReLU" relu_param { negative_slope: 0.1 }', 'type: "PReLU"',
-    'type: "PReLU" prelu_param { channel_shared: true }', 'type: "ELU" elu_param { alpha: 0.7 }', 'type: "Sigmoid"',
-    'type: "TanH"', 'type: "AbsVal"', 'type: "BNLL"', 'type: "Clip" clip_param { min: -0.5 max: 0.7 }', 'type: "Swish"',
-    'type: "Swish" swish_param { beta: 1.5 }', 'type: "Threshold" threshold_param { threshold: 0.2 }',
-    'type: "Exp"', 'type: "Exp" exp_param { base: 2 scale: 0.5 shift: -1 }',
-    'type: "Power" power_param { power: 2 scale: 0.5 shift: 1 }', 'type: "Power" power_param { power: 3 }',
-    'type: "Power" power_param { scale: -2 shift: 3 }', 'type: "Power"', 'type: "Power" power_param { power: 0 }',
-    'type: "Power" power_param { scale: 0 shift: 3 power: 2 }', 'type: "Clip" clip_param { min: -0.5 max: inf }',
-    'type: "LRN"', 'type: "LRN" lrn_param { local_size: 3 alpha: 0.3 beta: 0.6 k: 2 }',
+    'type: "BatchNorm"',
+    'type: "BatchNorm" batch_norm_param { use_global_stats: true eps: 0.01 }',
+    *(
+        f'type: "Scale" scale_param {{ {how} }}'
+        for how in (
+            "",
+            "bias_term: true",
+            "axis: 2 num_axes: 2",
+            "axis: 1 num_axes: 2 bias_term: true",
+            "axis: -1",
+            "num_axes: 0 bias_term: true",
+            "axis: 1 num_axes: -1",
+        )
+    ),
+    'type: "Bias"',
+    'type: "Bias" bias_param { axis: 2 num_axes: 1 }',
+    'type: "Bias" bias_param { num_axes: 0 }',
+    'type: "ReLU"',
+    'type: "ReLU" relu_param { negative_slope: 0.1 }',
+    'type: "PReLU"',
+    'type: "PReLU" prelu_param { channel_shared: true }',
+    'type: "ELU" elu_param { alpha: 0.7 }',
+    'type: "Sigmoid"',
+    'type: "TanH"',
+    'type: "AbsVal"',
+    'type: "BNLL"',
+    'type: "Clip" clip_param { min: -0.5 max: 0.7 }',
+    'type: "Swish"',
+    'type: "Swish" swish_param { beta: 1.5 }',
+    'type: "Threshold" threshold_param { threshold: 0.2 }',
+    'type: "Exp"',
+    'type: "Exp" exp_param { base: 2 scale: 0.5 shift: -1 }',
+    'type: "Power" power_param { power: 2 scale: 0.5 shift: 1 }',
+    'type: "Power" power_param { power: 3 }',
+    'type: "Power" power_param { scale: -2 shift: 3 }',
+    'type: "Power"',
+    'type: "Power" power_param { power: 0 }',
+    'type: "Power" power_param { scale: 0 shift: 3 power: 2 }',
+    'type: "Clip" clip_param { min: -0.5 max: inf }',
+    'type: "LRN"',
+    'type: "LRN" lrn_param { local_size: 3 alpha: 0.3 beta: 0.6 k: 2 }',
     'type: "LRN" lrn_param { local_size: 3 alpha: 0.3 norm_region: WITHIN_CHANNEL }',
-    'type: "MVN"', 'type: "MVN" mvn_param { across_channels: true eps: 0.01 }', 'type: "MVN" mvn_param { normalize_variance: false }',
-    *(f'type: "Reduction" reduction_param {{ {how} }}' for how in (
-        "axis: 1", "operation: ASUM axis: 2", "operation: SUMSQ axis: -1 coeff: 0.5", "operation: MEAN axis: 1", "")),
-    'type: "Softmax"', 'type: "Softmax" softmax_param { axis: 2 }', 'type: "Softmax" softmax_param { axis: -1 }',
-    'type: "ArgMax"', 'type: "ArgMax" argmax_param { top_k: 3 }', 'type: "ArgMax" argmax_param { axis: 1 }',
-    'type: "ArgMax" argmax_param { axis: 1 top_k: 2 }', 'type: "ArgMax" argmax_param { out_max_val: true }',
-    'type: "ArgMax" argmax_param { out_max_val: true top_k: 2 }', 'type: "ArgMax" argmax_param { out_max_val: true axis: 2 top_k: 2 }',
-    'type: "Dropout"', 'type: "Flatten"', 'type: "Flatten" flatten_param { axis: 2 }',
-    'type: "Flatten" flatten_param { axis: 1 end_axis: 2 }', 'type: "Flatten" flatten_param { axis: 0 end_axis: 1 }',
+    'type: "MVN"',
+    'type: "MVN" mvn_param { across_channels: true eps: 0.01 }',
+    'type: "MVN" mvn_param { normalize_variance: false }',
+    *(
+        f'type: "Reduction" reduction_param {{ {how} }}'
+        for how in (
+            "axis: 1",
+            "operation: ASUM axis: 2",
+            "operation: SUMSQ axis: -1 coeff: 0.5",
+            "operation: MEAN axis: 1",
+            "",
+        )
+    ),
+    'type: "Softmax"',
+    'type: "Softmax" softmax_param { axis: 2 }',
+    'type: "Softmax" softmax_param { axis: -1 }',
+    'type: "ArgMax"',
+    'type: "ArgMax" argmax_param { top_k: 3 }',
+    'type: "ArgMax" argmax_param { axis: 1 }',
+    'type: "ArgMax" argmax_param { axis: 1 top_k: 2 }',
+    'type: "ArgMax" argmax_param { out_max_val: true }',
+    'type: "ArgMax" argmax_param { out_max_val: true top_k: 2 }',
+    'type: "ArgMax" argmax_param { out_max_val: true axis: 2 top_k: 2 }',
+    'type: "Dropout"',
+    'type: "Flatten"',
+    'type: "Flatten" flatten_param { axis: 2 }',
+    'type: "Flatten" flatten_param { axis: 1 end_axis: 2 }',
+    'type: "Flatten" flatten_param { axis: 0 end_axis: 1 }',
     'type: "Reshape" reshape_param { shape { dim: 0 dim: -1 } }',
     'type: "Reshape" reshape_param { shape { dim: 0 dim: 2 dim: 3 } axis: 0 num_axes: 2 }',
     'type: "Reshape" reshape_param { shape { dim: 3 dim: 2 } axis: 1 num_axes: 1 }',
     'type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }',
-    'type: "Tile" tile_param { axis: 1 tiles: 3 }', 'type: "Tile" tile_param { axis: 0 tiles: 2 }']
+    'type: "Tile" tile_param { axis: 1 tiles: 3 }',
+    'type: "Tile" tile_param { axis: 0 tiles: 2 }',
+]
 
 
-FIX_THE_IMAGE = ("InnerProduct", "Scale", "Bias", "Reshape")     # may stop it from having another size
+FIX_THE_IMAGE = ("InnerProduct", "Scale", "Bias", "Reshape")  # may stop it from having another size
 FIX_THE_BATCH = "axis: 0"
 
 
-@pytest.mark.parametrize("some", [
-    [text for text in EACH if not any(kind in text for kind in FIX_THE_IMAGE) and FIX_THE_BATCH not in text],
-    *([text] for text in EACH if any(kind in text for kind in FIX_THE_IMAGE) or FIX_THE_BATCH in text)])
+@pytest.mark.parametrize(
+    "some",
+    [
+        [
+            text
+            for text in EACH
+            if not any(kind in text for kind in FIX_THE_IMAGE) and FIX_THE_BATCH not in text
+        ],
+        *(
+            [text]
+            for text in EACH
+            if any(kind in text for kind in FIX_THE_IMAGE) or FIX_THE_BATCH in text
+        ),
+    ],
+)
 def test_layers(some, tmp_path):
     """Side by side, so that Caffe is asked once what sizes they take."""
     text = "".join(layer(text, f"l{index}", top=f"l{index}") for index, text in enumerate(some))
     assert_same_outputs(*exported(IMAGE + text, tmp_path))
 
 
-VECTORS = ['type: "InnerProduct" inner_product_param { num_output: 5 }', 'type: "BatchNorm"', 'type: "Scale" scale_param '
-           '{ bias_term: true }', 'type: "PReLU"', 'type: "Softmax"', 'type: "ArgMax" argmax_param { top_k: 2 }',
-           'type: "Reshape" reshape_param { shape { dim: 0 dim: -1 dim: 1 dim: 1 } }', 'type: "Flatten"']
+VECTORS = [
+    'type: "InnerProduct" inner_product_param { num_output: 5 }',
+    'type: "BatchNorm"',
+    'type: "Scale" scale_param { bias_term: true }',
+    'type: "PReLU"',
+    'type: "Softmax"',
+    'type: "ArgMax" argmax_param { top_k: 2 }',
+    'type: "Reshape" reshape_param { shape { dim: 0 dim: -1 dim: 1 dim: 1 } }',
+    'type: "Flatten"',
+]
 
 
 @pytest.mark.parametrize("text", VECTORS)
@@ -153,11 +258,21 @@ def test_layer_on_vectors(text, tmp_path):
     assert_same_outputs(*exported(VECTOR + layer(text), tmp_path))
 
 
-@pytest.mark.parametrize("text", ['type: "Log"', 'type: "Log" log_param { base: 10 scale: 2 shift: 1 }',
-                                  'type: "Power" power_param { power: 0.5 }', 'type: "Power" power_param { power: -0.75 shift: 1 }'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'type: "Log"',
+        'type: "Log" log_param { base: 10 scale: 2 shift: 1 }',
+        'type: "Power" power_param { power: 0.5 }',
+        'type: "Power" power_param { power: -0.75 shift: 1 }',
+    ],
+)
 def test_layer_on_positive_numbers(text, tmp_path):
     draw = np.random.default_rng(0)
-    assert_same_outputs(*exported(IMAGE + layer(text), tmp_path), feed=lambda name, shape: draw.uniform(0.1, 3, shape))
+    assert_same_outputs(
+        *exported(IMAGE + layer(text), tmp_path),
+        feed=lambda name, shape: draw.uniform(0.1, 3, shape),
+    )
 
 
 def test_equal_maxima(tmp_path):
@@ -172,35 +287,62 @@ def test_equal_maxima(tmp_path):
 def test_embed(bias, tmp_path):
     draw = np.random.default_rng(0)
     text = INDICES + layer(f'type: "Embed" embed_param {{ num_output: 5 input_dim: 9 {bias} }}')
-    assert_same_outputs(*exported(text, tmp_path), feed=lambda name, shape: draw.integers(0, 9, shape))
+    assert_same_outputs(
+        *exported(text, tmp_path), feed=lambda name, shape: draw.integers(0, 9, shape)
+    )
 
 
-ANOTHER = layer(CONVOLUTION % "kernel_size: 3 pad: 1", "a", top="a") + layer(CONVOLUTION % "kernel_size: 1", "b", top="b")
+ANOTHER = layer(CONVOLUTION % "kernel_size: 3 pad: 1", "a", top="a") + layer(
+    CONVOLUTION % "kernel_size: 1", "b", top="b"
+)
 SEVERAL = [  # networks around layers of several bottoms or tops
-    *(ANOTHER + layer(f'type: "Eltwise" eltwise_param {{ {how} }}', bottom=bottoms) for bottoms, how in (
-        ("a b", ""), ("a b", "operation: PROD"), ("a b", "operation: MAX"), ("a b", "coeff: 1 coeff: -1"), ("a b a", "operation: MAX"),
-        ("a b b", "coeff: 0.5 coeff: 2 coeff: 1"))),
-    *(ANOTHER + layer(f'type: "Concat" concat_param {{ {how} }}', bottom="a b") for how in ("", "axis: 2", "concat_dim: 1", "axis: -1")),
-    layer('type: "Slice" slice_param { axis: 1 }', top="p q"), layer('type: "Slice" slice_param { slice_point: 1 slice_point: 4 }',
-                                                                     top="p q r"),
-    layer('type: "Slice" slice_param { axis: 2 slice_point: 4 }', top="p q"), layer('type: "Slice" slice_param { slice_dim: 0 }', top="p q"),
-    layer('type: "Split"', top="p q"), ANOTHER + layer('type: "Split"', bottom="a", top="p q"),
-    *(layer(CONVOLUTION % "kernel_size: 5", "a", top="a") + layer(f'type: "Crop" crop_param {{ {how} }}', bottom="image a")
-      for how in ("axis: 2 offset: 2", "offset: 1 offset: 3", "axis: -1 offset: 2", "")),
+    *(
+        ANOTHER + layer(f'type: "Eltwise" eltwise_param {{ {how} }}', bottom=bottoms)
+        for bottoms, how in (
+            ("a b", ""),
+            ("a b", "operation: PROD"),
+            ("a b", "operation: MAX"),
+            ("a b", "coeff: 1 coeff: -1"),
+            ("a b a", "operation: MAX"),
+            ("a b b", "coeff: 0.5 coeff: 2 coeff: 1"),
+        )
+    ),
+    *(
+        ANOTHER + layer(f'type: "Concat" concat_param {{ {how} }}', bottom="a b")
+        for how in ("", "axis: 2", "concat_dim: 1", "axis: -1")
+    ),
+    layer('type: "Slice" slice_param { axis: 1 }', top="p q"),
+    layer('type: "Slice" slice_param { slice_point: 1 slice_point: 4 }', top="p q r"),
+    layer('type: "Slice" slice_param { axis: 2 slice_point: 4 }', top="p q"),
+    layer('type: "Slice" slice_param { slice_dim: 0 }', top="p q"),
+    layer('type: "Split"', top="p q"),
+    ANOTHER + layer('type: "Split"', bottom="a", top="p q"),
+    *(
+        layer(CONVOLUTION % "kernel_size: 5", "a", top="a")
+        + layer(f'type: "Crop" crop_param {{ {how} }}', bottom="image a")
+        for how in ("axis: 2 offset: 2", "offset: 1 offset: 3", "axis: -1 offset: 2", "")
+    ),
     layer(DECONVOLUTION % "kernel_size: 4 stride: 2", "a", top="a")
     + layer('type: "Crop" crop_param { offset: 1 offset: 2 }', bottom="a image"),
-    layer(POOL % ("AVE", "global_pooling: true"), "g", top="g") + layer('type: "Reshape" reshape_param { shape { dim: 0 dim: 6 } }', "r",
-                                                                        "g", "r")
+    layer(POOL % ("AVE", "global_pooling: true"), "g", top="g")
+    + layer('type: "Reshape" reshape_param { shape { dim: 0 dim: 6 } }', "r", "g", "r")
     + layer('type: "Scale" scale_param { axis: 0 }', bottom="image r"),
-    layer(POOL % ("AVE", "global_pooling: true"), "g", top="g") + layer('type: "Flatten"', "r", "g", "r")
+    layer(POOL % ("AVE", "global_pooling: true"), "g", top="g")
+    + layer('type: "Flatten"', "r", "g", "r")
     + layer('type: "Bias" bias_param { axis: 0 }', bottom="image r"),
-    layer('type: "ReLU"', "r", top="image") + layer(CONVOLUTION % "kernel_size: 3"),                # in place, onto the input
-    layer(CONVOLUTION % "kernel_size: 1", "c", top="c") + layer('type: "ReLU"', "r", "c", "c") + layer('type: "Scale"', "s", "c", "c"),
+    layer('type: "ReLU"', "r", top="image")
+    + layer(CONVOLUTION % "kernel_size: 3"),  # in place, onto the input
+    layer(CONVOLUTION % "kernel_size: 1", "c", top="c")
+    + layer('type: "ReLU"', "r", "c", "c")
+    + layer('type: "Scale"', "s", "c", "c"),
     layer('type: "Dropout"', "d", "image", "image") + layer('type: "Power"', bottom="image"),
     layer(CONVOLUTION % "kernel_size: 1", "c", "image image", "c1 c2"),
-    layer(CONVOLUTION % "kernel_size: 1", "c", top="c") + layer('type: "ReLU"', "r", "c", "c")
-    + layer('type: "AbsVal"', "a", "image", "c::1") + layer('type: "Scale"', "s", "c", "c"),       # a name that a version could have
-    layer('type: "Silence"', "s", "image", "").replace('top: ""', "") + layer('type: "ReLU"')]
+    layer(CONVOLUTION % "kernel_size: 1", "c", top="c")
+    + layer('type: "ReLU"', "r", "c", "c")
+    + layer('type: "AbsVal"', "a", "image", "c::1")
+    + layer('type: "Scale"', "s", "c", "c"),  # a name that a version could have
+    layer('type: "Silence"', "s", "image", "").replace('top: ""', "") + layer('type: "ReLU"'),
+]
 
 
 @pytest.mark.parametrize("text", SEVERAL, ids=range(len(SEVERAL)))
@@ -210,43 +352,78 @@ def test_several(text, tmp_path):
 
 def test_the_input_of_old_prototxts(tmp_path):
     """`input` and `input_dim`; and a size that its InnerProduct fixes, but for the batch."""
-    text = ('name: "old" input: "image" input_dim: 2 input_dim: 6 input_dim: 9 input_dim: 11\n'
-            + layer('type: "InnerProduct" inner_product_param { num_output: 5 }'))
+    text = (
+        'name: "old" input: "image" input_dim: 2 input_dim: 6 input_dim: 9 input_dim: 11\n'
+        + layer('type: "InnerProduct" inner_product_param { num_output: 5 }')
+    )
     net, model, sizes = exported(text, tmp_path)
     assert_same_outputs(net, model, sizes)
-    dims = [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    dims = [
+        dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim
+    ]
     assert dims == ["batch", 6, 9, 11] and model.graph.name == "old"
 
 
 def test_what_the_model_says(tmp_path):
-    _, model, _ = exported(IMAGE + layer(CONVOLUTION % "kernel_size: 3", top="conv") + layer('type: "ReLU"', "r", "conv", "conv"), tmp_path)
-    assert (model.producer_name, model.opset_import[0].version, model.ir_version) == ("active-convolution", 13, 7)
+    _, model, _ = exported(
+        IMAGE
+        + layer(CONVOLUTION % "kernel_size: 3", top="conv")
+        + layer('type: "ReLU"', "r", "conv", "conv"),
+        tmp_path,
+    )
+    assert (model.producer_name, model.opset_import[0].version, model.ir_version) == (
+        "active-convolution",
+        13,
+        7,
+    )
     assert [each.name for each in (*model.graph.input, *model.graph.output)] == ["image", "conv"]
     for each, channels in ((model.graph.input[0], 6), (model.graph.output[0], 4)):
         dims = [dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim]
-        assert dims[0] == "batch" and dims[1] == channels and all(isinstance(dim, str) for dim in dims[2:])
+        assert (
+            dims[0] == "batch"
+            and dims[1] == channels
+            and all(isinstance(dim, str) for dim in dims[2:])
+        )
 
 
 def test_no_part_of_the_table_is_untested():
     """Each type that the fork knows stands in a network above; those of other trees are below."""
     known = set(locate.caffe().layer_type_list()) & set(onnx_model.TABLE)
-    seen = set(re.findall(r'type: "(\w+)"', "".join([*EACH, *VECTORS, *SEVERAL]))) | {"Log", "Embed"}
+    seen = set(re.findall(r'type: "(\w+)"', "".join([*EACH, *VECTORS, *SEVERAL]))) | {
+        "Log",
+        "Embed",
+    }
     assert known - seen <= {"BatchReindex", "Parameter"}
 
 
 # ---- Layers of other trees: onnxruntime against their formulas, in NumPy
 
+
 def foreign(kind, bottoms, tops, blobs=(), **params):
     """The outputs of one layer that this Caffe does not know; ``bottoms`` are arrays, ``tops`` shapes."""
-    param = SimpleNamespace(name="l", type=kind, **{name: SimpleNamespace(**fields) for name, fields in params.items()})
+    param = SimpleNamespace(
+        name="l", type=kind, **{name: SimpleNamespace(**fields) for name, fields in params.items()}
+    )
     names = [f"x{index}" for index in range(len(bottoms))]
     values = [onnx_model.Value(name, array.shape) for name, array in zip(names, bottoms)]
     own = onnx_model.Layer(param, [np.asarray(blob, float) for blob in blobs], values, tops)
     own.finish(onnx_model.TABLE[kind](own), [f"y{index}" for index in range(len(tops))])
-    graph = onnx.helper.make_graph(own.nodes, "g", [
-        onnx.helper.make_tensor_value_info(name, 1, array.shape) for name, array in zip(names, bottoms)], [
-        onnx.helper.make_tensor_value_info(f"y{index}", 1, shape) for index, shape in enumerate(tops)], own.initializers)
-    model = onnx.helper.make_model(graph, ir_version=7, opset_imports=[onnx.helper.make_opsetid("", onnx_model.OPSET)])
+    graph = onnx.helper.make_graph(
+        own.nodes,
+        "g",
+        [
+            onnx.helper.make_tensor_value_info(name, 1, array.shape)
+            for name, array in zip(names, bottoms)
+        ],
+        [
+            onnx.helper.make_tensor_value_info(f"y{index}", 1, shape)
+            for index, shape in enumerate(tops)
+        ],
+        own.initializers,
+    )
+    model = onnx.helper.make_model(
+        graph, ir_version=7, opset_imports=[onnx.helper.make_opsetid("", onnx_model.OPSET)]
+    )
     onnx.checker.check_model(model, full_check=True)
     return list(onnxruntime_outputs(model, dict(zip(names, bottoms))).values())
 
@@ -255,9 +432,9 @@ X = np.random.default_rng(3).normal(size=(2, 6, 5, 7))
 
 
 def test_permute():
-    found, = foreign("Permute", [X], [(2, 5, 7, 6)], permute_param=dict(order=[0, 2, 3, 1]))
+    (found,) = foreign("Permute", [X], [(2, 5, 7, 6)], permute_param=dict(order=[0, 2, 3, 1]))
     np.testing.assert_allclose(found, X.transpose(0, 2, 3, 1), rtol=1e-6)
-    found, = foreign("Permute", [X], [(2, 5, 6, 7)], permute_param=dict(order=[0, 2]))
+    (found,) = foreign("Permute", [X], [(2, 5, 6, 7)], permute_param=dict(order=[0, 2]))
     np.testing.assert_allclose(found, X.transpose(0, 2, 1, 3), rtol=1e-6)
 
 
@@ -265,15 +442,17 @@ def test_permute():
 @pytest.mark.parametrize("scale", [np.arange(1, 7), [20]])
 def test_normalize(across, axes, scale):
     own = dict(across_spatial=across, eps=1e-10, channel_shared=len(scale) == 1)
-    found, = foreign("Normalize", [X], [X.shape], [scale], norm_param=own)
-    expected = X / np.sqrt((X ** 2).sum(axis=axes, keepdims=True) + 1e-10) * np.reshape(scale, (-1, 1, 1))
+    (found,) = foreign("Normalize", [X], [X.shape], [scale], norm_param=own)
+    expected = (
+        X / np.sqrt((X**2).sum(axis=axes, keepdims=True) + 1e-10) * np.reshape(scale, (-1, 1, 1))
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_interp():
     """Corners stay: the new pixels stand at equal steps between the first and the last."""
     own = dict(pad_beg=0, pad_end=-1, height=0, width=0, zoom_factor=2, shrink_factor=1)
-    found, = foreign("Interp", [X], [(2, 6, 7, 11)], interp_param=own)
+    (found,) = foreign("Interp", [X], [(2, 6, 7, 11)], interp_param=own)
     cut = X[:, :, :-1, :-1]
     for axis, size in ((2, 7), (3, 11)):
         at = np.linspace(0, cut.shape[axis] - 1, size)
@@ -284,17 +463,24 @@ def test_interp():
 
 
 def test_upsample_and_shuffle():
-    found, = foreign("Upsample", [X], [(2, 6, 15, 21)], upsample_param=dict(scale=3))
+    (found,) = foreign("Upsample", [X], [(2, 6, 15, 21)], upsample_param=dict(scale=3))
     np.testing.assert_allclose(found, X.repeat(3, 2).repeat(3, 3), rtol=1e-6)
-    found, = foreign("ShuffleChannel", [X], [X.shape], shuffle_channel_param=dict(group=3))
-    np.testing.assert_allclose(found, X.reshape(2, 3, 2, 5, 7).transpose(0, 2, 1, 3, 4).reshape(X.shape), rtol=1e-6)
-    with pytest.raises(UserError, match="layer l of type Upsample cannot be expressed in ONNX: it undoes a pooling by its mask"):
+    (found,) = foreign("ShuffleChannel", [X], [X.shape], shuffle_channel_param=dict(group=3))
+    np.testing.assert_allclose(
+        found, X.reshape(2, 3, 2, 5, 7).transpose(0, 2, 1, 3, 4).reshape(X.shape), rtol=1e-6
+    )
+    with pytest.raises(
+        UserError,
+        match="layer l of type Upsample cannot be expressed in ONNX: it undoes a pooling by its mask",
+    ):
         foreign("Upsample", [X, X], [X.shape], upsample_param=dict(scale=2))
 
 
 def test_depthwise():
     weight = np.random.default_rng(0).normal(size=(6, 1, 1, 1))
-    net = text_format.Parse("num_output: 6 kernel_size: 1 bias_term: false", locate.caffe_pb2().ConvolutionParameter())
+    net = text_format.Parse(
+        "num_output: 6 kernel_size: 1 bias_term: false", locate.caffe_pb2().ConvolutionParameter()
+    )
     param = SimpleNamespace(name="l", type="ConvolutionDepthwise", convolution_param=net)
     own = onnx_model.Layer(param, [weight], [onnx_model.Value("x", X.shape)], [X.shape])
     onnx_model.TABLE["ConvolutionDepthwise"](own)
@@ -303,23 +489,46 @@ def test_depthwise():
 
 # ---- What cannot be expressed
 
-@pytest.mark.parametrize("text, message", [
-    (layer('type: "SPP" spp_param { pyramid_height: 2 }') + layer('type: "Im2col" convolution_param { kernel_size: 2 }', "i", top="i"),
-     "these layers cannot be expressed in ONNX: l (SPP), i (Im2col)"),
-    (layer('type: "BatchNorm" batch_norm_param { use_global_stats: false }'),
-     "layer l of type BatchNorm cannot be expressed in ONNX: it uses the statistics of the batch"),
-    (layer(POOL % ("MAX", "kernel_size: 2 stride: 2"), top="l m"), "layer l of type Pooling cannot be expressed in ONNX: its second top"),
-    (layer(POOL % ("MAX", "kernel_size: 1 stride: 3"), bottom="image"),
-     "layer l of type Pooling cannot be expressed in ONNX: with a stride larger than its kernel"),
-    (layer('type: "Flatten"', "f", top="f") + layer('type: "MVN"', bottom="f"),
-     "layer l of type MVN cannot be expressed in ONNX: it does not read images"),
-    (layer('type: "Flatten"', "f", top="f") + layer('type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }', bottom="f"),
-     "layer l of type Convolution cannot be expressed in ONNX: it reads vectors"),
-    (layer('type: "Flatten" flatten_param { axis: 0 }', "f", top="f")
-     + layer('type: "Convolution" convolution_param { num_output: 4 axis: 0 }', bottom="f"),
-     "layer l of type Convolution cannot be expressed in ONNX: its axis is not 1"),
-    (layer('type: "LSTM" recurrent_param { num_output: 2 }', bottom="image c"), "l (LSTM)"),
-])
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            layer('type: "SPP" spp_param { pyramid_height: 2 }')
+            + layer('type: "Im2col" convolution_param { kernel_size: 2 }', "i", top="i"),
+            "these layers cannot be expressed in ONNX: l (SPP), i (Im2col)",
+        ),
+        (
+            layer('type: "BatchNorm" batch_norm_param { use_global_stats: false }'),
+            "layer l of type BatchNorm cannot be expressed in ONNX: it uses the statistics of the batch",
+        ),
+        (
+            layer(POOL % ("MAX", "kernel_size: 2 stride: 2"), top="l m"),
+            "layer l of type Pooling cannot be expressed in ONNX: its second top",
+        ),
+        (
+            layer(POOL % ("MAX", "kernel_size: 1 stride: 3"), bottom="image"),
+            "layer l of type Pooling cannot be expressed in ONNX: with a stride larger than its kernel",
+        ),
+        (
+            layer('type: "Flatten"', "f", top="f") + layer('type: "MVN"', bottom="f"),
+            "layer l of type MVN cannot be expressed in ONNX: it does not read images",
+        ),
+        (
+            layer('type: "Flatten"', "f", top="f")
+            + layer(
+                'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }', bottom="f"
+            ),
+            "layer l of type Convolution cannot be expressed in ONNX: it reads vectors",
+        ),
+        (
+            layer('type: "Flatten" flatten_param { axis: 0 }', "f", top="f")
+            + layer('type: "Convolution" convolution_param { num_output: 4 axis: 0 }', bottom="f"),
+            "layer l of type Convolution cannot be expressed in ONNX: its axis is not 1",
+        ),
+        (layer('type: "LSTM" recurrent_param { num_output: 2 }', bottom="image c"), "l (LSTM)"),
+    ],
+)
 def test_refused(text, message, tmp_path):
     sequence = INPUT.format("dim: 2 dim: 6").replace('"image"', '"c"') if "LSTM" in text else ""
     with pytest.raises(UserError, match=re.escape(message)) as error:
@@ -332,7 +541,9 @@ def test_what_onnx_itself_refuses_is_named(tmp_path):
     message = text_format.Parse(IMAGE + layer('type: "ReLU"'), locate.caffe_pb2().NetParameter())
     model = onnx_model.build(message, {}, probing.sizes(tmp_path / "net.prototxt", net))
     model.graph.node[0].output[0] = ""
-    with pytest.raises(UserError, match="ONNX's checker refuses the result .*: give --format caffe") as error:
+    with pytest.raises(
+        UserError, match="ONNX's checker refuses the result .*: give --format caffe"
+    ) as error:
         onnx_model.write(tmp_path / "model.onnx", model)
     assert "\n" not in str(error.value) and not (tmp_path / "model.onnx").exists()
 
@@ -348,16 +559,22 @@ def test_a_constant_that_is_no_number(shift, power, expected, tmp_path):
 
 
 def test_names_of_any_length_can_be_asked_about(tmp_path):
-    name = 200_000 * "x"        # more than a command line holds
+    name = 200_000 * "x"  # more than a command line holds
     live(tmp_path / "net.prototxt", IMAGE.replace('top: "image"', f'top: "{name}"'))
-    assert probing.shapes(tmp_path / "net.prototxt", [{name: (1, 6, 3, 3)}]) == [{name: (1, 6, 3, 3)}]
+    assert probing.shapes(tmp_path / "net.prototxt", [{name: (1, 6, 3, 3)}]) == [
+        {name: (1, 6, 3, 3)}
+    ]
 
 
 def test_weights_beyond_a_protocol_buffer_stand_beside(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_model, "EXTERNAL_ABOVE", 1000)
     net, model, sizes = exported(IMAGE + layer(CONVOLUTION % "kernel_size: 9"), tmp_path)
     onnx_model.write(tmp_path / "model.onnx", model)
-    assert (tmp_path / "model.onnx.data").stat().st_size >= 4 * 4 * 6 * 81 > (tmp_path / "model.onnx").stat().st_size
+    assert (
+        (tmp_path / "model.onnx.data").stat().st_size
+        >= 4 * 4 * 6 * 81
+        > (tmp_path / "model.onnx").stat().st_size
+    )
     image = np.ones(sizes.shapes["image"], np.float32)
     net.blobs["image"].data[...] = image
     found = onnxruntime_outputs(tmp_path / "model.onnx", {"image": image})["l"]

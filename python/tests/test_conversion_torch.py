@@ -1,4 +1,5 @@
 """PyTorch modules: what the exported file computes, from torch alone, and the class whose positions learn."""
+
 import importlib.util
 import io
 import subprocess
@@ -6,20 +7,27 @@ import sys
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
-
 from active_convolution import geometry
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
 from active_convolution.conversion import exporting, onnx_model, probing, torch_file, torch_module
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
-
 from caffe_nets import INPUT, assert_same, live, run, shake
 from conftest import ROOT
 from engines import engine
+from google.protobuf import text_format
 from test_conversion_exporting import PUBLISHED, layer_of, random_blobs
-from test_conversion_onnx import EACH, FIX_THE_BATCH, FIX_THE_IMAGE, IMAGE, SEVERAL, layer, randomise, variants
+from test_conversion_onnx import (
+    EACH,
+    FIX_THE_BATCH,
+    FIX_THE_IMAGE,
+    IMAGE,
+    SEVERAL,
+    layer,
+    randomise,
+    variants,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -46,14 +54,31 @@ def loaded(folder):
 def outputs(net, inputs):
     with torch.no_grad():
         found = net(*[torch.from_numpy(np.float32(inputs[name])) for name in net.inputs])
-    return dict(zip(net.outputs, [each.numpy() for each in (found if isinstance(found, tuple) else [found])]))
+    return dict(
+        zip(
+            net.outputs, [each.numpy() for each in (found if isinstance(found, tuple) else [found])]
+        )
+    )
 
 
 # ---- Networks
 
-GROUPS = [[text for text in EACH if not any(kind in text for kind in FIX_THE_IMAGE) and FIX_THE_BATCH not in text],
-          *([text] for text in EACH if any(kind in text for kind in FIX_THE_IMAGE) or FIX_THE_BATCH in text)]
-NETWORKS = ["".join(layer(text, f"l{index}", top=f"l{index}") for index, text in enumerate(group)) for group in GROUPS] + SEVERAL
+GROUPS = [
+    [
+        text
+        for text in EACH
+        if not any(kind in text for kind in FIX_THE_IMAGE) and FIX_THE_BATCH not in text
+    ],
+    *(
+        [text]
+        for text in EACH
+        if any(kind in text for kind in FIX_THE_IMAGE) or FIX_THE_BATCH in text
+    ),
+]
+NETWORKS = [
+    "".join(layer(text, f"l{index}", top=f"l{index}") for index, text in enumerate(group))
+    for group in GROUPS
+] + SEVERAL
 
 
 @pytest.mark.parametrize("text", NETWORKS, ids=range(len(NETWORKS)))
@@ -62,7 +87,10 @@ def test_layers(text, tmp_path):
     net = live(tmp_path / "net.prototxt", IMAGE + text)
     randomise(net, 0)
     message = text_format.Parse(IMAGE + text, locate.caffe_pb2().NetParameter())
-    blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in net.params.items()}
+    blobs = {
+        name: [blob.data.astype(float) for blob in of_layer]
+        for name, of_layer in net.params.items()
+    }
     sizes = probing.sizes(tmp_path / "net.prototxt", net)
     torch_module.write(tmp_path, onnx_model.build(message, blobs, sizes))
     module = loaded(tmp_path)
@@ -74,39 +102,81 @@ def test_layers(text, tmp_path):
         expected, found = net.forward(), outputs(module, {"image": image})
         assert list(found) == list(net.outputs)
         for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=name)
+            np.testing.assert_allclose(
+                found[name], values, rtol=0, atol=1e-5 * np.abs(values).max(), err_msg=name
+            )
 
 
 @pytest.mark.parametrize("learnable", [False, True])
 @pytest.mark.parametrize("fold", [False, True])
 def test_the_authors_network(learnable, fold, shared_reference, tmp_path):
     golden = np.load(shared_reference / "golden.npz")
-    exporting.export(PUBLISHED, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", tmp_path / "out", fold=fold,
-                     format="torch", learnable=learnable)
+    exporting.export(
+        PUBLISHED,
+        shared_reference / "acu_plain_cifar10_iter_64000.caffemodel",
+        tmp_path / "out",
+        fold=fold,
+        format="torch",
+        learnable=learnable,
+    )
     net = loaded(tmp_path / "out")
     assert ("ActiveConv2d" in (tmp_path / "out/network.py").read_text()) == learnable
-    assert_same(outputs(net, {"data": golden["inputs"]})["score"].reshape(16, 10), golden["logits_64000"], 1e-4)
+    assert_same(
+        outputs(net, {"data": golden["inputs"]})["score"].reshape(16, 10),
+        golden["logits_64000"],
+        1e-4,
+    )
 
 
 @pytest.mark.quick
 def test_torch_alone_is_needed(tmp_path):
     """In a Python that sees torch and nothing of ours; names of all kinds become attributes."""
-    text = IMAGE + "".join(layer(f'type: "Convolution" convolution_param {{ num_output: 6 kernel_size: {size} pad: {size // 2} '
-                                 'weight_filler { type: "msra" } }', name, before, name)
-                           for name, before, size in (("1x1/reduce", "image", 1), ("class", "1x1/reduce", 3), ("forward", "class", 1), ("x²", "forward", 1),
-                                                     ("__s", "x²", 1), ("_parameters", "__s", 1)))
+    text = IMAGE + "".join(
+        layer(
+            f'type: "Convolution" convolution_param {{ num_output: 6 kernel_size: {size} pad: {size // 2} '
+            'weight_filler { type: "msra" } }',
+            name,
+            before,
+            name,
+        )
+        for name, before, size in (
+            ("1x1/reduce", "image", 1),
+            ("class", "1x1/reduce", 3),
+            ("forward", "class", 1),
+            ("x²", "forward", 1),
+            ("__s", "x²", 1),
+            ("_parameters", "__s", 1),
+        )
+    )
     text += 'layer { name: "acu" type: "ActiveConvolution" bottom: "_parameters" top: "acu" convolution_param { num_output: 2 kernel_size: 3 } }'
     net = live(tmp_path / "net.prototxt", text)
     shake(net, 0)
     net.save(str(tmp_path / "net.caffemodel"))
-    exporting.export(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", tmp_path / "out", format="torch", learnable=True)
+    exporting.export(
+        tmp_path / "net.prototxt",
+        tmp_path / "net.caffemodel",
+        tmp_path / "out",
+        format="torch",
+        learnable=True,
+    )
     image = np.random.default_rng(0).normal(size=(2, 6, 9, 11)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)
-    program = ("import sys, torch, numpy; import network; net = network.Network(); net.load_state_dict(torch.load('weights.pt')); net.eval()\n"
-               "assert not {'caffe', 'active_convolution'} & {name.split('.')[0] for name in sys.modules}\n"
-               "numpy.save('found.npy', net(torch.from_numpy(numpy.load('../image.npy'))).detach().numpy())")
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "out", capture_output=True, text=True,
-                          env={"PYTHONPATH": ":".join([".", *(path for path in sys.path if path.endswith("-packages"))])})
+    program = (
+        "import sys, torch, numpy; import network; net = network.Network(); net.load_state_dict(torch.load('weights.pt')); net.eval()\n"
+        "assert not {'caffe', 'active_convolution'} & {name.split('.')[0] for name in sys.modules}\n"
+        "numpy.save('found.npy', net(torch.from_numpy(numpy.load('../image.npy'))).detach().numpy())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "out",
+        capture_output=True,
+        text=True,
+        env={
+            "PYTHONPATH": ":".join(
+                [".", *(path for path in sys.path if path.endswith("-packages"))]
+            )
+        },
+    )
     assert done.returncode == 0, done.stderr
     assert_same(np.load(tmp_path / "out/found.npy"), run(net, image))
 
@@ -118,9 +188,14 @@ def test_learnable_is_for_torch(tmp_path):
 
 # ---- The state dict
 
+
 def test_a_state_dict_is_what_torch_would_have_written():
-    arrays = {"a.weight": np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32), "n": np.int64(5).reshape(()),
-              "empty": np.zeros((0, 4), np.float32), "größe/x": np.arange(6, dtype=np.int64).reshape(2, 3)}
+    arrays = {
+        "a.weight": np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32),
+        "n": np.int64(5).reshape(()),
+        "empty": np.zeros((0, 4), np.float32),
+        "größe/x": np.arange(6, dtype=np.int64).reshape(2, 3),
+    }
     with io.BytesIO() as file:
         torch_file.write(file, arrays)
         file.seek(0)
@@ -133,17 +208,31 @@ def test_a_state_dict_is_what_torch_would_have_written():
 
 # ---- ActiveConv2d
 
+
 def active_module(layer, blobs, dtype):
     """The class from the package's own file, as the export makes it of a layer."""
     from active_convolution.conversion.active_conv2d import ActiveConv2d
+
     rows, columns = geometry.axes(layer)
     weight, bias, x, y = blobs
-    tensors = [torch.tensor(array, dtype=dtype) for array in (
-        weight.reshape(*weight.shape[:2], -1), bias.ravel(), x.reshape(len(x), -1), y.reshape(len(y), -1))]
+    tensors = [
+        torch.tensor(array, dtype=dtype)
+        for array in (
+            weight.reshape(*weight.shape[:2], -1),
+            bias.ravel(),
+            x.reshape(len(x), -1),
+            y.reshape(len(y), -1),
+        )
+    ]
     if not layer.convolution_param.bias_term:
         tensors[1] = None
-    return ActiveConv2d(*tensors, (rows.base, columns.base), tuple(2 * axis.pad - axis.extent for axis in (rows, columns)),
-                        (rows.stride, columns.stride), layer.convolution_param.group)
+    return ActiveConv2d(
+        *tensors,
+        (rows.base, columns.base),
+        tuple(2 * axis.pad - axis.extent for axis in (rows, columns)),
+        (rows.stride, columns.stride),
+        layer.convolution_param.group,
+    )
 
 
 @pytest.mark.parametrize("seed", range(80))
@@ -164,19 +253,34 @@ def test_forward_and_all_gradients(seed):
     if module.bias is not None:
         found["bias"] = module.bias
     for name, tensor in found.items():
-        np.testing.assert_allclose(tensor.grad.numpy().reshape(diff[name].shape), diff[name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            tensor.grad.numpy().reshape(diff[name].shape),
+            diff[name],
+            rtol=0,
+            atol=1e-9,
+            err_msg=name,
+        )
 
 
 def test_gradients_of_the_layer_itself(tmp_path):
     """Caffe's layer, in float: output and the gradients of weight, bias, positions and input."""
-    text = ('name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 6 kernel_size: 3 pad: 1 stride: 2 '
-            "group: 2 } active_convolution_param { position_group: 3 }")
+    text = (
+        'name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 6 kernel_size: 3 pad: 1 stride: 2 '
+        "group: 2 } active_convolution_param { position_group: 3 }"
+    )
     parameter = text_format.Parse(text, locate.caffe_pb2().LayerParameter())
     draw = np.random.default_rng(0)
-    blobs = [draw.normal(size=(6, 2, 3, 3)), draw.normal(size=6), *draw.uniform(-2, 2, (2, 3, 1, 3, 3))]
+    blobs = [
+        draw.normal(size=(6, 2, 3, 3)),
+        draw.normal(size=6),
+        *draw.uniform(-2, 2, (2, 3, 1, 3, 3)),
+    ]
     image, above = draw.normal(size=(2, 4, 9, 8)), draw.normal(size=(2, 6, 5, 4))
     dims = " ".join(f"dim: {size}" for size in image.shape)
-    net = live(tmp_path / "net.prototxt", "force_backward: true\n" + INPUT.format(dims) + f"layer {{ {text} }}")
+    net = live(
+        tmp_path / "net.prototxt",
+        "force_backward: true\n" + INPUT.format(dims) + f"layer {{ {text} }}",
+    )
     for blob, values in zip(net.params["c"], blobs, strict=True):
         blob.data[...] = np.reshape(values, blob.data.shape)
     module = active_module(parameter, blobs, torch.float32)
@@ -193,11 +297,15 @@ def test_gradients_of_the_layer_itself(tmp_path):
 
 def test_positions_learn_as_in_the_layer():
     """Unit gradients but at the origin, which stays; a step of SGD then moves each of the others by the rate."""
-    layer = text_format.Parse('type: "ActiveConvolution" convolution_param { num_output: 2 kernel_size: 3 pad: 1 }',
-                              locate.caffe_pb2().LayerParameter())
+    layer = text_format.Parse(
+        'type: "ActiveConvolution" convolution_param { num_output: 2 kernel_size: 3 pad: 1 }',
+        locate.caffe_pb2().LayerParameter(),
+    )
     x, y = geometry.grid((3, 3)).astype(float).T.reshape(2, 1, 1, 3, 3)
     draw = np.random.default_rng(0)
-    module = active_module(layer, [draw.normal(size=(2, 4, 3, 3)), np.zeros(2), x, y], torch.float64)
+    module = active_module(
+        layer, [draw.normal(size=(2, 4, 3, 3)), np.zeros(2), x, y], torch.float64
+    )
     before = [module.x.detach().clone(), module.y.detach().clone()]
     optimizer = torch.optim.SGD([module.x, module.y], lr=0.25)
     module(torch.tensor(draw.normal(size=(1, 4, 8, 8)))).square().sum().backward()
@@ -210,4 +318,7 @@ def test_positions_learn_as_in_the_layer():
 def test_the_class_needs_torch_alone():
     text = (ROOT / "python/active_convolution/conversion/active_conv2d.py").read_text()
     imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
-    assert imports == ["import torch", "from torch import nn", "from torch.nn import functional"] and len(text.splitlines()) < 90
+    assert (
+        imports == ["import torch", "from torch import nn", "from torch.nn import functional"]
+        and len(text.splitlines()) < 90
+    )

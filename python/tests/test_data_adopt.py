@@ -1,4 +1,5 @@
 """acu data adopt: databases that Caffe's own tools make, read whole, described, and seen by Caffe as they are described."""
+
 import json
 import os
 import shutil
@@ -11,15 +12,14 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-
-from active_convolution.data import adopt as adopting, backends, database
+from active_convolution.data import adopt as adopting
+from active_convolution.data import backends, database
 from active_convolution.data import folder as folder_module
 from active_convolution.data.adopt import adopt
 from active_convolution.data.backends import Database, batches, inspected
 from active_convolution.data.folder import check_manifest, database_path
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import hdf5, locate
-
 from conftest import skip_where_others_cannot_look
 from limits import at_once
 
@@ -45,14 +45,26 @@ def made(tmp_path_factory):
             cv2.imwrite(str(folder / name), picture(number + 100 * (part == "val")))
             lines.append(f"{name} {number % CLASSES}\n")
         (folder / f"{part}.txt").write_text("".join(lines))
-        for kind, options in (("lmdb", []), ("encoded", ["--encoded", "--encode_type=png"]), ("leveldb", ["--backend=leveldb"])):
-            subprocess.run([tool, *options, f"{folder}/", folder / f"{part}.txt", folder / f"{part}_{kind}"], check=True,
-                           capture_output=True)
+        for kind, options in (
+            ("lmdb", []),
+            ("encoded", ["--encoded", "--encode_type=png"]),
+            ("leveldb", ["--backend=leveldb"]),
+        ):
+            subprocess.run(
+                [tool, *options, f"{folder}/", folder / f"{part}.txt", folder / f"{part}_{kind}"],
+                check=True,
+                capture_output=True,
+            )
     return folder
 
 
 def images(part):
-    return np.array([picture(number + 100 * (part == "val")).transpose(2, 0, 1) for number in range(COUNTS[part])])
+    return np.array(
+        [
+            picture(number + 100 * (part == "val")).transpose(2, 0, 1)
+            for number in range(COUNTS[part])
+        ]
+    )
 
 
 def alone(made, kind, tmp_path):
@@ -69,15 +81,23 @@ def assert_is_made(folder, backend):
     assert manifest["adopted"] is True and manifest["classes"] == CLASSES
     for split, part in (("train", "train"), ("test", "val")):
         entry = manifest[split]
-        assert entry["images"] == COUNTS[part] and entry["shape"] == list(SHAPE) and entry["backend"] == backend
+        assert (
+            entry["images"] == COUNTS[part]
+            and entry["shape"] == list(SHAPE)
+            and entry["backend"] == backend
+        )
         assert entry["images_per_class"] == np.bincount(np.arange(COUNTS[part]) % CLASSES).tolist()
         found = [(some.copy(), labels) for some, labels in batches(entry, 5)]
         np.testing.assert_array_equal(np.concatenate([some for some, _ in found]), images(part))
-        assert np.concatenate([labels for _, labels in found]).tolist() == [n % CLASSES for n in range(COUNTS[part])]
+        assert np.concatenate([labels for _, labels in found]).tolist() == [
+            n % CLASSES for n in range(COUNTS[part])
+        ]
     return manifest
 
 
-@pytest.mark.parametrize("kind, backend", [("lmdb", "LMDB"), ("encoded", "LMDB"), ("leveldb", "LEVELDB")])
+@pytest.mark.parametrize(
+    "kind, backend", [("lmdb", "LMDB"), ("encoded", "LMDB"), ("leveldb", "LEVELDB")]
+)
 def test_databases_of_convert_imageset(made, tmp_path, kind, backend):
     folder = alone(made, kind, tmp_path)
     before = {path: path.read_bytes() for path in folder.rglob("data.mdb")}
@@ -99,7 +119,10 @@ def test_lists_of_images(made, tmp_path):
     assert check_manifest(folder)["train"]["root_folder"] == f"{folder}/"
     assert_is_made(folder, "IMAGES")
     manifest = adopt(folder, size=(8, 6))
-    assert manifest["test"]["shape"] == [3, 6, 8] and (manifest["test"]["new_height"], manifest["test"]["new_width"]) == (6, 8)
+    assert manifest["test"]["shape"] == [3, 6, 8] and (
+        manifest["test"]["new_height"],
+        manifest["test"]["new_width"],
+    ) == (6, 8)
     (folder / "val_3.png").write_bytes(b"no image")
     with pytest.raises(UserError, match="val_3.png, which .*val.txt lists, is no whole image"):
         adopt(folder)
@@ -109,7 +132,10 @@ def test_hdf5(tmp_path):
     h5py = pytest.importorskip("h5py")
     for part in COUNTS:
         with h5py.File(tmp_path / f"{part}.h5", "w") as file:
-            file["data"], file["label"] = images(part).astype(np.float32), np.arange(COUNTS[part], dtype=np.float32) % CLASSES
+            file["data"], file["label"] = (
+                images(part).astype(np.float32),
+                np.arange(COUNTS[part], dtype=np.float32) % CLASSES,
+            )
     adopt(tmp_path)
     manifest = assert_is_made(tmp_path, "HDF5")
     assert manifest["train"]["path"] == str(tmp_path / "train_hdf5.txt")
@@ -119,14 +145,19 @@ def test_hdf5(tmp_path):
         adopt(tmp_path)
 
 
-@pytest.mark.parametrize("shape, kind", [((2 ** 32, 1, 8, 8), "f4"), ((1, 1, 2 ** 20, 2 ** 20), "u1"), ((4, 1, 8, 8), "S5")])
+@pytest.mark.parametrize(
+    "shape, kind", [((2**32, 1, 8, 8), "f4"), ((1, 1, 2**20, 2**20), "u1"), ((4, 1, 8, 8), "S5")]
+)
 def test_hdf5_that_asks_for_more_than_it_holds(tmp_path, shape, kind):
     """What was never written takes no room in the file, and would be read as zeros."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file.create_dataset("data", shape, kind, chunks=(1, 1, 8, 8))
         file.create_dataset("label", shape[:1], "f4", chunks=(1,))
-    with pytest.raises(UserError, match="cannot read .*train.h5 .*(more than is sensible|not of numbers).*: it needs"):
+    with pytest.raises(
+        UserError,
+        match="cannot read .*train.h5 .*(more than is sensible|not of numbers).*: it needs",
+    ):
         adopt(tmp_path)
 
 
@@ -160,7 +191,10 @@ def test_hdf5_that_leads_to_a_pipe(tmp_path, name, leave):
     (tmp_path / "list.txt").write_text(f"{tmp_path}/train.h5\n")
     with at_once():
         if "/" not in name:
-            with pytest.raises(UserError, match=f"cannot read .*train.h5 .*{name} (is a link|has its numbers in other files)"):
+            with pytest.raises(
+                UserError,
+                match=f"cannot read .*train.h5 .*{name} (is a link|has its numbers in other files)",
+            ):
                 next(backends.records(Database(str(tmp_path / "list.txt"), "HDF5")))
         if name != "label":
             with pytest.raises((ValueError, AttributeError)):
@@ -188,7 +222,9 @@ def test_images_without_pixels_are_refused(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["data"], file["label"] = np.zeros((5, 0, 8, 8)), np.arange(5)
-    with pytest.raises(UserError, match="image 0 of .*train.h5 is 0×8×8, which is no image: remove it"):
+    with pytest.raises(
+        UserError, match="image 0 of .*train.h5 is 0×8×8, which is no image: remove it"
+    ):
         backends.inspect(Database(str(tmp_path / "train.h5"), "HDF5"))
 
 
@@ -197,7 +233,9 @@ def test_hdf5_without_data(tmp_path):
     h5py = pytest.importorskip("h5py")
     h5py.File(tmp_path / "train.h5", "w").close()
     (tmp_path / "list.txt").write_text(f"{tmp_path}/train.h5\n")
-    with pytest.raises(UserError, match="cannot read .*train.h5 .*: it needs the data sets data and label"):
+    with pytest.raises(
+        UserError, match="cannot read .*train.h5 .*: it needs the data sets data and label"
+    ):
         next(backends.records(Database(str(tmp_path / "list.txt"), "HDF5")))
 
 
@@ -209,20 +247,31 @@ def test_hdf5_needs_its_library(tmp_path, monkeypatch):
         list(backends.records(Database(str(tmp_path / "train.txt"), "HDF5")))
 
 
-@pytest.mark.parametrize("backend, layer", [
-    ("LMDB", 'type: "Data" data_param { source: "%s" backend: LMDB batch_size: 9 }'),
-    ("LEVELDB", 'type: "Data" data_param { source: "%s" backend: LEVELDB batch_size: 9 }'),
-    ("IMAGES", 'type: "ImageData" image_data_param { source: "%s" root_folder: "%s" batch_size: 9 }')])
+@pytest.mark.parametrize(
+    "backend, layer",
+    [
+        ("LMDB", 'type: "Data" data_param { source: "%s" backend: LMDB batch_size: 9 }'),
+        ("LEVELDB", 'type: "Data" data_param { source: "%s" backend: LEVELDB batch_size: 9 }'),
+        (
+            "IMAGES",
+            'type: "ImageData" image_data_param { source: "%s" root_folder: "%s" batch_size: 9 }',
+        ),
+    ],
+)
 def test_caffe_reads_what_the_manifest_says(made, tmp_path, backend, layer):
     name = {"LMDB": "val_lmdb", "LEVELDB": "val_leveldb", "IMAGES": "val.txt"}[backend]
-    part = check_manifest(adopt(made, val_source=made / name, output=tmp_path / "out") and tmp_path / "out", ("test",))["test"]
+    part = check_manifest(
+        adopt(made, val_source=made / name, output=tmp_path / "out") and tmp_path / "out", ("test",)
+    )["test"]
     names = (part["path"], part["root_folder"]) if backend == "IMAGES" else (part["path"],)
-    (tmp_path / "net.prototxt").write_text('layer { name: "data" top: "data" top: "label" ' + layer % names + " }")
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "data" top: "data" top: "label" ' + layer % names + " }"
+    )
     net = locate.caffe().Net(str(tmp_path / "net.prototxt"), locate.caffe().TEST)
     net.forward()
     seen = [net.blobs[name].data.copy() for name in ("data", "label")]
     del net  # it holds a LevelDB's lock
-    (found, labels), = batches(part, 9)
+    ((found, labels),) = batches(part, 9)
     np.testing.assert_array_equal(seen[0], found)
     np.testing.assert_array_equal(seen[1], labels)
 
@@ -231,7 +280,10 @@ def test_caffe_reads_what_the_manifest_says(made, tmp_path, backend, layer):
 def test_a_record_with_something_behind_it_is_refused(made, tmp_path):
     """upb only warns of it; Caffe's own reader refuses."""
     folder = alone(made, "lmdb", tmp_path)
-    with lmdb.open(str(folder / "val_lmdb"), map_size=2 ** 24) as opened, opened.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(folder / "val_lmdb"), map_size=2**24) as opened,
+        opened.begin(write=True) as transaction,
+    ):
         (key, value), *_ = transaction.cursor()
         transaction.put(key, value + b"\x0c")
     with pytest.raises(UserError, match="record .* of .*val_lmdb is damaged"):
@@ -253,11 +305,15 @@ def test_one_part_is_enough_to_evaluate(made, tmp_path):
     shutil.rmtree(folder / "train_lmdb")
     adopt(folder)
     assert check_manifest(folder, ("test",))["test"]["images"] == COUNTS["val"]
-    with pytest.raises(UserError, match='has no part "train", by its manifest.json: run acu data adopt .* again, with both'):
+    with pytest.raises(
+        UserError,
+        match='has no part "train", by its manifest.json: run acu data adopt .* again, with both',
+    ):
         check_manifest(folder)
 
 
 # ---- What is refused
+
 
 def no_database(folder):
     for path in folder.iterdir():
@@ -292,7 +348,10 @@ def no_datum(folder):
 
 
 def another_size(folder):
-    put(folder / "val_lmdb", locate.caffe_pb2().Datum(channels=3, height=1, width=1, data=b"abc").SerializeToString())
+    put(
+        folder / "val_lmdb",
+        locate.caffe_pb2().Datum(channels=3, height=1, width=1, data=b"abc").SerializeToString(),
+    )
     return {}, "record 00000005_.* is 3×1×1, and those before are 3×12×16"
 
 
@@ -304,12 +363,27 @@ def negative_label(folder):
 
 def put(path, value):
     with lmdb.open(str(path)) as store, store.begin(write=True) as transaction:
-        key = next(key for key in transaction.cursor().iternext(values=False) if key.startswith(b"00000005"))
+        key = next(
+            key
+            for key in transaction.cursor().iternext(values=False)
+            if key.startswith(b"00000005")
+        )
         transaction.put(key, value)
 
 
-@pytest.mark.parametrize("spoil", [no_database, two_for_testing, unclear_names, ours, a_pipe_for_a_manifest, no_datum,
-                                   another_size, negative_label])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        no_database,
+        two_for_testing,
+        unclear_names,
+        ours,
+        a_pipe_for_a_manifest,
+        no_datum,
+        another_size,
+        negative_label,
+    ],
+)
 def test_what_is_refused(made, tmp_path, spoil):
     folder = alone(made, "lmdb", tmp_path)
     options, message = spoil(folder)
@@ -329,6 +403,7 @@ def test_a_size_for_a_database_is_refused(made, tmp_path):
 
 # ---- Damage: reading it can end a process
 
+
 def test_damaged_pages_are_an_error(made, tmp_path):
     """Every page in turn is zeroed: LMDB itself dies of many by SIGABRT, SIGBUS or SIGSEGV."""
     folder = alone(made, "lmdb", tmp_path)
@@ -338,7 +413,7 @@ def test_damaged_pages_are_an_error(made, tmp_path):
     whole = file.read_bytes()
     noticed = 0
     for page in range(len(whole) // 4096 - 1, 0, -3):
-        file.write_bytes(whole[:4096 * page] + bytes(4096) + whole[4096 * (page + 1):])
+        file.write_bytes(whole[: 4096 * page] + bytes(4096) + whole[4096 * (page + 1) :])
         try:
             inspected(source, part["sha256"])
         except UserError as error:
@@ -353,11 +428,14 @@ def test_damaged_pages_are_an_error(made, tmp_path):
 
 def test_a_process_that_dies_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "_PROGRAM", "active_convolution.nowhere")
-    with pytest.raises(UserError, match="is damaged, what reads it ended with status 1: make the data set anew"):
+    with pytest.raises(
+        UserError, match="is damaged, what reads it ended with status 1: make the data set anew"
+    ):
         inspected(Database(str(tmp_path)))
 
 
 # ---- The manifest
+
 
 def change(path, edit):
     manifest = json.loads((path / "manifest.json").read_text())
@@ -365,53 +443,86 @@ def change(path, edit):
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("edit, message", [
-    (lambda m: m["test"].update(images=1.5), "images is 1.5, and should be a whole number"),
-    (lambda m: m["test"].update(images="9"), "images is '9'"),
-    (lambda m: m["test"].update(images=True), "images is True"),
-    (lambda m: m["test"].pop("images"), "it has no 'images'"),
-    (lambda m: m["test"].update(images=-1), "images is -1"),
-    (lambda m: m["test"].update(shape=[3, 12.5, 16]), r"shape is \[3, 12.5, 16\], and should be channels, height, width"),
-    (lambda m: m["test"].update(shape=[0, 12, 16]), r"shape is \[0, 12, 16\], and should be channels, height, width"),
-    (lambda m: m["test"].update(shape=[3, True, 16]), r"shape is \[3, True, 16\]"),
-    (lambda m: m["test"].update(shape=[3, 2 ** 20, 2 ** 20]), "shape is"),
-    (lambda m: m["test"].update(shape="3x12"), "damaged"),
-    (lambda m: m["test"].update(bytes=None), "bytes is None"),
-    (lambda m: m["test"].update(backend="SQL"), "backend is 'SQL'"),
-    (lambda m: m["test"].update(path=7), "path is 7"),
-    (lambda m: m["test"].update(images_per_class=[1, "2", 3, 4]), "1 is '2'"),
-    (lambda m: m["test"].update(images_per_class=[1, 2]), "damaged"),
-    (lambda m: m.update(classes="4"), "classes is '4'"),
-    (lambda m: m.update(classes=3), "images_per_class has 4 entries for 3 classes"),
-    (lambda m: m.update(label_names=["a"]), "label_names are not 4 texts"),
-    (lambda m: m.update(label_names=[1, 2, 3, 4]), "label_names are not 4 texts"),
-    (lambda m: m.update(dataset=[1]), "dataset is"),
-    (lambda m: m["test"].update(images=2 ** 31), "images is 2147483648, and should be a whole number from 0 and below 2147483648"),
-    (lambda m: m["test"].update(bytes=2 ** 63), "bytes is"),
-    (lambda m: m.update(classes=10 ** 30), "classes is 10000"),
-    (lambda m: m["test"].update(new_width="x"), "new_width is 'x' for images of shape"),
-    (lambda m: m["test"].update(new_height=2 ** 40), "new_height is 1099511627776"),
-    (lambda m: m.update(preprocessing=5), "damaged"),
-    (lambda m: m.update(preprocessing={"mean_value": 3}), "damaged"),
-    (lambda m: m.update(preprocessing={"mean_value": [1, "2", 3]}), "1 is '2', and should be a number"),
-    (lambda m: m.update(preprocessing={"mean_value": [10 ** 400]}), "0 is 10000"),
-    (lambda m: m.update(test=[]), "damaged"),
-    (lambda m: m.update(test=None, train=None), "damaged")])
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (lambda m: m["test"].update(images=1.5), "images is 1.5, and should be a whole number"),
+        (lambda m: m["test"].update(images="9"), "images is '9'"),
+        (lambda m: m["test"].update(images=True), "images is True"),
+        (lambda m: m["test"].pop("images"), "it has no 'images'"),
+        (lambda m: m["test"].update(images=-1), "images is -1"),
+        (
+            lambda m: m["test"].update(shape=[3, 12.5, 16]),
+            r"shape is \[3, 12.5, 16\], and should be channels, height, width",
+        ),
+        (
+            lambda m: m["test"].update(shape=[0, 12, 16]),
+            r"shape is \[0, 12, 16\], and should be channels, height, width",
+        ),
+        (lambda m: m["test"].update(shape=[3, True, 16]), r"shape is \[3, True, 16\]"),
+        (lambda m: m["test"].update(shape=[3, 2**20, 2**20]), "shape is"),
+        (lambda m: m["test"].update(shape="3x12"), "damaged"),
+        (lambda m: m["test"].update(bytes=None), "bytes is None"),
+        (lambda m: m["test"].update(backend="SQL"), "backend is 'SQL'"),
+        (lambda m: m["test"].update(path=7), "path is 7"),
+        (lambda m: m["test"].update(images_per_class=[1, "2", 3, 4]), "1 is '2'"),
+        (lambda m: m["test"].update(images_per_class=[1, 2]), "damaged"),
+        (lambda m: m.update(classes="4"), "classes is '4'"),
+        (lambda m: m.update(classes=3), "images_per_class has 4 entries for 3 classes"),
+        (lambda m: m.update(label_names=["a"]), "label_names are not 4 texts"),
+        (lambda m: m.update(label_names=[1, 2, 3, 4]), "label_names are not 4 texts"),
+        (lambda m: m.update(dataset=[1]), "dataset is"),
+        (
+            lambda m: m["test"].update(images=2**31),
+            "images is 2147483648, and should be a whole number from 0 and below 2147483648",
+        ),
+        (lambda m: m["test"].update(bytes=2**63), "bytes is"),
+        (lambda m: m.update(classes=10**30), "classes is 10000"),
+        (lambda m: m["test"].update(new_width="x"), "new_width is 'x' for images of shape"),
+        (lambda m: m["test"].update(new_height=2**40), "new_height is 1099511627776"),
+        (lambda m: m.update(preprocessing=5), "damaged"),
+        (lambda m: m.update(preprocessing={"mean_value": 3}), "damaged"),
+        (
+            lambda m: m.update(preprocessing={"mean_value": [1, "2", 3]}),
+            "1 is '2', and should be a number",
+        ),
+        (lambda m: m.update(preprocessing={"mean_value": [10**400]}), "0 is 10000"),
+        (lambda m: m.update(test=[]), "damaged"),
+        (lambda m: m.update(test=None, train=None), "damaged"),
+    ],
+)
 def test_each_entry_of_a_manifest_is_checked(made, tmp_path, edit, message):
     folder = tmp_path / "out"
     for split, part in (("train", "train"), ("test", "val")):
         shutil.copytree(made / f"{part}_lmdb", database_path(folder, split))
-    folder_module.write_manifest(folder, {"dataset": "made", "classes": 4, **{split: {
-        "images": COUNTS[part], "images_per_class": [0] * 4, "shape": list(SHAPE),
-        "bytes": folder_module.database_bytes(folder, split)} for split, part in (("train", "train"), ("test", "val"))}})
+    folder_module.write_manifest(
+        folder,
+        {
+            "dataset": "made",
+            "classes": 4,
+            **{
+                split: {
+                    "images": COUNTS[part],
+                    "images_per_class": [0] * 4,
+                    "shape": list(SHAPE),
+                    "bytes": folder_module.database_bytes(folder, split),
+                }
+                for split, part in (("train", "train"), ("test", "val"))
+            },
+        },
+    )
     check_manifest(folder)
     change(folder, edit)
-    with pytest.raises(UserError, match=f"out is no data set, its manifest.json is .*{message}.*: make it with") as error:
+    with pytest.raises(
+        UserError, match=f"out is no data set, its manifest.json is .*{message}.*: make it with"
+    ) as error:
         check_manifest(folder)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff\xfe", b'{"format": NaN}', b"null", b"7", b'{"format": [1]}'])
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"\xff\xfe", b'{"format": NaN}', b"null", b"7", b'{"format": [1]}']
+)
 def test_hostile_manifests(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match="manifest.json is missing or damaged|has format"):
@@ -426,18 +537,27 @@ def test_a_manifest_that_is_a_pipe(tmp_path):
 
 # ---- The command, and data that one may only read
 
+
 def acu(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "active_convolution", *map(str, arguments)], capture_output=True, text=True,
-                          timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "active_convolution", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
 
 
-NETWORK = '''layer { name: "score" type: "InnerProduct" bottom: "data" top: "score"
-                     inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.01 } } }'''
+NETWORK = """layer { name: "score" type: "InnerProduct" bottom: "data" top: "score"
+                     inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.01 } } }"""
 
 
 def write_network(folder):
-    (folder / "deploy.prototxt").write_text('''layer { name: "data" type: "Input" top: "data"
-        input_param { shape { dim: 1 dim: 3 dim: 12 dim: 16 } } }''' + NETWORK)
+    (folder / "deploy.prototxt").write_text(
+        """layer { name: "data" type: "Input" top: "data"
+        input_param { shape { dim: 1 dim: 3 dim: 12 dim: 16 } } }"""
+        + NETWORK
+    )
     net = locate.caffe().Net(str(folder / "deploy.prototxt"), locate.caffe().TEST)
     net.save(str(folder / "net.caffemodel"))
     return ["--model", folder / "deploy.prototxt", "--weights", folder / "net.caffemodel"]
@@ -448,7 +568,11 @@ def test_command_and_evaluation(made, tmp_path, kind):
     folder = alone(made, kind, tmp_path)
     network = write_network(tmp_path)
     done = acu("evaluate", *network, "--data", folder)
-    assert done.returncode == 1 and f"acu data adopt {folder}" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 1
+        and f"acu data adopt {folder}" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     done = acu("data", "adopt", folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"4 classes\nadopt: 24 training and 9 test images, 0 MB, in {folder}\n"
@@ -468,8 +592,21 @@ def anybody(tmp_path):
     def run(*command, closed=None):
         for path in folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o600 if path == closed else 0o644)
-        return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, *map(str, command)],
-                              capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": "/nonexistent"})
+        return subprocess.run(
+            [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                sys.executable,
+                *map(str, command),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "HOME": "/nonexistent"},
+        )
+
     yield folder, run
     shutil.rmtree(folder)
 
@@ -494,13 +631,28 @@ def test_data_that_one_may_only_read_are_trained_on(tiny, digits_data, anybody):
         lock.unlink()
     (folder / "runs").mkdir()
     os.chown(folder / "runs", 65534, 65534)
-    command = ("-m", "active_convolution", "train", folder / "tiny", "--variant", "acu", "--data", folder / "data", "--max-iter", 4)
+    command = (
+        "-m",
+        "active_convolution",
+        "train",
+        folder / "tiny",
+        "--variant",
+        "acu",
+        "--data",
+        folder / "data",
+        "--max-iter",
+        4,
+    )
     done = run(*command, "--output", folder / "runs/acu")
     assert done.returncode == 0 and "after 4 iterations" in done.stdout, done.stderr
     assert not list(folder.glob("data/*/lock.mdb")) and (folder / "runs/acu/metrics.csv").exists()
-    done = run(*command, "--output", folder / "runs/other", closed=folder / "data/train_lmdb/data.mdb")
+    done = run(
+        *command, "--output", folder / "runs/other", closed=folder / "data/train_lmdb/data.mdb"
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: layer data of ") and done.stderr.endswith("/train_lmdb/data.mdb: Permission denied\n")
+    assert done.stderr.startswith("error: layer data of ") and done.stderr.endswith(
+        "/train_lmdb/data.mdb: Permission denied\n"
+    )
 
 
 @pytest.mark.parametrize("lock", [False, True])
@@ -510,8 +662,10 @@ def test_caffe_reads_data_that_one_may_only_read(made, anybody, lock):
     data = alone(made, "lmdb", folder)
     for path in data.glob("*/lock.mdb"):
         path.touch() if lock else path.unlink()
-    (folder / "net.prototxt").write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
-        data_param {{ source: "{data / 'val_lmdb'}" backend: LMDB batch_size: 9 }} }}''')
+    (
+        folder / "net.prototxt"
+    ).write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "{data / "val_lmdb"}" backend: LMDB batch_size: 9 }} }}''')
     (folder / "read.py").write_text(f"""
 from active_convolution.pycaffe import locate
 net = locate.caffe().Net({str(folder / "net.prototxt")!r}, locate.caffe().TEST)

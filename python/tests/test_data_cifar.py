@@ -1,18 +1,22 @@
 """CIFAR from every accepted form, against the arrays it was made from; and from every kind of damaged one."""
+
 import os
 import pickle
 import re
 import shutil
 import tarfile
 
+import data_samples as samples
 import numpy as np
 import pytest
-
-import data_samples as samples
 from active_convolution.data import cifar
 from active_convolution.errors import UserError
 
-WRITERS = {"python": samples.write_python, "binary": samples.write_binary, "tree": samples.write_tree}
+WRITERS = {
+    "python": samples.write_python,
+    "binary": samples.write_binary,
+    "tree": samples.write_tree,
+}
 
 
 @pytest.fixture
@@ -63,7 +67,9 @@ def test_reads_batches_pickled_again_by_python_3(folder, protocol):
 def test_jpeg_channels_are_red_green_blue(folder):
     samples.write_tree(folder, "cifar10", ".jpg")
     colour = np.array([200, 100, 20], np.uint8)
-    samples.write_image(folder / "train" / "airplane" / "0000.jpg", np.tile(colour[:, None, None], (1, 32, 32)))
+    samples.write_image(
+        folder / "train" / "airplane" / "0000.jpg", np.tile(colour[:, None, None], (1, 32, 32))
+    )
     image = cifar.read("cifar10", folder).train.images[0]
     np.testing.assert_allclose(image.mean(axis=(1, 2)), colour, atol=4)
 
@@ -87,8 +93,11 @@ def test_reads_arrays(tmp_path, dataset):
 
 
 def test_arrays_of_fewer_classes_are_refused(tmp_path):
-    assert_refused("cifar100", write_npz(tmp_path / "set.npz", "cifar10"),
-                   "set.npz: Y has no training images of 90 of the 100 classes, 10 first")
+    assert_refused(
+        "cifar100",
+        write_npz(tmp_path / "set.npz", "cifar10"),
+        "set.npz: Y has no training images of 90 of the 100 classes, 10 first",
+    )
 
 
 @pytest.mark.slow
@@ -101,6 +110,7 @@ def test_reads_the_whole_jpeg_set(shared_data):
 
 # Damage. Each function spoils the made set in ``folder`` (in the form named) and returns what the error must match.
 
+
 def truncated_pickle(folder):
     _cut(folder / "data_batch_2", 0.5)
     return "data_batch_2 is not a whole python batch"
@@ -110,6 +120,7 @@ def malicious_pickle(folder):
     class Malice:
         def __reduce__(self):
             return os.mkdir, (str(folder / "executed"),)
+
     (folder / "test_batch").write_bytes(pickle.dumps({"data": Malice()}))
     return "test_batch .* which image data does not need"
 
@@ -140,16 +151,21 @@ def pixels_of_another_size(folder):
 
 
 def empty_python_batch(folder):
-    _repickle(folder, lambda batch: batch.update(data=np.zeros((0, 3072), np.uint8), labels=np.zeros(0, int)))
+    _repickle(
+        folder,
+        lambda batch: batch.update(data=np.zeros((0, 3072), np.uint8), labels=np.zeros(0, int)),
+    )
     return "data_batch_1 holds no images"
 
 
 def pixels_of_no_strides(folder):
-    return _repickle_as(folder, data=np.broadcast_to(np.zeros(1, np.uint8), (500_000, 3072)), labels=[0] * 500_000)
+    return _repickle_as(
+        folder, data=np.broadcast_to(np.zeros(1, np.uint8), (500_000, 3072)), labels=[0] * 500_000
+    )
 
 
 def labels_of_no_strides(folder):
-    return _repickle_as(folder, labels=np.broadcast_to(np.zeros(1, np.int64), 10 ** 9))
+    return _repickle_as(folder, labels=np.broadcast_to(np.zeros(1, np.int64), 10**9))
 
 
 def lists_of_the_same_list(folder):
@@ -162,8 +178,17 @@ def lists_of_the_same_list(folder):
 
 def _repickle_as(folder, **entries):
     """As the reader would see what a pickle makes of little: pickle.dumps would write out an array without strides."""
-    _repickle(folder, lambda batch: batch.update({
-        key: _Strides(value.shape, value.dtype.str) if isinstance(value, np.ndarray) else value for key, value in entries.items()}))
+    _repickle(
+        folder,
+        lambda batch: batch.update(
+            {
+                key: _Strides(value.shape, value.dtype.str)
+                if isinstance(value, np.ndarray)
+                else value
+                for key, value in entries.items()
+            }
+        ),
+    )
     return r"data_batch_1 is not a whole python batch of CIFAR \(ValueError: it asks for \d+ bytes and has \d+\)"
 
 
@@ -246,15 +271,38 @@ def nothing_of_the_set(folder):
 
 
 DAMAGE = {
-    "python": [truncated_pickle, malicious_pickle, pickle_without_labels, fewer_labels_than_images, label_that_is_no_integer,
-               pixels_of_no_strides, labels_of_no_strides, lists_of_the_same_list, python_label_out_of_range,
-               pixels_of_another_size, empty_python_batch, missing_python_batch],
+    "python": [
+        truncated_pickle,
+        malicious_pickle,
+        pickle_without_labels,
+        fewer_labels_than_images,
+        label_that_is_no_integer,
+        pixels_of_no_strides,
+        labels_of_no_strides,
+        lists_of_the_same_list,
+        python_label_out_of_range,
+        pixels_of_another_size,
+        empty_python_batch,
+        missing_python_batch,
+    ],
     "binary": [missing_binary_batch, truncated_binary_batch, binary_label_out_of_range],
-    "tree": [unreadable_image, empty_image, truncated_png, truncated_jpeg, image_of_another_size,
-             class_without_test_images, unknown_class, two_sets, nothing_of_the_set]}
+    "tree": [
+        unreadable_image,
+        empty_image,
+        truncated_png,
+        truncated_jpeg,
+        image_of_another_size,
+        class_without_test_images,
+        unknown_class,
+        two_sets,
+        nothing_of_the_set,
+    ],
+}
 
 
-@pytest.mark.parametrize("form, damage", [(form, damage) for form, all_of_it in DAMAGE.items() for damage in all_of_it])
+@pytest.mark.parametrize(
+    "form, damage", [(form, damage) for form, all_of_it in DAMAGE.items() for damage in all_of_it]
+)
 def test_damage_is_named(folder, form, damage):
     WRITERS[form](folder, "cifar10")
     expected = damage(folder)
@@ -318,11 +366,14 @@ def assert_refused(dataset, path, expected):
 
 def _cut(path, kept):
     data = path.read_bytes()
-    path.write_bytes(data[:int(kept * len(data))])
+    path.write_bytes(data[: int(kept * len(data))])
 
 
 def _repickle(folder, change):
     path = folder / "data_batch_1"
-    batch = {key.decode(): value for key, value in pickle.loads(path.read_bytes(), encoding="bytes").items()}
+    batch = {
+        key.decode(): value
+        for key, value in pickle.loads(path.read_bytes(), encoding="bytes").items()
+    }
     change(batch)
     path.write_bytes(pickle.dumps(batch))

@@ -1,11 +1,11 @@
 """The LMDBs: read back record by record, read by Caffe itself, and never left half-written."""
+
 import subprocess
 import sys
 
 import lmdb
 import numpy as np
 import pytest
-
 from active_convolution.data import database
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import locate
@@ -22,8 +22,13 @@ LABELS = np.arange(COUNT)  # each image's own number, so that a record says whic
 
 
 def records(path):
-    with lmdb.open(str(path), readonly=True, lock=False) as database, database.begin() as transaction:
-        return [(key, locate.caffe_pb2().Datum.FromString(value)) for key, value in transaction.cursor()]
+    with (
+        lmdb.open(str(path), readonly=True, lock=False) as database,
+        database.begin() as transaction,
+    ):
+        return [
+            (key, locate.caffe_pb2().Datum.FromString(value)) for key, value in transaction.cursor()
+        ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
@@ -68,7 +73,7 @@ def test_caffe_reads_it(images, tmp_path):
     net_file = tmp_path / "net.prototxt"
     net_file.write_text(f'''
         layer {{ name: "data" type: "Data" top: "data" top: "label" transform_param {{ crop_size: 2 }}
-                 data_param {{ source: "{tmp_path / 'db'}" backend: LMDB batch_size: 100 }} }}''')
+                 data_param {{ source: "{tmp_path / "db"}" backend: LMDB batch_size: 100 }} }}''')
     net = caffe.Net(str(net_file), caffe.TEST)
     for _ in range(2):
         blobs = net.forward()
@@ -91,7 +96,7 @@ def test_existing_folder_is_left_alone(images, tmp_path):
 
 
 def test_full_map_is_a_clear_error(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(database, "space_needed", lambda *_: 2 ** 17)
+    monkeypatch.setattr(database, "space_needed", lambda *_: 2**17)
     with pytest.raises(UserError, match="cannot write db .*MAP_FULL.*free some space"):
         database.write(tmp_path / "db", images, LABELS)
     assert not any(tmp_path.iterdir())
@@ -99,7 +104,7 @@ def test_full_map_is_a_clear_error(images, tmp_path, monkeypatch):
 
 def test_disk_that_takes_no_more_is_a_clear_error(root, tmp_path):
     """A limit on the size of files stands in for the full disk: the same write fails."""
-    program = f'''
+    program = f"""
 import resource, sys
 sys.path.insert(0, {str(root / "python")!r})
 import numpy as np
@@ -110,7 +115,7 @@ try:
     database.write({str(tmp_path / "db")!r}, np.zeros(({COUNT}, 3, 16, 16), np.float32), np.zeros({COUNT}))
 except UserError as error:
     print(error)
-'''
+"""
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "cannot write db" in result.stdout and "free some space" in result.stdout, result.stderr
     assert not any(tmp_path.iterdir())

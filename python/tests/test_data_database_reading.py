@@ -1,11 +1,11 @@
 """Records come back as they were written, and damage has a name."""
+
 import os
 
 import cv2
 import lmdb
 import numpy as np
 import pytest
-
 from active_convolution.data import backends, database
 from active_convolution.data.database import batches
 from active_convolution.errors import UserError
@@ -17,7 +17,9 @@ SHAPE, COUNT = (3, 4, 5), 10
 @pytest.fixture
 def written(tmp_path):
     draw = np.random.default_rng(1)
-    database.write(tmp_path / "lmdb", draw.integers(0, 256, (COUNT, *SHAPE), np.uint8), np.arange(COUNT))
+    database.write(
+        tmp_path / "lmdb", draw.integers(0, 256, (COUNT, *SHAPE), np.uint8), np.arange(COUNT)
+    )
     return tmp_path / "lmdb"
 
 
@@ -54,7 +56,9 @@ def put(path, value):
 
 
 def datum(height=4, **fields):
-    return locate.caffe_pb2().Datum(channels=3, height=height, width=5, **fields).SerializeToString()
+    return (
+        locate.caffe_pb2().Datum(channels=3, height=height, width=5, **fields).SerializeToString()
+    )
 
 
 def png(image):
@@ -68,15 +72,22 @@ def test_an_encoded_image_is_decoded(written):
     np.testing.assert_array_equal(read(written)[1][5], image)
 
 
-@pytest.mark.parametrize("value, message", [
-    (lambda: b"\xff\xff\xff", "is damaged: make the data set anew"),
-    (lambda: datum(data=b"\xff\xd8", encoded=True), "is damaged"),
-    (lambda: datum(data=png(np.zeros(SHAPE, np.uint8))[:-20], encoded=True), "is damaged"),
-    (lambda: datum(data=png(np.zeros((3, 5, 4), np.uint8)), encoded=True), "is 3×5×4, and the manifest says 3×4×5"),
-    (lambda: datum(data=bytes(75), height=5), "is 3×5×5, and the manifest says 3×4×5"),
-    (lambda: datum(data=bytes(59)), "is damaged"),
-    (lambda: datum(float_data=[1.0] * 61), "is damaged"),
-    (lambda: datum(), "is damaged")])
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (lambda: b"\xff\xff\xff", "is damaged: make the data set anew"),
+        (lambda: datum(data=b"\xff\xd8", encoded=True), "is damaged"),
+        (lambda: datum(data=png(np.zeros(SHAPE, np.uint8))[:-20], encoded=True), "is damaged"),
+        (
+            lambda: datum(data=png(np.zeros((3, 5, 4), np.uint8)), encoded=True),
+            "is 3×5×4, and the manifest says 3×4×5",
+        ),
+        (lambda: datum(data=bytes(75), height=5), "is 3×5×5, and the manifest says 3×4×5"),
+        (lambda: datum(data=bytes(59)), "is damaged"),
+        (lambda: datum(float_data=[1.0] * 61), "is damaged"),
+        (lambda: datum(), "is damaged"),
+    ],
+)
 def test_a_record_that_cannot_be_read(written, value, message):
     put(written, value())
     with pytest.raises(UserError, match=f"record 00000005 of .*/lmdb {message}"):
@@ -84,13 +95,18 @@ def test_a_record_that_cannot_be_read(written, value, message):
 
 
 def test_records_of_another_shape(written):
-    with pytest.raises(UserError, match="record 00000000 of .*/lmdb is 3×4×5, and the manifest says 3×5×4"):
+    with pytest.raises(
+        UserError, match="record 00000000 of .*/lmdb is 3×4×5, and the manifest says 3×5×4"
+    ):
         read(written, shape=(3, 5, 4))
 
 
 @pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1])
 def test_another_number_of_records(written, count):
-    with pytest.raises(UserError, match=f"lmdb holds 10 images, and its manifest says {count}: make the data set anew"):
+    with pytest.raises(
+        UserError,
+        match=f"lmdb holds 10 images, and its manifest says {count}: make the data set anew",
+    ):
         read(written, count=count)
 
 
@@ -100,15 +116,27 @@ def test_another_number_of_images_of_a_list(tmp_path, count):
     for number in range(COUNT):
         (tmp_path / f"{number}.png").write_bytes(png(np.zeros(SHAPE, np.uint8)))
     (tmp_path / "list.txt").write_text("".join(f"{number}.png 0\n" for number in range(COUNT)))
-    part = {"path": str(tmp_path / "list.txt"), "backend": "IMAGES", "root_folder": f"{tmp_path}/", "shape": SHAPE}
+    part = {
+        "path": str(tmp_path / "list.txt"),
+        "backend": "IMAGES",
+        "root_folder": f"{tmp_path}/",
+        "shape": SHAPE,
+    }
     assert sum(len(labels) for _, labels in backends.batches({**part, "images": COUNT}, 4)) == COUNT
-    with pytest.raises(UserError, match=f"list.txt holds 10 images, and its manifest says {count}: adopt the databases again"):
+    with pytest.raises(
+        UserError,
+        match=f"list.txt holds 10 images, and its manifest says {count}: adopt the databases again",
+    ):
         list(backends.batches({**part, "images": count}, 4))
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda path: (path / "data.mdb").unlink(),
-    lambda path: (path / "data.mdb").write_bytes(bytes((path / "data.mdb").stat().st_size))])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: (path / "data.mdb").unlink(),
+        lambda path: (path / "data.mdb").write_bytes(bytes((path / "data.mdb").stat().st_size)),
+    ],
+)
 def test_a_database_that_is_none(written, spoil):
     spoil(written)
     with pytest.raises(UserError, match=r"cannot read .*/lmdb \(.*\): make the data set anew"):

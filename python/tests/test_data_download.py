@@ -1,4 +1,5 @@
 """Fetching an archive from a server of the test's own, which can do what servers do."""
+
 import contextlib
 import hashlib
 import http.server
@@ -6,10 +7,9 @@ import sys
 import tarfile
 import threading
 
+import data_samples as samples
 import numpy as np
 import pytest
-
-import data_samples as samples
 from active_convolution.cli import data
 from active_convolution.data import download
 from active_convolution.data.folder import check_manifest
@@ -50,7 +50,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if "wrong" in ways:
             body = body[:-1] + bytes([body[-1] ^ 1])
         with contextlib.suppress(ConnectionError):
-            self.wfile.write(body[:len(body) // 2] if ways & {"truncated", "stalls"} else body)
+            self.wfile.write(body[: len(body) // 2] if ways & {"truncated", "stalls"} else body)
             if "stalls" in ways:
                 self.wfile.flush()
                 self.server.released.wait(30)
@@ -64,7 +64,9 @@ def server():
     """A server on this machine; ``archive(name)`` is what it serves."""
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     served.ways, served.seen, served.released = {"ranges"}, [], threading.Event()
-    served.archive = lambda name="set.tar.gz": download.Archive(f"http://127.0.0.1:{served.server_port}/{name}", MD5)
+    served.archive = lambda name="set.tar.gz": download.Archive(
+        f"http://127.0.0.1:{served.server_port}/{name}", MD5
+    )
     thread = threading.Thread(target=served.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield served
@@ -98,7 +100,7 @@ def test_goes_on_after_a_broken_connection(ways, server, tmp_path):
     server.ways = ways | {"truncated"}
     with pytest.raises(UserError, match=r"ended 1,572,864 bytes early; the same command goes on"):
         download.fetch(server.archive(), tmp_path)
-    assert (tmp_path / "set.tar.gz.part").read_bytes() == CONTENT[:len(CONTENT) // 2]
+    assert (tmp_path / "set.tar.gz.part").read_bytes() == CONTENT[: len(CONTENT) // 2]
     server.ways = ways
     assert download.fetch(server.archive(), tmp_path).read_bytes() == CONTENT
     assert server.seen[-1][1] == f"bytes={len(CONTENT) // 2}-"
@@ -121,13 +123,18 @@ def test_a_stalled_server_is_given_up(server, tmp_path, monkeypatch):
 
 def test_another_file_than_the_published_one_is_removed(server, tmp_path):
     server.ways = {"wrong"}
-    with pytest.raises(UserError, match=f"sent 3,145,728 bytes with the MD5 .* not {MD5}: they have been removed"):
+    with pytest.raises(
+        UserError, match=f"sent 3,145,728 bytes with the MD5 .* not {MD5}: they have been removed"
+    ):
         download.fetch(server.archive(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_there(server, tmp_path):
-    with pytest.raises(UserError, match=r"cannot fetch .*gone\.tar\.gz \(.*Not Found\): .* put it at .*gone\.tar\.gz, or"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot fetch .*gone\.tar\.gz \(.*Not Found\): .* put it at .*gone\.tar\.gz, or",
+    ):
         download.fetch(server.archive("gone.tar.gz"), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -175,7 +182,10 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 @pytest.mark.parametrize("dataset", sorted(download.ARCHIVES))
 def test_the_published_archives(dataset):
     archive = download.ARCHIVES[dataset]
-    assert archive.name == {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}[dataset]
+    assert (
+        archive.name
+        == {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}[dataset]
+    )
     assert archive.url.startswith("https://") and len(archive.md5) == 32
 
 

@@ -1,4 +1,5 @@
 """acu data images: every layout, kind of file and size that people have, against the pixels they were made from."""
+
 import csv
 import json
 import os
@@ -9,16 +10,14 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import data_samples as samples
 import numpy as np
 import pytest
-
-import data_samples as samples
 from active_convolution.data import annotations, building, datum, images, layouts
 from active_convolution.data.folder import check_manifest
 from active_convolution.data.images import Files, ImageOptions
 from active_convolution.errors import BadValue, UserError
 from active_convolution.pycaffe import locate
-
 from limits import at_once
 from test_data_database import records
 from test_data_places import _exif
@@ -36,9 +35,17 @@ def picture(number, height=12, width=16):
 
 def everything():
     """(part, class, number within the part, the picture's number) of the made set."""
-    return [(part, label, index * len(CLASSES) + place, 100 * (part == "test") + index * len(CLASSES) + place)
-            for part, count in (("train", TRAIN), ("test", TEST)) for index in range(count)
-            for place, label in enumerate(CLASSES)]
+    return [
+        (
+            part,
+            label,
+            index * len(CLASSES) + place,
+            100 * (part == "test") + index * len(CLASSES) + place,
+        )
+        for part, count in (("train", TRAIN), ("test", TEST))
+        for index in range(count)
+        for place, label in enumerate(CLASSES)
+    ]
 
 
 def write(path, image, *parameters):
@@ -50,17 +57,25 @@ def write(path, image, *parameters):
 
 def make(output, source, list=None, val_source=None, val_list=None, **options):
     val = Files(val_source or source, val_list) if val_source or val_list else None
-    return images.create(output, Files(source, list), val, ImageOptions(**{"jobs": 1, "encode": "png", **options}))
+    return images.create(
+        output, Files(source, list), val, ImageOptions(**{"jobs": 1, "encode": "png", **options})
+    )
 
 
 def content(folder, split):
     """{pixels: label} of one part."""
-    return {datum.pixels(record).tobytes(): record.label for _, record in records(folder / f"{split}_lmdb")}
+    return {
+        datum.pixels(record).tobytes(): record.label
+        for _, record in records(folder / f"{split}_lmdb")
+    }
 
 
 def expected(part, of=CLASSES):
-    return {picture(number).transpose(2, 0, 1).tobytes(): of.index(label)
-            for where, label, _, number in everything() if where == part}
+    return {
+        picture(number).transpose(2, 0, 1).tobytes(): of.index(label)
+        for where, label, _, number in everything()
+        if where == part
+    }
 
 
 def assert_is_sample(folder):
@@ -68,16 +83,23 @@ def assert_is_sample(folder):
     for part in ("train", "test"):
         assert content(folder, part) == expected(part)
         assert manifest[part]["shape"] == [3, 12, 16]
-    assert manifest["train"]["images_per_class"] == [TRAIN] * 3 and manifest["test"]["images_per_class"] == [TEST] * 3
+    assert (
+        manifest["train"]["images_per_class"] == [TRAIN] * 3
+        and manifest["test"]["images_per_class"] == [TEST] * 3
+    )
     assert manifest["classes"] == 3
     return manifest
 
 
 # ---- Layouts
 
+
 def per_class(folder, train="train", test="test", suffix=".png", below=""):
     for part, label, index, number in everything():
-        write(folder / (train if part == "train" else test) / label / below / f"{index}{suffix}", picture(number))
+        write(
+            folder / (train if part == "train" else test) / label / below / f"{index}{suffix}",
+            picture(number),
+        )
     return folder
 
 
@@ -91,7 +113,9 @@ def kaggle(folder, heading=("id", "label"), suffix="", separator=","):
                 rows.append((f"{index}{suffix}", label))
         with open(folder / f"{part}Labels.csv", "w", encoding="utf-8-sig", newline="") as file:
             csv.writer(file, delimiter=separator).writerows(([heading] if heading else []) + rows)
-    (folder / "sampleSubmission.csv").write_text("id,label\n" + "".join(f"{number},cat\n" for number in range(6)))
+    (folder / "sampleSubmission.csv").write_text(
+        "id,label\n" + "".join(f"{number},cat\n" for number in range(6))
+    )
     return folder
 
 
@@ -187,8 +211,11 @@ def test_two_trees(tmp_path):
 
 def write_lists(folder, slash="", mark=b""):
     for part in ("train", "test"):
-        lines = [f"{slash}{part}/{label}/{index}.png {CLASSES.index(label)}\n"
-                 for where, label, index, _ in everything() if where == part]
+        lines = [
+            f"{slash}{part}/{label}/{index}.png {CLASSES.index(label)}\n"
+            for where, label, index, _ in everything()
+            if where == part
+        ]
         (folder / f"{part}.txt").write_bytes(mark + "".join(lines).encode())
 
 
@@ -196,16 +223,26 @@ def write_lists(folder, slash="", mark=b""):
 def test_lists_of_convert_imageset(tmp_path, slash, mark):
     write_lists(per_class(tmp_path), slash, mark)
     (tmp_path / "names.txt").write_text("Ant\nHoney bee\nCat\n")
-    make(tmp_path / "out", tmp_path, tmp_path / "train.txt", val_list=tmp_path / "test.txt",
-         label_names=tmp_path / "names.txt")
+    make(
+        tmp_path / "out",
+        tmp_path,
+        tmp_path / "train.txt",
+        val_list=tmp_path / "test.txt",
+        label_names=tmp_path / "names.txt",
+    )
     assert assert_is_sample(tmp_path / "out")["label_names"] == ["Ant", "Honey bee", "Cat"]
 
 
 LISTED = {  # how an image of the folder {root} is called in a list or a table, and the table's heading
-    "with a dot": ("./{name}", "file,class"), "absolute": ("{root}/{name}", "filename,label"),
-    "Windows'": ("{back}", "image,category"), "dot of Windows'": (".\\{back}", "image,category"),
-    "UTF-16": ("{name}", "fname,class_id"), "unknown heading": ("{name}", "picture,what"),
-    "no heading": ("{name}", None), "numbered": ("{name}", ",filename,label")}
+    "with a dot": ("./{name}", "file,class"),
+    "absolute": ("{root}/{name}", "filename,label"),
+    "Windows'": ("{back}", "image,category"),
+    "dot of Windows'": (".\\{back}", "image,category"),
+    "UTF-16": ("{name}", "fname,class_id"),
+    "unknown heading": ("{name}", "picture,what"),
+    "no heading": ("{name}", None),
+    "numbered": ("{name}", ",filename,label"),
+}
 
 
 @pytest.mark.parametrize("as_table", [False, True])
@@ -214,16 +251,30 @@ def test_lists_as_people_write_them(tmp_path, way, as_table):
     source, (form, heading) = per_class(tmp_path / "source"), LISTED[way]
     files = {}
     for part in ("train", "test"):
-        entries = [(form.format(root=source, name=f"{part}/{label}/{index}.png", back=f"{part}\\{label}\\{index}.png"), label)
-                   for where, label, index, _ in everything() if where == part]
+        entries = [
+            (
+                form.format(
+                    root=source,
+                    name=f"{part}/{label}/{index}.png",
+                    back=f"{part}\\{label}\\{index}.png",
+                ),
+                label,
+            )
+            for where, label, index, _ in everything()
+            if where == part
+        ]
         files[part] = tmp_path / f"{part}{'.csv' if as_table else '.txt'}"
         if as_table:
             numbered = heading is not None and heading.startswith(",")
-            lines = ([heading] if heading else []) + [f"{f'{number},' if numbered else ''}{name},{label}"
-                                                      for number, (name, label) in enumerate(entries)]
+            lines = ([heading] if heading else []) + [
+                f"{f'{number},' if numbered else ''}{name},{label}"
+                for number, (name, label) in enumerate(entries)
+            ]
         else:
             lines = [f"{name} {CLASSES.index(label)}" for name, label in entries]
-        files[part].write_text("\r\n".join(lines) + "\n", encoding="utf-16" if way == "UTF-16" else None, newline="")
+        files[part].write_text(
+            "\r\n".join(lines) + "\n", encoding="utf-16" if way == "UTF-16" else None, newline=""
+        )
     _, left = make(tmp_path / "out", source, files["train"], val_list=files["test"])
     assert_is_sample(tmp_path / "out")
     assert left == {}
@@ -235,7 +286,9 @@ def test_a_list_of_absolute_paths_starts_from_the_root(tmp_path):
     write_lists(source, slash=f"{source}/")
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="lacks .*: give /$"):
-        make(tmp_path / "out", tmp_path / "other", source / "train.txt", val_list=source / "test.txt")
+        make(
+            tmp_path / "out", tmp_path / "other", source / "train.txt", val_list=source / "test.txt"
+        )
     make(tmp_path / "out", Path("/"), source / "train.txt", val_list=source / "test.txt")
     assert_is_sample(tmp_path / "out")
 
@@ -247,7 +300,12 @@ def test_lists_of_an_archives_images(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for file in source.rglob("*.png"):
             archive.write(file, file.relative_to(source))
-    make(tmp_path / "out", tmp_path / "set.zip", tmp_path / "train.txt", val_list=tmp_path / "test.txt")
+    make(
+        tmp_path / "out",
+        tmp_path / "set.zip",
+        tmp_path / "train.txt",
+        val_list=tmp_path / "test.txt",
+    )
     assert lists and assert_is_sample(tmp_path / "out")["label_names"] is None
 
 
@@ -255,16 +313,28 @@ def test_a_table_that_is_named(tmp_path):
     kaggle(tmp_path / "source")
     for part in ("train", "test"):
         (tmp_path / "source" / f"{part}Labels.csv").rename(tmp_path / f"{part}.csv")
-    make(tmp_path / "out", tmp_path / "source" / "train", tmp_path / "train.csv", tmp_path / "source" / "test",
-         tmp_path / "test.csv")
+    make(
+        tmp_path / "out",
+        tmp_path / "source" / "train",
+        tmp_path / "train.csv",
+        tmp_path / "source" / "test",
+        tmp_path / "test.csv",
+    )
     assert_is_sample(tmp_path / "out")
 
 
-@pytest.mark.parametrize("row, message", [
-    ("train/cat/\0.png,cat", "row 7 is .*should have a file and its class"),
-    ("train/cat/0.png,c\0t", "row 7 is .*should have a file and its class"),
-    ("../outside.png,cat", "lists '../outside.png', which leads out of the folder of images"),
-    (r"train\..\..\outside.png,cat", "lists 'train/../../outside.png', which leads out of the folder of images")])
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ("train/cat/\0.png,cat", "row 7 is .*should have a file and its class"),
+        ("train/cat/0.png,c\0t", "row 7 is .*should have a file and its class"),
+        ("../outside.png,cat", "lists '../outside.png', which leads out of the folder of images"),
+        (
+            r"train\..\..\outside.png,cat",
+            "lists 'train/../../outside.png', which leads out of the folder of images",
+        ),
+    ],
+)
 def test_a_table_of_names_that_no_image_has(tmp_path, row, message):
     source = per_class(tmp_path / "source")
     write(tmp_path / "outside.png", picture(0))
@@ -281,7 +351,10 @@ def test_a_share_is_drawn_of_every_class_by_the_seed(tmp_path):
     found = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         manifest, _ = make(tmp_path / name, tmp_path / "train", test_share=0.3, seed=seed)
-        assert manifest["test"]["images_per_class"] == [1] * 3 and manifest["train"]["images_per_class"] == [3] * 3
+        assert (
+            manifest["test"]["images_per_class"] == [1] * 3
+            and manifest["train"]["images_per_class"] == [3] * 3
+        )
         assert {**content(tmp_path / name, "train"), **content(tmp_path / name, "test")} == every
         found.append(content(tmp_path / name, "test"))
     assert found[0] == found[1] != found[2]
@@ -298,11 +371,17 @@ def test_what_is_passed_over_is_counted(tmp_path):
     os.mkfifo(source / "train" / "ant" / "pipe.png")
     _, left = make(tmp_path / "out", source)
     assert_is_sample(tmp_path / "out")
-    assert left == {"hidden": 3, "that are no images": 1, "that are no regular files": 1, "outside of train and test": 1,
-                    "in test, which says nothing of their classes": 1}
+    assert left == {
+        "hidden": 3,
+        "that are no images": 1,
+        "that are no regular files": 1,
+        "outside of train and test": 1,
+        "in test, which says nothing of their classes": 1,
+    }
 
 
 # ---- Files
+
 
 def written(tmp_path, *files, **options):
     """The pixels (N, 3, H, W) of the images ``files``, bytes, in their order, after a class of others."""
@@ -312,7 +391,12 @@ def written(tmp_path, *files, **options):
         path.write_bytes(data)
     for index in range(2):
         write(tmp_path / "source" / "b" / f"{index}.png", picture(index))
-    make(tmp_path / "out", tmp_path / "source", val_source=tmp_path / "source" / ".." / "source", **options)
+    make(
+        tmp_path / "out",
+        tmp_path / "source",
+        val_source=tmp_path / "source" / ".." / "source",
+        **options,
+    )
     names = sorted(f"a/{index}.png" for index in range(len(files)))
     by_name = {}
     order = np.random.RandomState(0).permutation(len(files) + 2)
@@ -327,8 +411,10 @@ def encoded(suffix, image, *parameters):
 
 @pytest.mark.quick
 def test_kinds_of_files(tmp_path):
-    from PIL import Image
     import io
+
+    from PIL import Image
+
     image, grey = picture(3), picture(4)[:, :, 0]
 
     def pillow(mode, **options):
@@ -338,23 +424,27 @@ def test_kinds_of_files(tmp_path):
 
     palette = np.array(Image.open(io.BytesIO(pillow("P", format="PNG"))).convert("RGB"))[:, :, ::-1]
     kinds = [
-        (encoded(".png", image), image), (encoded(".bmp", image), image),
+        (encoded(".png", image), image),
+        (encoded(".bmp", image), image),
         (encoded(".webp", image, cv2.IMWRITE_WEBP_QUALITY, 101), image),
         (encoded(".png", grey), grey[:, :, None].repeat(3, axis=2)),
         (encoded(".png", np.dstack([image, grey])), image),
         (encoded(".png", image.astype(np.uint16) * 257), image),
-        (pillow("P", format="PNG"), palette)]
+        (pillow("P", format="PNG"), palette),
+    ]
     for found, (_, wanted) in zip(written(tmp_path, *(data for data, _ in kinds)), kinds):
         np.testing.assert_array_equal(found.transpose(1, 2, 0), wanted)
 
 
 def test_cmyk_looks_as_it_should(tmp_path):
-    from PIL import Image
     import io
+
+    from PIL import Image
+
     file = io.BytesIO()
     colour = np.zeros((12, 16, 3), np.uint8) + np.array([200, 60, 20], np.uint8)  # red, green, blue
     Image.fromarray(colour).convert("CMYK").save(file, format="JPEG", quality=95)
-    found, = written(tmp_path, file.getvalue())
+    (found,) = written(tmp_path, file.getvalue())
     np.testing.assert_allclose(found.mean(axis=(1, 2)), [20, 60, 200], atol=8)
 
 
@@ -363,11 +453,18 @@ def test_photographs_stand_upright(tmp_path, orientation):
     """By the definition of EXIF: what the sensor's first row and column are in the upright image."""
     grey = picture(5, 3, 4)[:, :, :1].repeat(3, axis=2)  # JPEG stores colours coarsely
     upright = cv2.resize(grey, (16, 12), interpolation=cv2.INTER_NEAREST)
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-              6: upright.transpose(1, 0, 2)[::-1], 7: upright.transpose(1, 0, 2)[::-1, ::-1],
-              8: upright.transpose(1, 0, 2)[:, ::-1]}[orientation]
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
     data = encoded(".jpg", np.ascontiguousarray(stored), cv2.IMWRITE_JPEG_QUALITY, 100)
-    found, = written(tmp_path, data[:2] + _exif(orientation) + data[2:])
+    (found,) = written(tmp_path, data[:2] + _exif(orientation) + data[2:])
     assert np.abs(found.transpose(1, 2, 0).astype(int) - upright).mean() < 3
 
 
@@ -375,10 +472,18 @@ def test_photographs_stand_upright(tmp_path, orientation):
 def test_what_is_stored(tmp_path, encode):
     per_class(tmp_path)
     manifest, _ = make(tmp_path / "out", tmp_path, encode=encode, size=(16, 12))
-    assert content(tmp_path / "out", "train") == expected("train")  # PNG files of that size stay, or are their pixels
+    assert content(tmp_path / "out", "train") == expected(
+        "train"
+    )  # PNG files of that size stay, or are their pixels
     make(tmp_path / "small", tmp_path, encode=encode, size=(8, 6))
     starts = {record.data[:2] for _, record in records(tmp_path / "small" / "train_lmdb")}
-    assert starts == {b"\xff\xd8"} if encode == "jpeg" else starts == {b"\x89P"} if encode == "png" else len(starts) > 3
+    assert (
+        starts == {b"\xff\xd8"}
+        if encode == "jpeg"
+        else starts == {b"\x89P"}
+        if encode == "png"
+        else len(starts) > 3
+    )
     assert manifest["train"]["images"] == 12
 
 
@@ -389,26 +494,41 @@ def test_resizing(resize, width, height):
     recipe = datum.Recipe(width, height, resize, "raw", smooth=True)
     found = datum.resized(image, recipe)
     assert found.shape == (height, width, 3) and set(np.unique(found)) <= {0, 200}
-    covered = (found[:, :, 0] == 200)
+    covered = found[:, :, 0] == 200
     if resize != "pad":
         assert covered.all()
     else:
         rows, columns = covered.any(axis=1).sum(), covered.any(axis=0).sum()
         assert rows == height or columns == width
         assert abs(rows - 12 * columns / 16) <= 1 or min(rows, columns) == 1
-        assert np.array_equal(covered, covered[::-1, ::-1]) or (height - rows) % 2 or (width - columns) % 2
+        assert (
+            np.array_equal(covered, covered[::-1, ::-1])
+            or (height - rows) % 2
+            or (width - columns) % 2
+        )
 
 
 @pytest.mark.quick
 def test_cropping_takes_the_middle():
     image = picture(0)
-    np.testing.assert_array_equal(datum.resized(image, datum.Recipe(12, 12, "crop")), image[:, 2:14])
+    np.testing.assert_array_equal(
+        datum.resized(image, datum.Recipe(12, 12, "crop")), image[:, 2:14]
+    )
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("width, height, recipe, expected", [
-    (1, 20_000, datum.Recipe(4096, 4096, "crop"), "1x20000 pixels, too narrow to be cropped to 4096x4096"),
-    (70_000, 2, datum.Recipe(70_000, 2, None), "70000x2 pixels, more than a JPEG can have")])
+@pytest.mark.parametrize(
+    "width, height, recipe, expected",
+    [
+        (
+            1,
+            20_000,
+            datum.Recipe(4096, 4096, "crop"),
+            "1x20000 pixels, too narrow to be cropped to 4096x4096",
+        ),
+        (70_000, 2, datum.Recipe(70_000, 2, None), "70000x2 pixels, more than a JPEG can have"),
+    ],
+)
 def test_an_image_of_an_impossible_shape_is_passed_over(width, height, recipe, expected):
     bitmap = cv2.imencode(".bmp", np.zeros((height, width, 3), np.uint8))[1].tobytes()
     assert datum.from_file(bitmap, 0, recipe) == expected
@@ -417,30 +537,43 @@ def test_an_image_of_an_impossible_shape_is_passed_over(width, height, recipe, e
 def test_the_mean(tmp_path):
     per_class(tmp_path)
     manifest, _ = make(tmp_path / "out", tmp_path, mean=True)
-    mean = np.mean([picture(number) for part, _, _, number in everything() if part == "train"], axis=0)
-    np.testing.assert_allclose(manifest["preprocessing"]["mean_value"], mean.mean(axis=(0, 1)), atol=1e-3)
-    blob = locate.caffe_pb2().BlobProto.FromString((tmp_path / "out" / "mean.binaryproto").read_bytes())
+    mean = np.mean(
+        [picture(number) for part, _, _, number in everything() if part == "train"], axis=0
+    )
+    np.testing.assert_allclose(
+        manifest["preprocessing"]["mean_value"], mean.mean(axis=(0, 1)), atol=1e-3
+    )
+    blob = locate.caffe_pb2().BlobProto.FromString(
+        (tmp_path / "out" / "mean.binaryproto").read_bytes()
+    )
     found = np.reshape(blob.data, (blob.channels, blob.height, blob.width))
     np.testing.assert_allclose(found.transpose(1, 2, 0), mean, atol=1e-3)
 
 
 def test_whitening_is_that_of_cifar(tmp_path):
     from active_convolution.data.create import create
+
     source = tmp_path / "cifar"
     samples.write_tree(source, "cifar10")
     make(tmp_path / "out", source, gcn_zca=True)
     create("cifar10", tmp_path / "cifar10", source)
 
     def found(folder, split):
-        return sorted((record.label, *np.round(datum.pixels(record).ravel(), 3))
-                      for _, record in records(folder / f"{split}_lmdb"))
+        return sorted(
+            (record.label, *np.round(datum.pixels(record).ravel(), 3))
+            for _, record in records(folder / f"{split}_lmdb")
+        )
+
     for split in ("train", "test"):
-        np.testing.assert_allclose(found(tmp_path / "out", split), found(tmp_path / "cifar10", split), atol=2e-3)
+        np.testing.assert_allclose(
+            found(tmp_path / "out", split), found(tmp_path / "cifar10", split), atol=2e-3
+        )
     assert not list((tmp_path / "out").glob("*_pixels"))
     check_manifest(tmp_path / "out")
 
 
 # ---- Interruptions
+
 
 def test_a_killed_run_goes_on(tmp_path, monkeypatch):
     archive = zipped(per_class(tmp_path / "source"))
@@ -449,7 +582,9 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
         make(tmp_path / "out", archive)
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()
-    monkeypatch.setattr(datum, "from_file", None)  # nothing is left to convert, but for the estimate of the space
+    monkeypatch.setattr(
+        datum, "from_file", None
+    )  # nothing is left to convert, but for the estimate of the space
     monkeypatch.setattr(building, "space", lambda *_: 0)
     make(tmp_path / "out", archive)
     assert_is_sample(tmp_path / "out")
@@ -470,6 +605,7 @@ def test_other_options_do_not_go_on(tmp_path, monkeypatch):
 
 
 # ---- What is refused
+
 
 def one_class(folder):
     shutil.rmtree(folder / "train" / "bee")
@@ -511,7 +647,10 @@ def unreadable(folder):
     return "4 images in .* cannot be read, listed in .*train_unreadable.txt"
 
 
-@pytest.mark.parametrize("spoil", [one_class, unknown_test_class, no_test_part, several_sizes, nothing, two_sets, unreadable])
+@pytest.mark.parametrize(
+    "spoil",
+    [one_class, unknown_test_class, no_test_part, several_sizes, nothing, two_sets, unreadable],
+)
 def test_what_is_refused(tmp_path, spoil):
     source = per_class(tmp_path / "source")
     message = spoil(source)
@@ -520,21 +659,32 @@ def test_what_is_refused(tmp_path, spoil):
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"test_share": 0.2}, "--test-share is for images without a test part"),
-    ({"mean": True, "gcn_zca": True}, "exclude each other"),
-    ({"test_share": 1.5}, "--test-share 1.5 is out of range"),
-    ({"resize": "twist"}, "--resize twist"),
-    ({"size": (0, 5)}, "--size 0x5 is out of range")])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"test_share": 0.2}, "--test-share is for images without a test part"),
+        ({"mean": True, "gcn_zca": True}, "exclude each other"),
+        ({"test_share": 1.5}, "--test-share 1.5 is out of range"),
+        ({"resize": "twist"}, "--resize twist"),
+        ({"size": (0, 5)}, "--size 0x5 is out of range"),
+    ],
+)
 def test_options_that_do_not_fit(tmp_path, options, message):
     per_class(tmp_path / "source")
     with pytest.raises(BadValue, match=message):
         make(tmp_path / "out", tmp_path / "source", **options)
 
 
-@pytest.mark.parametrize("names, message", [
-    ("ant\nbee\n", "class cat, and .* does not name it"), ("ant\nbee\ncat\ndog\n", "no training images of the class dog"),
-    ("ant\nbee\nant\n", "names ant twice"), ("", "names no class"), ("ant\nbee\nc\0at\n", "is no text")])
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        ("ant\nbee\n", "class cat, and .* does not name it"),
+        ("ant\nbee\ncat\ndog\n", "no training images of the class dog"),
+        ("ant\nbee\nant\n", "names ant twice"),
+        ("", "names no class"),
+        ("ant\nbee\nc\0at\n", "is no text"),
+    ],
+)
 def test_names_that_do_not_fit(tmp_path, names, message):
     per_class(tmp_path / "source")
     (tmp_path / "names.txt").write_text(names)
@@ -543,12 +693,21 @@ def test_names_that_do_not_fit(tmp_path, names, message):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("lines", ["ant one\nant two\nbee\ncat", "ant\nant two\nbee one\ncat",
-                                   "dog one\ndog two\nbee\nant\ncat\nant a"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "ant one\nant two\nbee\ncat",
+        "ant\nant two\nbee one\ncat",
+        "dog one\ndog two\nbee\nant\ncat\nant a",
+    ],
+)
 def test_names_that_describe_a_class_twice(tmp_path, lines):
     (tmp_path / "names.txt").write_text(lines)
     found = images._Found([(f"{name}.png", name) for name in CLASSES], [], "source", "", {})
-    with pytest.raises(UserError, match="names.txt names ant twice: give one class a line, in the order of the labels"):
+    with pytest.raises(
+        UserError,
+        match="names.txt names ant twice: give one class a line, in the order of the labels",
+    ):
         images._names(found, False, tmp_path / "names.txt")
 
 
@@ -571,9 +730,14 @@ def test_names_give_the_order_and_words(tmp_path):
 def test_names_may_describe_other_classes_too(tmp_path):
     """As words.txt of Tiny ImageNet, which has all of WordNet."""
     tiny_imagenet(tmp_path / "source")
-    (tmp_path / "words.txt").write_text("aaa\tan aardvark\nant\tant, emmet\nbee\tbee\nbeetle\tbeetle\ncat\tcat, true cat\n")
+    (tmp_path / "words.txt").write_text(
+        "aaa\tan aardvark\nant\tant, emmet\nbee\tbee\nbeetle\tbeetle\ncat\tcat, true cat\n"
+    )
     manifest, _ = make(tmp_path / "out", tmp_path / "source", label_names=tmp_path / "words.txt")
-    assert manifest["label_names"] == ["ant, emmet", "bee", "cat, true cat"] and manifest["classes"] == 3
+    assert (
+        manifest["label_names"] == ["ant, emmet", "bee", "cat, true cat"]
+        and manifest["classes"] == 3
+    )
     assert content(tmp_path / "out", "test") == expected("test")
 
 
@@ -586,43 +750,78 @@ def test_names_that_are_no_utf8(tmp_path):
     os.rename(os.path.join(source, b"train", b"bee"), os.path.join(source, b"train", b"b\xe9e"))
     os.rename(os.path.join(source, b"test", b"bee"), os.path.join(source, b"test", b"b\xe9e"))
     manifest, _ = make(tmp_path / "out", tmp_path / "source")
-    assert b"train/ant/" + odd + b"\tno whole image\n" == (tmp_path / "out" / "train_unreadable.txt").read_bytes()
+    assert (
+        b"train/ant/" + odd + b"\tno whole image\n"
+        == (tmp_path / "out" / "train_unreadable.txt").read_bytes()
+    )
     assert os.fsencode(check_manifest(tmp_path / "out")["label_names"][1]) == b"b\xe9e"
     assert manifest["train"]["unreadable"] == 1
 
 
 def acu(folder, *arguments, **options):
-    return subprocess.run([sys.executable, "-m", "active_convolution", "data", *map(str, arguments)], cwd=folder,
-                          capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "active_convolution", "data", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
 
 
 def test_command(tmp_path):
     tiny_imagenet(tmp_path / "tiny")
-    done = acu(tmp_path, "images", "--source", "tiny", "--size", "8x8", "--resize", "pad", "--mean", "--output", "out")
+    done = acu(
+        tmp_path,
+        "images",
+        "--source",
+        "tiny",
+        "--size",
+        "8x8",
+        "--resize",
+        "pad",
+        "--mean",
+        "--output",
+        "out",
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ("3 classes: ant, bee, cat\npassed over: 6 in test, which says nothing of their classes, 2 that are "
-                           "no images\nimages: 12 training and 6 test images, 0 MB, in out\n")
+    assert done.stdout == (
+        "3 classes: ant, bee, cat\npassed over: 6 in test, which says nothing of their classes, 2 that are "
+        "no images\nimages: 12 training and 6 test images, 0 MB, in out\n"
+    )
 
 
-@pytest.mark.parametrize("arguments, status, message", [
-    ("images --output out", 2, "images needs --source"),
-    ("images --source pipe --output out", 1, "pipe is no regular file"),
-    ("images --source /dev/zero --output out", 1, "/dev/zero is no regular file"),
-    ("images --source tiny --list pipe --output out", 1, "pipe is no regular file"),
-    ("images --source tiny --list /dev/zero --output out", 1, "/dev/zero is no regular file"),
-    ("images --source nowhere --output out", 1, "nowhere does not exist"),
-    ("images --source tiny --size 8 --output out", 2, "8 is no size"),
-    ("images --source tiny --test-share 2 --output out", 2, "2 is no share"),
-    ("images --source tiny", 2, "--output is missing"),
-    ("cifar10 --source pipe --output out", 1, "pipe is no regular file"),
-    ("cifar10 tiny --output out", 2, "tiny is for adopt only"),
-    ("cifar10 --source in --size 8x8 --output out", 2, "--size is for digits and images and adopt only")])
+@pytest.mark.parametrize(
+    "arguments, status, message",
+    [
+        ("images --output out", 2, "images needs --source"),
+        ("images --source pipe --output out", 1, "pipe is no regular file"),
+        ("images --source /dev/zero --output out", 1, "/dev/zero is no regular file"),
+        ("images --source tiny --list pipe --output out", 1, "pipe is no regular file"),
+        ("images --source tiny --list /dev/zero --output out", 1, "/dev/zero is no regular file"),
+        ("images --source nowhere --output out", 1, "nowhere does not exist"),
+        ("images --source tiny --size 8 --output out", 2, "8 is no size"),
+        ("images --source tiny --test-share 2 --output out", 2, "2 is no share"),
+        ("images --source tiny", 2, "--output is missing"),
+        ("cifar10 --source pipe --output out", 1, "pipe is no regular file"),
+        ("cifar10 tiny --output out", 2, "tiny is for adopt only"),
+        (
+            "cifar10 --source in --size 8x8 --output out",
+            2,
+            "--size is for digits and images and adopt only",
+        ),
+    ],
+)
 def test_command_refuses_in_one_line(tmp_path, arguments, status, message):
     tiny_imagenet(tmp_path / "tiny")
     os.mkfifo(tmp_path / "pipe")
     done = acu(tmp_path, *arguments.split())
     assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: ")
+        and message in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "tiny"]
 
 
@@ -639,23 +838,39 @@ def test_what_is_no_file_is_no_image(tmp_path, odd):
         path.symlink_to("/dev/zero")
     else:
         path.touch()
-        os.truncate(path, 2 ** 40)
-    manifest, _ = make(tmp_path / "out", tmp_path, tmp_path / "train.txt", val_list=tmp_path / "test.txt", size=(16, 12))
+        os.truncate(path, 2**40)
+    manifest, _ = make(
+        tmp_path / "out",
+        tmp_path,
+        tmp_path / "train.txt",
+        val_list=tmp_path / "test.txt",
+        size=(16, 12),
+    )
     assert manifest["train"]["unreadable"] == 1
-    assert "train/ant/0.png\tno regular file" in (tmp_path / "out" / "train_unreadable.txt").read_text()
+    assert (
+        "train/ant/0.png\tno regular file"
+        in (tmp_path / "out" / "train_unreadable.txt").read_text()
+    )
 
 
 def test_places_of_100_classes(tmp_path):
     from active_convolution.data import places
+
     for part in ("train", "val"):
         lines = []
         for label in range(100):
             write(tmp_path / part / f"{label}.jpg", picture(label))
             lines.append(f"/{label}.jpg {label}\n")
-        (tmp_path / f"{part}.txt").write_bytes(b"\xef\xbb\xbf" * (part == "train") + "".join(lines).encode())
+        (tmp_path / f"{part}.txt").write_bytes(
+            b"\xef\xbb\xbf" * (part == "train") + "".join(lines).encode()
+        )
     (tmp_path / "val.txt").write_text((tmp_path / "val.txt").read_text() + "\n")
-    manifest = places.create(tmp_path / "out", places.PlacesPart(tmp_path / "train", tmp_path / "train.txt"),
-                             places.PlacesPart(tmp_path / "val", tmp_path / "val.txt"), places.Options(jobs=1))
+    manifest = places.create(
+        tmp_path / "out",
+        places.PlacesPart(tmp_path / "train", tmp_path / "train.txt"),
+        places.PlacesPart(tmp_path / "val", tmp_path / "val.txt"),
+        places.Options(jobs=1),
+    )
     assert manifest["classes"] == 100 and manifest["train"]["images"] == 100
     assert manifest["train"]["images_per_class"] == [1] * 100 and json.dumps(manifest)
 
@@ -682,11 +897,26 @@ class _Tables:
 def test_a_table_beside_each_image(monkeypatch):
     """Each is looked at once, and not all images for each."""
     looked = []
-    monkeypatch.setattr(layouts, "resolved", lambda rows, *_, of=layouts.resolved: looked.append(rows) or of(rows, *_))
-    assert layouts.find(_Tables(1000, lambda place: f"file,class\nbox{place},cat\n")) == [] and not looked
+    monkeypatch.setattr(
+        layouts,
+        "resolved",
+        lambda rows, *_, of=layouts.resolved: looked.append(rows) or of(rows, *_),
+    )
+    assert (
+        layouts.find(_Tables(1000, lambda place: f"file,class\nbox{place},cat\n")) == []
+        and not looked
+    )
     source = _Tables(1000, lambda place: f"file,class\n{place}.png,cat\n")
-    assert layouts.find(source)[0].train == [("0.png", "cat")] and (len(looked), source.was_read) == (1, 1)
-    source = _Tables(1000, lambda place: f"file,class\n{place}.png,cat\n" if place == 7 else "file,class\nb/a.png,dog\n")
+    assert layouts.find(source)[0].train == [("0.png", "cat")] and (
+        len(looked),
+        source.was_read,
+    ) == (1, 1)
+    source = _Tables(
+        1000,
+        lambda place: (
+            f"file,class\n{place}.png,cat\n" if place == 7 else "file,class\nb/a.png,dog\n"
+        ),
+    )
     assert layouts.find(source)[0].train == [("7.png", "cat")] and len(looked) == 2
 
 

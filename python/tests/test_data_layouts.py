@@ -1,32 +1,47 @@
 """CIFAR-10 and CIFAR-100 in the ways in which people keep them, of small sets of real images: read, or refused in one line
 that says what is unclear."""
+
 import shutil
 import zipfile
 
 import cv2
 import numpy as np
 import pytest
-
 from active_convolution.data import cifar
 from active_convolution.errors import UserError
 
 NAMES = cifar.CIFAR10_CLASSES
-FINE = [f"kind_{label:02d}" for label in range(100)]    # in this order as in the alphabet's, as CIFAR-100's are
+FINE = [
+    f"kind_{label:02d}" for label in range(100)
+]  # in this order as in the alphabet's, as CIFAR-100's are
 
 
 @pytest.fixture(scope="module")
 def images(shared_cases):
     """{part: [(class, image)]}, three images of each of CIFAR-10's classes to train and two to test; BGR, as cv2 has them."""
-    found = {part: [(path.parent.name, cv2.imread(str(path))) for path in sorted((shared_cases / "10-f_upper_folders").glob(
-        f"{part.upper()}/*/*.png"))] for part in ("train", "test")}
+    found = {
+        part: [
+            (path.parent.name, cv2.imread(str(path)))
+            for path in sorted(
+                (shared_cases / "10-f_upper_folders").glob(f"{part.upper()}/*/*.png")
+            )
+        ]
+        for part in ("train", "test")
+    }
     assert {part: len(entries) for part, entries in found.items()} == {"train": 30, "test": 20}
     return found
 
 
 def fine(images):
     """As many images of each of 100 classes: the same ones, darker and darker."""
-    return {part: [(FINE[10 * times + NAMES.index(name)], np.uint8(image * (1 - times / 20)))
-                   for times in range(10) for name, image in entries] for part, entries in images.items()}
+    return {
+        part: [
+            (FINE[10 * times + NAMES.index(name)], np.uint8(image * (1 - times / 20)))
+            for times in range(10)
+            for name, image in entries
+        ]
+        for part, entries in images.items()
+    }
 
 
 def counted(entries):
@@ -35,7 +50,9 @@ def counted(entries):
 
 
 def expected(entries, names):
-    return counted((names.index(name), image[:, :, ::-1].transpose(2, 0, 1)) for name, image in entries)
+    return counted(
+        (names.index(name), image[:, :, ::-1].transpose(2, 0, 1)) for name, image in entries
+    )
 
 
 def write(path, image):
@@ -46,10 +63,17 @@ def write(path, image):
 def tree(folder, images, train="train", test="test", suffix="png", name_of=str):
     for part, entries in images.items():
         for number, (name, image) in enumerate(entries):
-            write(folder / (train if part == "train" else test) / name_of(name) / f"{number}.{suffix}", image)
+            write(
+                folder
+                / (train if part == "train" else test)
+                / name_of(name)
+                / f"{number}.{suffix}",
+                image,
+            )
 
 
 # ---- One function for each layout
+
 
 def valid(folder, images):
     tree(folder, images, test="valid")
@@ -101,11 +125,27 @@ def two_tables(folder, images):
     for part, entries in images.items():
         for number, (_, image) in enumerate(entries):
             write(folder / part / f"{number}.png", image)
-        (folder / f"{part}.csv").write_text("".join(
-            f"{number}.png,{name}\r\n" for number, (name, _) in enumerate([("label", None), *entries], -1)).replace("-1.png", "file"))
+        (folder / f"{part}.csv").write_text(
+            "".join(
+                f"{number}.png,{name}\r\n"
+                for number, (name, _) in enumerate([("label", None), *entries], -1)
+            ).replace("-1.png", "file")
+        )
 
 
-LAYOUTS = [valid, validation, val, upper, bitmaps, short_names, capital_names, numbers_for_names, checkpoints, darknet, two_tables]
+LAYOUTS = [
+    valid,
+    validation,
+    val,
+    upper,
+    bitmaps,
+    short_names,
+    capital_names,
+    numbers_for_names,
+    checkpoints,
+    darknet,
+    two_tables,
+]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -122,21 +162,31 @@ def zipped(folder):
         for file in sorted(folder.rglob("*")):
             archive.write(file, f"{folder.name}/{file.relative_to(folder)}")
             if file.is_file():
-                archive.writestr(f"__MACOSX/{folder.name}/{file.parent.relative_to(folder)}/._{file.name}", b"Finder's")
+                archive.writestr(
+                    f"__MACOSX/{folder.name}/{file.parent.relative_to(folder)}/._{file.name}",
+                    b"Finder's",
+                )
     return path
 
 
 def assert_read(dataset, path, images, names):
     read = cifar.read(dataset, path)
     for part, entries in (("train", read.train), ("test", read.test)):
-        assert counted(zip(entries.labels.tolist(), entries.images)) == expected(images[part], names)
+        assert counted(zip(entries.labels.tolist(), entries.images)) == expected(
+            images[part], names
+        )
 
 
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_cifar100_below_its_superclasses(images, tmp_path, test):
     """Twenty folders of superclasses, of five classes each: 100 classes, in the order of their own names."""
     hundred = fine(images)
-    tree(tmp_path / "set", hundred, test=test, name_of=lambda name: f"super_{int(name[-2:]) % 20}/{name}")
+    tree(
+        tmp_path / "set",
+        hundred,
+        test=test,
+        name_of=lambda name: f"super_{int(name[-2:]) % 20}/{name}",
+    )
     assert_read("cifar100", tmp_path / "set", hundred, FINE)
 
 
@@ -155,16 +205,36 @@ def test_kaggle_has_no_classes_of_its_test_images(images, tmp_path, capsys, tabl
             write(tmp_path / part / f"{number}.png", image)
     rows = "".join(f"{number},{name}\n" for number, (name, _) in enumerate(images["train"], 1))
     (tmp_path / table).write_text(f"id,label\n{rows}")
-    (tmp_path / "sampleSubmission.csv").write_text("id,label\n" + "".join(f"{number},cat\n" for number in range(1, 21)))
+    (tmp_path / "sampleSubmission.csv").write_text(
+        "id,label\n" + "".join(f"{number},cat\n" for number in range(1, 21))
+    )
     read = cifar.read("cifar10", tmp_path)
-    assert "no test images with classes: a fifth of each class's images, drawn, are the test set" in capsys.readouterr().err
-    assert np.bincount(read.test.labels).tolist() == [1] * 10 and np.bincount(read.train.labels).tolist() == [2] * 10
-    both = [*zip(read.train.labels.tolist(), read.train.images), *zip(read.test.labels.tolist(), read.test.images)]
+    assert (
+        "no test images with classes: a fifth of each class's images, drawn, are the test set"
+        in capsys.readouterr().err
+    )
+    assert (
+        np.bincount(read.test.labels).tolist() == [1] * 10
+        and np.bincount(read.train.labels).tolist() == [2] * 10
+    )
+    both = [
+        *zip(read.train.labels.tolist(), read.train.images),
+        *zip(read.test.labels.tolist(), read.test.images),
+    ]
     assert counted(both) == expected(images["train"], NAMES)
 
 
-@pytest.mark.parametrize("case", ["10-c_kaggle", "10-d_darknet", "10-e_bmp", "10-f_upper_folders", "10-h_jupyter",
-                                  "10-j_zip/j_macos.zip"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "10-c_kaggle",
+        "10-d_darknet",
+        "10-e_bmp",
+        "10-f_upper_folders",
+        "10-h_jupyter",
+        "10-j_zip/j_macos.zip",
+    ],
+)
 def test_cases(shared_cases, case):
     read = cifar.read("cifar10", shared_cases / case)
     assert np.bincount(read.train.labels).tolist() == [2 if "kaggle" in case else 3] * 10
@@ -172,6 +242,7 @@ def test_cases(shared_cases, case):
 
 
 # ---- What is unclear
+
 
 def strange_class(folder, images):
     tree(folder, images)
@@ -209,7 +280,9 @@ def no_classes(folder, images):
     return "holds no CIFAR-10: give cifar-10-python.tar.gz, "
 
 
-@pytest.mark.parametrize("spoil", [strange_class, missing_class, two_sets, two_test_parts, other_size, no_classes])
+@pytest.mark.parametrize(
+    "spoil", [strange_class, missing_class, two_sets, two_test_parts, other_size, no_classes]
+)
 def test_what_is_unclear_is_named(images, tmp_path, spoil):
     message = spoil(tmp_path / "set", images)
     with pytest.raises(UserError, match=message) as error:

@@ -1,7 +1,7 @@
 """Preprocessing against its definition, and against the input of the networks that the paper's authors published."""
+
 import numpy as np
 import pytest
-
 from active_convolution.data.preprocess import Whitening, global_contrast_normalise, pad
 from active_convolution.errors import UserError
 
@@ -32,8 +32,10 @@ def test_constant_image_becomes_zero():
     assert np.linalg.norm(result[1]) == pytest.approx(55, rel=1e-5)
 
 
-@pytest.mark.parametrize("count", [2500, 18, 17, 5, 1])     # of images with 18 values each
-def test_whitening_leaves_each_eigenvector_lambda_over_lambda_plus_regularisation(correlated, count):
+@pytest.mark.parametrize("count", [2500, 18, 17, 5, 1])  # of images with 18 values each
+def test_whitening_leaves_each_eigenvector_lambda_over_lambda_plus_regularisation(
+    correlated, count
+):
     images = correlated[:count]
     whitened = Whitening.fit(images)(images)
     assert whitened.dtype == np.float32 and whitened.shape == images.shape
@@ -55,7 +57,9 @@ def test_whitening_is_the_zca_one(correlated, count):
 def test_whitening_comes_back_from_its_file(correlated, tmp_path):
     fitted = Whitening.fit(correlated)
     fitted.save(tmp_path / "whitening.npz")
-    np.testing.assert_array_equal(Whitening.load(tmp_path / "whitening.npz")(correlated), fitted(correlated))
+    np.testing.assert_array_equal(
+        Whitening.load(tmp_path / "whitening.npz")(correlated), fitted(correlated)
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", "truncated", "other arrays"])
@@ -68,8 +72,11 @@ def test_damaged_whitening_is_refused(correlated, tmp_path, content):
         np.savez(path, mean=np.zeros(3))
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot read .*whitening.npz: No such|whitening.npz is damaged or lacks one of the arrays "
-                                        "mean, matrix .*make the data set again"):
+    with pytest.raises(
+        UserError,
+        match="cannot read .*whitening.npz: No such|whitening.npz is damaged or lacks one of the arrays "
+        "mean, matrix .*make the data set again",
+    ):
         Whitening.load(path)
 
 
@@ -95,4 +102,6 @@ def test_reproduces_the_authors_input(shared_data, shared_reference):
     images = np.load(shared_data / "cifar10-lossless-part.npz")
     whitening = Whitening.fit(global_contrast_normalise(images["X"]))
     result = whitening(global_contrast_normalise(images["xt"][:16]))
-    np.testing.assert_allclose(result, np.load(shared_reference / "golden.npz")["inputs"], atol=2e-5)
+    np.testing.assert_allclose(
+        result, np.load(shared_reference / "golden.npz")["inputs"], atol=2e-5
+    )

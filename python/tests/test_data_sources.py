@@ -1,4 +1,5 @@
 """The digits: real ones, split in proportion and always the same way. And archives that nobody packed for images."""
+
 import bz2
 import gzip
 import io
@@ -10,12 +11,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
-
 from active_convolution.data import sources
 from active_convolution.errors import UserError
-
 from limits import limited
+from sklearn.datasets import load_digits
 
 
 def as_rows(images):
@@ -34,11 +33,17 @@ def test_images_keep_their_labels():
     original = load_digits()
     label_of = {image.tobytes(): label for image, label in zip(original.images, original.target)}
     for images, labels in sources.read_digits()[2:]:
-        assert [label_of[image.astype(np.float64).tobytes()] for image in images * 16] == labels.tolist()
+        assert [
+            label_of[image.astype(np.float64).tobytes()] for image in images * 16
+        ] == labels.tolist()
 
 
 def test_split_is_in_proportion_and_fixed():
-    first, again, other = sources.read_digits(), sources.read_digits(), sources.read_digits(split_seed=1)
+    first, again, other = (
+        sources.read_digits(),
+        sources.read_digits(),
+        sources.read_digits(split_seed=1),
+    )
     share = np.bincount(first.test.labels) / np.bincount(load_digits().target)
     np.testing.assert_allclose(share, 297 / 1797, atol=0.005)
     np.testing.assert_array_equal(first.test.images, again.test.images)
@@ -47,12 +52,17 @@ def test_split_is_in_proportion_and_fixed():
 
 def test_every_fold_tests_on_images_of_its_own():
     folds = [sources.read_digits(fold=fold) for fold in range(1, sources.DIGITS_FOLDS + 1)]
-    assert all(data.train.images.shape == (1498, 1, 8, 8) and data.test.images.shape == (299, 1, 8, 8) for data in folds)
+    assert all(
+        data.train.images.shape == (1498, 1, 8, 8) and data.test.images.shape == (299, 1, 8, 8)
+        for data in folds
+    )
     for data in folds:
-        assert as_rows(np.concatenate([data.train.images, data.test.images]) * 16) == as_rows(load_digits().images)
-        assert np.bincount(data.test.labels).min() >= 28                    # of each digit, in proportion
+        assert as_rows(np.concatenate([data.train.images, data.test.images]) * 16) == as_rows(
+            load_digits().images
+        )
+        assert np.bincount(data.test.labels).min() >= 28  # of each digit, in proportion
     tested = np.concatenate([data.test.images for data in folds])
-    assert len(np.unique(tested, axis=0)) == 6 * 299                        # no two of the 1,797 are equal
+    assert len(np.unique(tested, axis=0)) == 6 * 299  # no two of the 1,797 are equal
 
 
 def test_digits_are_enlarged_bilinearly():
@@ -88,34 +98,60 @@ def member(name, size, **fields):
 def test_a_small_file_that_unpacks_to_gigabytes(tmp_path, pack):
     """8 GB of zeros in one of a megabyte or some: each format lets packed files follow one another."""
     path = tmp_path / "images.tar"
-    path.write_bytes(pack(member("a.png", 2 ** 33)) + 128 * pack(bytes(2 ** 26)))
-    assert path.stat().st_size < 10 ** 7
-    assert limited(_READ, path).startswith(f"{path} unpacks to more than 100 times its size, which is no archive of images")
+    path.write_bytes(pack(member("a.png", 2**33)) + 128 * pack(bytes(2**26)))
+    assert path.stat().st_size < 10**7
+    assert limited(_READ, path).startswith(
+        f"{path} unpacks to more than 100 times its size, which is no archive of images"
+    )
 
 
 @pytest.mark.slow
 def test_a_sparse_member_of_a_terabyte(tmp_path):
     """Of which the archive holds next to nothing: GNU tar writes such files so."""
-    path, size = tmp_path / "images.tar", str(2 ** 40)
-    entry = member("a.png", 512, **{"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "a.png",
-                                    "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,512", "GNU.sparse.size": size})
+    path, size = tmp_path / "images.tar", str(2**40)
+    entry = member(
+        "a.png",
+        512,
+        **{
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.name": "a.png",
+            "GNU.sparse.numblocks": "1",
+            "GNU.sparse.map": "0,512",
+            "GNU.sparse.size": size,
+        },
+    )
     path.write_bytes(entry + bytes(512 + 1024))
     with tarfile.open(path) as archive:
-        assert archive.getmember("a.png").size == 2 ** 40
-    assert limited(_READ, path) == f"{path}: a.png is 1,048,576 MiB, more than an image or a batch of images takes: remove it"
+        assert archive.getmember("a.png").size == 2**40
+    assert (
+        limited(_READ, path)
+        == f"{path}: a.png is 1,048,576 MiB, more than an image or a batch of images takes: remove it"
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content, said", [
-    (member("a.png", 2 ** 40), "cannot read {} as a tar archive (unexpected end of data): it is truncated, damaged or something "
-                               "else; fetch it again"),
-    (bytes(1024), "cannot read {} as a tar archive (no end-of-archive mark): it is truncated, damaged or something else; fetch "
-                  "it again")], ids=["claimed", "sparse"])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (
+            member("a.png", 2**40),
+            "cannot read {} as a tar archive (unexpected end of data): it is truncated, damaged or something "
+            "else; fetch it again",
+        ),
+        (
+            bytes(1024),
+            "cannot read {} as a tar archive (no end-of-archive mark): it is truncated, damaged or something else; fetch "
+            "it again",
+        ),
+    ],
+    ids=["claimed", "sparse"],
+)
 def test_a_file_with_a_terabyte_of_nothing(tmp_path, content, said):
     path = tmp_path / "images.tar"
     path.write_bytes(content)
     if not any(content):
-        os.truncate(path, 2 ** 40)
+        os.truncate(path, 2**40)
     assert limited(_READ, path) == said.format(path)
 
 
@@ -136,9 +172,17 @@ def test_a_hard_links_content_is_unpacked_once(tmp_path):
 def test_links_in_a_tar(tmp_path):
     """A hard link is the file before it, be that one hidden or a link itself; all that is neither file nor folder is counted."""
     hard, soft = tarfile.LNKTYPE, tarfile.SYMTYPE
-    links = [("b.png", hard, "a.png"), ("c.png", hard, "b.png"), ("d.png", hard, ".hidden.png"), ("late.png", hard, "z.png"),
-             ("own.png", hard, "own.png"), ("soft.png", soft, "a.png"), ("pipe.png", tarfile.FIFOTYPE, ""),
-             ("to a pipe.png", hard, "pipe.png"), (".secret.png", soft, "a.png")]
+    links = [
+        ("b.png", hard, "a.png"),
+        ("c.png", hard, "b.png"),
+        ("d.png", hard, ".hidden.png"),
+        ("late.png", hard, "z.png"),
+        ("own.png", hard, "own.png"),
+        ("soft.png", soft, "a.png"),
+        ("pipe.png", tarfile.FIFOTYPE, ""),
+        ("to a pipe.png", hard, "pipe.png"),
+        (".secret.png", soft, "a.png"),
+    ]
     with tarfile.open(tmp_path / "images.tar", "w") as archive:
         for name, content in (("a.png", b"first"), (".hidden.png", b"second")):
             info = tarfile.TarInfo(name)
@@ -154,8 +198,13 @@ def test_links_in_a_tar(tmp_path):
         info = tarfile.TarInfo("z.png")
         archive.addfile(info)
     with sources.open_source(tmp_path / "images.tar") as source:
-        assert dict(source.read(source.names)) == {"a.png": b"first", "b.png": b"first", "c.png": b"first", "d.png": b"second",
-                                                   "z.png": b""}
+        assert dict(source.read(source.names)) == {
+            "a.png": b"first",
+            "b.png": b"first",
+            "c.png": b"first",
+            "d.png": b"second",
+            "z.png": b"",
+        }
         assert (source.hidden, source.special) == (2, 5)
 
 
@@ -163,10 +212,13 @@ def test_a_hard_link_to_what_is_too_large(tmp_path):
     path, link = tmp_path / "images.tar", tarfile.TarInfo("b.png")
     link.type, link.linkname = tarfile.LNKTYPE, "a.png"
     with open(path, "wb") as file:
-        file.write(member("a.png", 2 ** 29))
-        file.seek(2 ** 29, os.SEEK_CUR)
+        file.write(member("a.png", 2**29))
+        file.seek(2**29, os.SEEK_CUR)
         file.write(link.tobuf() + bytes(1024))
-    with sources.open_source(path) as source, pytest.raises(UserError, match="b.png is 512 MiB, more than an image"):
+    with (
+        sources.open_source(path) as source,
+        pytest.raises(UserError, match="b.png is 512 MiB, more than an image"),
+    ):
         list(source.read(["b.png"]))
 
 
@@ -189,5 +241,8 @@ def test_a_member_without_a_name(tmp_path, kind):
         path.write_bytes(path.read_bytes().replace(b"a.png", b"\0.png"))
     else:
         path.write_bytes(member("", 0) + bytes(1024))
-    with pytest.raises(UserError, match=rf"cannot read {path} as a {kind} \(a file in it has no name\): it is .*damaged"):
+    with pytest.raises(
+        UserError,
+        match=rf"cannot read {path} as a {kind} \(a file in it has no name\): it is .*damaged",
+    ):
         sources.open_source(path)

@@ -1,13 +1,12 @@
 """The README and docs/: every command in them is one that the programs take, and every link leads somewhere."""
+
 import importlib.util
 import re
 import shlex
 import shutil
 
 import pytest
-
 from active_convolution import cli
-
 from conftest import ROOT
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +25,11 @@ def blocks(text):
 
 def marked(page, mark):
     """The blocks of ``page`` right below the comment ``mark``, as they are written there, the ``` included."""
-    return re.findall(rf"^<!-- {re.escape(mark)} -->\n(```\n.*?^```\n)", page.read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^<!-- {re.escape(mark)} -->\n(```\n.*?^```\n)",
+        page.read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
 
 
 def commands(text):
@@ -60,8 +63,12 @@ def check(words, in_docker):
         if subcommand in ("--help", "--version", "help"):
             assert not arguments
             return
-        if in_docker and subcommand not in cli.SUBCOMMANDS:     # the entrypoint's names
-            assert shutil.which(subcommand) or (ROOT / f"scripts/{subcommand}.sh").exists() or subcommand == "caffe"
+        if in_docker and subcommand not in cli.SUBCOMMANDS:  # the entrypoint's names
+            assert (
+                shutil.which(subcommand)
+                or (ROOT / f"scripts/{subcommand}.sh").exists()
+                or subcommand == "caffe"
+            )
             return
         assert subcommand in cli.SUBCOMMANDS
         if arguments:
@@ -99,18 +106,34 @@ def test_the_examples_of_the_help_parse(subcommand):
 
 def test_commands_are_found():
     text = "Text `acu data x` and `acu`.\n```\n$ acu plot a \\\n    --output b  # c\nprinted\nmpirun -n 2 acu train\n```\n"
-    assert list(commands(text)) == [["acu", "plot", "a", "--output", "b"], ["acu", "train"], ["acu", "data", "x"], ["acu"]]
+    assert list(commands(text)) == [
+        ["acu", "plot", "a", "--output", "b"],
+        ["acu", "train"],
+        ["acu", "data", "x"],
+        ["acu"],
+    ]
     assert sum(len(list(commands(doc.read_text()))) for doc in DOCS) > 30
 
 
-@pytest.mark.parametrize("words", ["acu dance", "acu train x", "./scripts/train.py --nonsense", "./scripts/none.py",
-                                   "./scripts/build.sh --fast", "acu plot a", "acu --help more"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "acu dance",
+        "acu train x",
+        "./scripts/train.py --nonsense",
+        "./scripts/none.py",
+        "./scripts/build.sh --fast",
+        "acu plot a",
+        "acu --help more",
+    ],
+)
 def test_commands_that_are_none_fail(words):
     with pytest.raises((AssertionError, SystemExit)):
         check(words.split(), in_docker=False)
 
 
 # ---- Where they have run
+
 
 @pytest.mark.parametrize("doc", DOCS, ids=names(DOCS))
 def test_every_block_is_marked_with_where_it_runs_or_has_run(doc):
@@ -125,6 +148,7 @@ def test_every_block_is_marked_with_where_it_runs_or_has_run(doc):
 
 
 # ---- Links
+
 
 def anchors(path):
     """What a # may name in a page: its headings, as hosts of Markdown write them."""

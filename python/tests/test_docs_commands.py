@@ -1,4 +1,5 @@
 """Commands of docs/, run as they are written there in a folder with what they name, made small; and what they print."""
+
 import doctest
 import os
 import re
@@ -6,14 +7,12 @@ import shutil
 import subprocess
 
 import cv2
+import data_samples as samples
 import numpy as np
 import pytest
-
-import data_samples as samples
 from active_convolution.data import database, images
 from active_convolution.data.images import Files, ImageOptions
 from active_convolution.pycaffe.locate import BUILD
-
 from conftest import ROOT
 from test_data_images import CLASSES, per_class, picture, tiny_imagenet, write, zipped
 from test_docs import blocks, marked
@@ -40,8 +39,13 @@ def run(command, folder):
     if command.startswith("acu train "):
         command += " --max-iter 2"
     path = os.pathsep.join([f"{ROOT}/scripts", f"{BUILD}/out/tools", os.environ["PATH"]])
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done.stdout
 
@@ -51,7 +55,9 @@ def assert_runs(page, folder, number):
     found = list(marked(page, HERE))
     for block in found:
         for command, expected in steps(list(blocks(block))):
-            printed, expected = (re.sub(number, "#", text) for text in (run(command, folder), expected))
+            printed, expected = (
+                re.sub(number, "#", text) for text in (run(command, folder), expected)
+            )
             if "\n…\n" in expected:
                 start, end = expected.split("…\n")
                 assert printed.startswith(start) and printed.endswith(end), printed
@@ -61,6 +67,7 @@ def assert_runs(page, folder, number):
 
 
 # ---- What the pages name
+
 
 def cifar(folder, dataset, name):
     (folder / name).mkdir()
@@ -87,25 +94,45 @@ def listed(folder):
 
 def databases(folder):
     """Such as Caffe's examples and DIGITS make them."""
-    for part, name in (("train", "examples/imagenet/ilsvrc12_train_lmdb"), ("val", "examples/imagenet/ilsvrc12_val_lmdb"),
-                       ("train", "job/train_db"), ("val", "job/val_db")):
+    for part, name in (
+        ("train", "examples/imagenet/ilsvrc12_train_lmdb"),
+        ("val", "examples/imagenet/ilsvrc12_val_lmdb"),
+        ("train", "job/train_db"),
+        ("val", "job/val_db"),
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        database.write(folder / name, np.array([picture(number).transpose(2, 0, 1) for number in range(6)]), np.arange(6) % 3)
-    (folder / "synset_words.txt").write_text("".join(f"n0{number} {name}\n" for number, name in enumerate(CLASSES)))
+        database.write(
+            folder / name,
+            np.array([picture(number).transpose(2, 0, 1) for number in range(6)]),
+            np.arange(6) % 3,
+        )
+    (folder / "synset_words.txt").write_text(
+        "".join(f"n0{number} {name}\n" for number, name in enumerate(CLASSES))
+    )
 
 
 def places(folder):
     for part, count in (("data", 6), ("val", 4)):
-        names = [f"a/scene/{number}.jpg" if part == "data" else f"Places365_val_{number}.jpg" for number in range(count)]
+        names = [
+            f"a/scene/{number}.jpg" if part == "data" else f"Places365_val_{number}.jpg"
+            for number in range(count)
+        ]
         for number, name in enumerate(names):
             write(folder / f"{part}_256" / name, picture(number, 256, 256))
         lines = "".join(f"{name} {number % 2}\n" for number, name in enumerate(names))
-        (folder / {"data": "places365_train_standard.txt", "val": "places365_val.txt"}[part]).write_text(lines)
+        (
+            folder / {"data": "places365_train_standard.txt", "val": "places365_val.txt"}[part]
+        ).write_text(lines)
 
 
 def flowers(folder, side):
     for number in range(30):
-        write(folder / f"flowers/{CLASSES[number % 3]}/{number}.jpg", picture(number, side, side + 5), cv2.IMWRITE_JPEG_QUALITY, 95)
+        write(
+            folder / f"flowers/{CLASSES[number % 3]}/{number}.jpg",
+            picture(number, side, side + 5),
+            cv2.IMWRITE_JPEG_QUALITY,
+            95,
+        )
     return folder / "flowers"
 
 
@@ -130,6 +157,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 
 # ---- The pages
 
+
 def test_data(tmp_path, root):
     cifar(tmp_path, "cifar100", "cifar-100-python")
     flowers(tmp_path, 80)
@@ -140,31 +168,53 @@ def test_data(tmp_path, root):
     places(tmp_path)
     assert assert_runs(root / "docs/data.md", tmp_path, r"\d+") == 5
     made = {path.parent.name for path in tmp_path.glob("data/*/manifest.json")}
-    assert made == {"digits", "cifar100", "flowers", "tiny", "mine", "listed", "kaggle", "places365"}
+    assert made == {
+        "digits",
+        "cifar100",
+        "flowers",
+        "tiny",
+        "mine",
+        "listed",
+        "kaggle",
+        "places365",
+    }
 
 
 def test_training(tmp_path, root, shared_reference):
     networks(tmp_path)
     cifar(tmp_path, "cifar10", "cifar-10-python")
-    images.create(tmp_path / "data/flowers", Files(flowers(tmp_path, 32), None), None,
-                  ImageOptions(jobs=1, size=(32, 32), test_share=0.2))
+    images.create(
+        tmp_path / "data/flowers",
+        Files(flowers(tmp_path, 32), None),
+        None,
+        ImageOptions(jobs=1, size=(32, 32), test_share=0.2),
+    )
     databases(tmp_path)
     (tmp_path / "examples/lenet_solver.prototxt").write_text(SOLVER)
     (tmp_path / "examples/lenet.prototxt").write_text(LENET)
     (tmp_path / PUBLISHED).symlink_to(shared_reference / PUBLISHED)
     assert assert_runs(root / "docs/training.md", tmp_path, r"no number differs") == 3
-    assert (tmp_path / "runs/lenet/snapshots/").is_dir() and (tmp_path / "positions.png").stat().st_size > 1000
+    assert (tmp_path / "runs/lenet/snapshots/").is_dir() and (
+        tmp_path / "positions.png"
+    ).stat().st_size > 1000
 
 
 def test_export(tmp_path, root, shared_reference):
     (tmp_path / "models").symlink_to(ROOT / "models")
     (tmp_path / PUBLISHED).symlink_to(shared_reference / PUBLISHED)
-    assert assert_runs(root / "docs/export.md", tmp_path, r"\d\.\de-\d\d|OpenCV [\d.]+|(?<=difference )\de-\d\d") == 2
+    assert (
+        assert_runs(
+            root / "docs/export.md",
+            tmp_path,
+            r"\d\.\de-\d\d|OpenCV [\d.]+|(?<=difference )\de-\d\d",
+        )
+        == 2
+    )
 
 
 def test_the_session_in_pycaffe(root, monkeypatch):
     monkeypatch.chdir(root)
-    session, = marked(root / "docs/layer.md", HERE)
+    (session,) = marked(root / "docs/layer.md", HERE)
     told = doctest.DocTestParser().get_doctest(session.strip("`\n"), {}, "docs/layer.md", None, 0)
     assert len(told.examples) > 5
     assert doctest.DocTestRunner().run(told).failed == 0

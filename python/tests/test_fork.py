@@ -1,4 +1,5 @@
 """The fork: what the script makes of a Caffe tree, and how it refuses what it cannot patch."""
+
 import hashlib
 import os
 import re
@@ -7,18 +8,18 @@ import subprocess
 import sys
 
 import pytest
-
 from active_convolution.pycaffe.locate import BUILD
-
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))
+import requirements  # noqa: E402
 from assemble import LANDMARKS, STAMP, ForkError, assemble, files_below  # noqa: E402
 from edits import EDITS, FAMILIES, FAST_LAYERS, HDF5, OURS, PYCAFFE, TOOLCHAIN, AnchorError  # noqa: E402
-import requirements  # noqa: E402
 from requirements import RequirementError, check, python_options  # noqa: E402
 
-pytestmark = pytest.mark.skipif("ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork")
+pytestmark = pytest.mark.skipif(
+    "ACTIVE_CONVOLUTION_BUILT" in os.environ, reason="an image of docker/ makes no fork"
+)
 
 EDITED = sorted({edit.file for edit in EDITS})
 
@@ -46,18 +47,28 @@ def project(tmp_path):
 
 
 def digest(tree):
-    return {path: hashlib.sha256((tree / path).read_bytes()).hexdigest() for path in files_below(tree)}
+    return {
+        path: hashlib.sha256((tree / path).read_bytes()).hexdigest() for path in files_below(tree)
+    }
 
 
 def test_every_edit_of_ours_arrives(caffe, project, tmp_path):
     assemble(caffe, project, tmp_path / "fork")
     for edit in OURS:
-        assert not re.search(edit.done, (caffe / edit.file).read_text()), "the source is not pristine"
+        assert not re.search(edit.done, (caffe / edit.file).read_text()), (
+            "the source is not pristine"
+        )
         assert re.search(edit.done, (tmp_path / "fork" / edit.file).read_text()), edit.name
     solver = (tmp_path / "fork/src/caffe/solvers/sgd_solver.cpp").read_text()
-    update = solver[solver.index("::ApplyUpdate() {"):]
-    assert update.index("->BeforeClipping(") < update.index("  ClipGradients();") < update.index("->AfterClipping(")
-    assert "Clipping" not in (tmp_path / "fork/src/caffe/solver.cpp").read_text()   # Step is not the only way to an update
+    update = solver[solver.index("::ApplyUpdate() {") :]
+    assert (
+        update.index("->BeforeClipping(")
+        < update.index("  ClipGradients();")
+        < update.index("->AfterClipping(")
+    )
+    assert (
+        "Clipping" not in (tmp_path / "fork/src/caffe/solver.cpp").read_text()
+    )  # Step is not the only way to an update
     assert (tmp_path / "fork/include/caffe/layers/ours.hpp").read_text() == "// ours\n"
 
 
@@ -81,7 +92,9 @@ def test_an_older_layer_keeps_its_loop(caffe, project, tmp_path):
     _, without = assemble(caffe, project, tmp_path / "fork")
     assert "FastConvolution" not in (tmp_path / "fork/src/caffe/layers/conv_layer.cpp").read_text()
     assert [edit.name for edit in without if "Convolution" in edit.name] == [
-        "fast CPU layers: ConvolutionLayer::Forward_cpu", "fast CPU layers: ConvolutionLayer::Backward_cpu"]
+        "fast CPU layers: ConvolutionLayer::Forward_cpu",
+        "fast CPU layers: ConvolutionLayer::Backward_cpu",
+    ]
 
 
 def test_the_users_tree_stays_as_it_is(caffe, project, tmp_path):
@@ -97,10 +110,15 @@ def test_a_second_run_writes_nothing(caffe, project, tmp_path):
 
 def test_only_what_changed_is_written(caffe, project, tmp_path):
     assemble(caffe, project, tmp_path / "fork")
-    times = {path: (tmp_path / "fork" / path).stat().st_mtime_ns for path in files_below(tmp_path / "fork")}
+    times = {
+        path: (tmp_path / "fork" / path).stat().st_mtime_ns
+        for path in files_below(tmp_path / "fork")
+    }
     (project / "include/caffe/layers/ours.hpp").write_text("// changed\n")
     assert assemble(caffe, project, tmp_path / "fork")[0] == 1
-    changed = [str(path) for path in times if (tmp_path / "fork" / path).stat().st_mtime_ns != times[path]]
+    changed = [
+        str(path) for path in times if (tmp_path / "fork" / path).stat().st_mtime_ns != times[path]
+    ]
     assert changed == ["include/caffe/layers/ours.hpp"]
 
 
@@ -128,10 +146,15 @@ def test_without_a_project_nothing_of_ours_arrives(caffe, tmp_path):
         assert not re.search(edit.done, (tmp_path / "plain" / edit.file).read_text()), edit.name
 
 
-@pytest.mark.parametrize("name, landmark", [("fields of LayerParameter", "message LayerParameter {"),
-                                            ("hooks in Layer", "const LayerParameter& layer_param() const"),
-                                            ("calls around the clipping, which every update passes", "  ClipGradients();"),
-                                            ("call where layers share a blob", "const int learnable_param_id = ")])
+@pytest.mark.parametrize(
+    "name, landmark",
+    [
+        ("fields of LayerParameter", "message LayerParameter {"),
+        ("hooks in Layer", "const LayerParameter& layer_param() const"),
+        ("calls around the clipping, which every update passes", "  ClipGradients();"),
+        ("call where layers share a blob", "const int learnable_param_id = "),
+    ],
+)
 def test_a_missing_anchor_is_named_and_nothing_is_written(name, landmark, caffe, project, tmp_path):
     file = next(edit.file for edit in OURS if edit.name == name)
     (caffe / file).write_text((caffe / file).read_text().replace(landmark, "elsewhere"))
@@ -146,6 +169,7 @@ def test_a_failed_run_leaves_no_stamp_on_an_older_fork(caffe, project, tmp_path,
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr("assemble.shutil.copymode", full_disk)
     with pytest.raises(OSError):
         assemble(caffe, project, tmp_path / "fork")
@@ -158,8 +182,19 @@ def test_a_folder_that_is_no_caffe_tree(project, tmp_path):
 
 
 def run_assemble(caffe, project, *options):
-    return subprocess.run([sys.executable, ROOT / "fork/assemble.py", "--caffe", caffe, "--project", project, *options],
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [
+            sys.executable,
+            ROOT / "fork/assemble.py",
+            "--caffe",
+            caffe,
+            "--project",
+            project,
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_report_names_optional_edits_without_an_anchor(caffe, project, tmp_path):
@@ -167,24 +202,38 @@ def test_the_report_names_optional_edits_without_an_anchor(caffe, project, tmp_p
     reader = caffe / "python/caffe/io.py"
     reader.write_text(reader.read_text().replace("as_grey=", "grey="))
     done = run_assemble(caffe, project, "--output", tmp_path / "fork")
-    assert done.stdout.splitlines()[1:] == ["  not made, for want of its anchor in python/caffe/io.py: " + PYCAFFE[0].name]
+    assert done.stdout.splitlines()[1:] == [
+        "  not made, for want of its anchor in python/caffe/io.py: " + PYCAFFE[0].name
+    ]
     again = run_assemble(tmp_path / "fork", project, "--output", tmp_path / "again")
-    assert done.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]  # what is done needs no anchor
+    assert (
+        done.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]
+    )  # what is done needs no anchor
 
 
 @pytest.mark.parametrize("name", ["cmake/Dependencies.cmake", "python/CMakeLists.txt"])
-def test_the_headers_of_the_pythons_numpy_come_before_those_of_the_system(name, caffe, project, tmp_path):
+def test_the_headers_of_the_pythons_numpy_come_before_those_of_the_system(
+    name, caffe, project, tmp_path
+):
     """Debian's folder of Python's headers has those of its own NumPy in it: first, they are a virtual environment's, too."""
     assemble(caffe, project, tmp_path / "fork")
-    line, = [line for line in (tmp_path / "fork" / name).read_text().splitlines() if "${PYTHON_INCLUDE_DIRS}" in line]
+    (line,) = [
+        line
+        for line in (tmp_path / "fork" / name).read_text().splitlines()
+        if "${PYTHON_INCLUDE_DIRS}" in line
+    ]
     assert line.index("${NUMPY_INCLUDE_DIR}") < line.index("${PYTHON_INCLUDE_DIRS}")
 
 
-@pytest.mark.parametrize("edit", [edit for edit in HDF5 if edit.together], ids=lambda edit: edit.name)
+@pytest.mark.parametrize(
+    "edit", [edit for edit in HDF5 if edit.together], ids=lambda edit: edit.name
+)
 def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
     net = caffe / edit.file
     found = re.search(edit.anchor, net.read_text(), re.MULTILINE)
-    pristine = net.read_text()[:found.start()] + net.read_text()[found.start():].replace("(", "( ", 1)
+    pristine = net.read_text()[: found.start()] + net.read_text()[found.start() :].replace(
+        "(", "( ", 1
+    )
     net.write_text(pristine)
     _, without = assemble(caffe, project, tmp_path / "fork")
     expected = pristine
@@ -197,10 +246,16 @@ def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
 def test_the_authors_layer_gives_way_to_ours(caffe, project, tmp_path):
     """Their tree: a message and a field of the same names as ours, and a CUDA file that ours do not replace."""
     proto = caffe / "src/caffe/proto/caffe.proto"
-    proto.write_text(re.sub(r"(?<=^message LayerParameter \{$)", "\n  optional AConvParameter aconv_param = 147;",
-                            proto.read_text(), flags=re.MULTILINE) +
-                     "\nmessage AConvParameter {\n  optional int32 pad = 1 [default = 0];\n\n  enum FilterType {\n"
-                     "    SQUARE = 0;\n  }\n  optional float base_radius = 9 [default = 1];\n}\n")
+    proto.write_text(
+        re.sub(
+            r"(?<=^message LayerParameter \{$)",
+            "\n  optional AConvParameter aconv_param = 147;",
+            proto.read_text(),
+            flags=re.MULTILINE,
+        )
+        + "\nmessage AConvParameter {\n  optional int32 pad = 1 [default = 0];\n\n  enum FilterType {\n"
+        "    SQUARE = 0;\n  }\n  optional float base_radius = 9 [default = 1];\n}\n"
+    )
     theirs = caffe / "src/caffe/layers/aconv_fast_layer.cu"
     theirs.parent.mkdir(parents=True, exist_ok=True)
     theirs.write_text("// cuDNN 5\n")
@@ -210,13 +265,26 @@ def test_the_authors_layer_gives_way_to_ours(caffe, project, tmp_path):
     assert made.count("message AConvParameter {") == made.count(" aconv_param = ") == 1
     assert "aconv_param = 170309077;" in made and "base_radius = 5" in made
     assert not (fork / theirs.relative_to(caffe)).exists()
-    subprocess.run(["protoc", f"--proto_path={fork}/src/caffe/proto", f"--python_out={tmp_path}", "caffe.proto"], check=True)
+    subprocess.run(
+        [
+            "protoc",
+            f"--proto_path={fork}/src/caffe/proto",
+            f"--python_out={tmp_path}",
+            "caffe.proto",
+        ],
+        check=True,
+    )
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family.refused], ids=lambda family: family.name)
+@pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family.refused], ids=lambda family: family.name
+)
 def test_a_kind_that_cannot_be_forked_is_refused_with_the_reason(family, caffe, project, tmp_path):
-    header = {"OpenCL": "template<typename Dtype, typename MItype, typename MOtype>\n",
-              "NVIDIA 0.16 and later": "class LayerBase {\n", "Intel": "function(Download_MKLDNN)\n"}[family.name]
+    header = {
+        "OpenCL": "template<typename Dtype, typename MItype, typename MOtype>\n",
+        "NVIDIA 0.16 and later": "class LayerBase {\n",
+        "Intel": "function(Download_MKLDNN)\n",
+    }[family.name]
     (caffe / family.file).write_text(header + (caffe / family.file).read_text())
     done = run_assemble(caffe, project, "--output", tmp_path / "fork")
     assert done.returncode == 1 and family.refused in done.stderr
@@ -226,12 +294,16 @@ def test_a_kind_that_cannot_be_forked_is_refused_with_the_reason(family, caffe, 
 
 def test_a_tree_without_a_file_that_we_must_edit_is_refused(caffe, project, tmp_path):
     (caffe / "src/caffe/solvers/sgd_solver.cpp").unlink()
-    with pytest.raises(ForkError, match="has no src/caffe/solvers/sgd_solver.cpp, which 'calls around the clipping.* changes"):
+    with pytest.raises(
+        ForkError,
+        match="has no src/caffe/solvers/sgd_solver.cpp, which 'calls around the clipping.* changes",
+    ):
         assemble(caffe, project, tmp_path / "fork")
     assert not (tmp_path / "fork").exists()
 
 
 # ---- Fetching Caffe's source: a cache folder, Debian's mirrors, a git repository
+
 
 @pytest.fixture
 def fetch(tmp_path):
@@ -242,10 +314,20 @@ def fetch(tmp_path):
     def run(apt_get="exit 1\n", script=None, **environment):
         (tmp_path / "bin/apt-get").write_text("#!/bin/sh\n" + apt_get)
         (tmp_path / "bin/apt-get").chmod(0o755)
-        environment = {**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "CAFFE_CACHE": f"{tmp_path}/cache",
-                       "CAFFE_GIT": f"{tmp_path}/caffe.git", **environment}
-        return subprocess.run(["/bin/bash", script or ROOT / "fork/fetch_caffe.sh", tmp_path / "caffe"], env=environment,
-                              capture_output=True, text=True)
+        environment = {
+            **os.environ,
+            "PATH": f"{tmp_path}/bin:/usr/bin:/bin",
+            "CAFFE_CACHE": f"{tmp_path}/cache",
+            "CAFFE_GIT": f"{tmp_path}/caffe.git",
+            **environment,
+        }
+        return subprocess.run(
+            ["/bin/bash", script or ROOT / "fork/fetch_caffe.sh", tmp_path / "caffe"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
     return run
 
 
@@ -271,8 +353,14 @@ def commit(tmp_path):
     (source / ".gitignore").write_text("include\n")  # its files count all the same
 
     def git(*arguments):
-        return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=source, check=True,
-                              capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=source,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
     git("init", "--quiet")
     git("add", "--force", ".")
     git("commit", "--quiet", "--message", "first")
@@ -283,7 +371,9 @@ def commit(tmp_path):
     git("checkout", "--quiet", hashes["commit"])
     text = (ROOT / "fork/fetch_caffe.sh").read_text()
     for name, value in hashes.items():
-        text, count = re.subn(rf"^readonly {name}=\w+", f"readonly {name}={value}", text, flags=re.MULTILINE)
+        text, count = re.subn(
+            rf"^readonly {name}=\w+", f"readonly {name}={value}", text, flags=re.MULTILINE
+        )
         assert count == 1
     (tmp_path / "fetch.sh").write_text(text)
     return tmp_path / "fetch.sh"
@@ -303,30 +393,48 @@ def test_git_gives_the_commit_by_its_hash(fetch, commit, tmp_path):
 
 def test_a_git_server_that_gives_no_single_commit_gives_its_branches(fetch, commit, tmp_path):
     """Git's older protocol refuses a commit that no branch ends with."""
-    done = fetch(script=commit, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="protocol.version", GIT_CONFIG_VALUE_0="0")
+    done = fetch(
+        script=commit,
+        GIT_CONFIG_COUNT="1",
+        GIT_CONFIG_KEY_0="protocol.version",
+        GIT_CONFIG_VALUE_0="0",
+    )
     assert_fetched(done, tmp_path, "BVLC's commit")
 
 
 def test_the_users_git_settings_change_no_file(fetch, commit, tmp_path):
     (tmp_path / "bin/gitconfig").write_text("[core]\n\tautocrlf = true\n")
-    assert_fetched(fetch(script=commit, GIT_CONFIG_GLOBAL=str(tmp_path / "bin/gitconfig")), tmp_path, "BVLC's commit")
+    assert_fetched(
+        fetch(script=commit, GIT_CONFIG_GLOBAL=str(tmp_path / "bin/gitconfig")),
+        tmp_path,
+        "BVLC's commit",
+    )
 
 
 def test_a_repository_without_the_commit(fetch, commit, tmp_path):
     done = fetch()  # asks for BVLC's own
-    assert_refused(done, tmp_path, "no source from git: git could not fetch the commit 99bd997",
-                   "no source from cache: there is")
+    assert_refused(
+        done,
+        tmp_path,
+        "no source from git: git could not fetch the commit 99bd997",
+        "no source from cache: there is",
+    )
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_cache_comes_first(packed, fetch, commit, tmp_path):
     (tmp_path / "cache").mkdir()
     if packed:
-        subprocess.run(["tar", "-czf", tmp_path / "cache/caffe-first.tar.gz", "--exclude=.git", "source"], cwd=tmp_path,
-                       check=True)
+        subprocess.run(
+            ["tar", "-czf", tmp_path / "cache/caffe-first.tar.gz", "--exclude=.git", "source"],
+            cwd=tmp_path,
+            check=True,
+        )
     else:
         shutil.copytree(tmp_path / "source", tmp_path / "cache/caffe")
-    assert_fetched(fetch(script=commit, CAFFE_GIT="/nowhere"), tmp_path, "cache/caffe.*, BVLC's commit")
+    assert_fetched(
+        fetch(script=commit, CAFFE_GIT="/nowhere"), tmp_path, "cache/caffe.*, BVLC's commit"
+    )
 
 
 def test_what_the_cache_holds_is_verified(fetch, commit, tmp_path):
@@ -334,26 +442,39 @@ def test_what_the_cache_holds_is_verified(fetch, commit, tmp_path):
     (tmp_path / "cache/caffe-a/include/layer.hpp").write_text("// another layer\n")
     (tmp_path / "cache/caffe-b.tar.gz").write_text("half a tarb")
     done = fetch(script=commit, CAFFE_GIT="/nowhere")
-    assert_refused(done, tmp_path, "caffe-a is not BVLC's commit .*: its files have another hash; "
-                                   ".*caffe-b.tar.gz cannot be unpacked")
+    assert_refused(
+        done,
+        tmp_path,
+        "caffe-a is not BVLC's commit .*: its files have another hash; "
+        ".*caffe-b.tar.gz cannot be unpacked",
+    )
     assert_fetched(fetch(script=commit), tmp_path, "of .*caffe.git$")  # the next place serves
 
 
-DEBIAN_MIRROR = '[ "$1" = indextargets ] && {{ echo "Debian {}"; exit; }}\nexec /usr/bin/apt-get "$@"\n'
+DEBIAN_MIRROR = (
+    '[ "$1" = indextargets ] && {{ echo "Debian {}"; exit; }}\nexec /usr/bin/apt-get "$@"\n'
+)
 
 
 def test_an_unsigned_mirror_is_refused(fetch, tmp_path):
     sources = tmp_path / "mirror/dists/bullseye/main/source/Sources"
     sources.parent.mkdir(parents=True)
     sources.write_text("Package: caffe\nVersion: 1\nFormat: 1.0\nDirectory: pool\nFiles:\n")
-    (tmp_path / "mirror/dists/bullseye/Release").write_text("Suite: bullseye\nCodename: bullseye\nComponents: main\n")
+    (tmp_path / "mirror/dists/bullseye/Release").write_text(
+        "Suite: bullseye\nCodename: bullseye\nComponents: main\n"
+    )
     done = fetch(DEBIAN_MIRROR.format(f"file:{tmp_path}/mirror/"))
     assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe")
 
 
 def test_a_mirror_that_does_not_answer(fetch, tmp_path):
     done = fetch(DEBIAN_MIRROR.format("http://127.0.0.1:9/debian/"))
-    assert_refused(done, tmp_path, "no source from debian: apt could not fetch and verify caffe", "  apt: .*127.0.0.1")
+    assert_refused(
+        done,
+        tmp_path,
+        "no source from debian: apt could not fetch and verify caffe",
+        "  apt: .*127.0.0.1",
+    )
 
 
 def test_another_systems_mirrors_are_never_asked(fetch, tmp_path):
@@ -362,8 +483,16 @@ def test_another_systems_mirrors_are_never_asked(fetch, tmp_path):
     case "$*" in *" update") cat {tmp_path}/caffe.*/sources.list >> {tmp_path}/bin/asked ;; esac
     exit 1
     """
-    assert_refused(fetch(apt_get), tmp_path, "no source from debian: no Debian mirror .*: DEBIAN_MIRRORS can name one")
-    assert_refused(fetch(apt_get, DEBIAN_MIRRORS="http://127.0.0.1:9/debian"), tmp_path, "no source from debian")
+    assert_refused(
+        fetch(apt_get),
+        tmp_path,
+        "no source from debian: no Debian mirror .*: DEBIAN_MIRRORS can name one",
+    )
+    assert_refused(
+        fetch(apt_get, DEBIAN_MIRRORS="http://127.0.0.1:9/debian"),
+        tmp_path,
+        "no source from debian",
+    )
     asked = (tmp_path / "bin/asked").read_text().split()
     assert [word for word in asked if word.startswith("http")] == ["http://127.0.0.1:9/debian"]
 
@@ -373,23 +502,40 @@ def test_a_missing_tool_is_named(fetch, tmp_path):
     tools.mkdir()
     for tool in ("realpath", "dirname", "mkdir", "mktemp", "rm", "apt-get"):
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
-    assert_refused(fetch(PATH=str(tools)), tmp_path, "from debian: dpkg-source is missing", "from git: git is missing")
+    assert_refused(
+        fetch(PATH=str(tools)),
+        tmp_path,
+        "from debian: dpkg-source is missing",
+        "from git: git is missing",
+    )
 
 
 # ---- build.sh
 
-@pytest.mark.parametrize("options, message", [
-    (["--fast"], "error: unknown option --fast"),
-    (["--caffe"], "error: --caffe needs a folder"),
-    (["--python"], "error: --python needs the path of a Python"),
-    (["--python", "no/such/python"], "error: --python no/such/python: there is no such program"),
-    (["--caffe", "no/such/folder"], "error: --caffe no/such/folder: no such folder"),
-    pytest.param(["--caffe", "docs-that-are-no-caffe"], "is not a Caffe source tree: it has no CMakeLists.txt",
-                 marks=pytest.mark.slow),
-])
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--fast"], "error: unknown option --fast"),
+        (["--caffe"], "error: --caffe needs a folder"),
+        (["--python"], "error: --python needs the path of a Python"),
+        (
+            ["--python", "no/such/python"],
+            "error: --python no/such/python: there is no such program",
+        ),
+        (["--caffe", "no/such/folder"], "error: --caffe no/such/folder: no such folder"),
+        pytest.param(
+            ["--caffe", "docs-that-are-no-caffe"],
+            "is not a Caffe source tree: it has no CMakeLists.txt",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
 def test_build_refuses(options, message, tmp_path):
     (tmp_path / "docs-that-are-no-caffe").mkdir()
-    options = [str(tmp_path / option) if option.startswith("docs") else option for option in options]
+    options = [
+        str(tmp_path / option) if option.startswith("docs") else option for option in options
+    ]
     done = subprocess.run([ROOT / "scripts/build.sh", *options], capture_output=True, text=True)
     assert done.returncode == (1 if "Caffe source tree" in message else 2)
     assert message in done.stderr
@@ -413,55 +559,107 @@ def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cmake").write_text(CMAKE)
     (tmp_path / "bin/cmake").chmod(0o755)
-    done = subprocess.run([tmp_path / "scripts/build.sh"], capture_output=True, text=True,
-                          env={**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    done = subprocess.run(
+        [tmp_path / "scripts/build.sh"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+    )
     assert done.returncode == 1
-    assert done.stderr == "error: the build failed: the reason stands above, and everything in build/build.log\n"
+    assert (
+        done.stderr
+        == "error: the build failed: the reason stands above, and everything in build/build.log\n"
+    )
     lines = done.stdout.splitlines()
-    assert lines[0] == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+    assert (
+        lines[0]
+        == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+    )
     assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
     assert (tmp_path / "build/build.log").read_text().count("warning") == 200
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
-@pytest.mark.parametrize("top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")])
+@pytest.mark.parametrize(
+    "top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")]
+)
 def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
     """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4 takes; the chosen Python."""
     (tmp_path / "caffe").mkdir()
     (tmp_path / "caffe/CMakeLists.txt").write_text(top)
-    subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe",
-                    "-DCMAKE_CXX_FLAGS=-g", f"-DPYTHON={sys.executable}", "-DPYTHON_LIBRARY=/a/libpython.so"],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [
+            "cmake",
+            "-S",
+            ROOT,
+            "-B",
+            tmp_path / "build",
+            f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe",
+            "-DCMAKE_CXX_FLAGS=-g",
+            f"-DPYTHON={sys.executable}",
+            "-DPYTHON_LIBRARY=/a/libpython.so",
+        ],
+        check=True,
+        capture_output=True,
+    )
     told = (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text()
-    assert f"-DCMAKE_CXX_FLAGS=-g {flags}".rstrip() in re.findall(r"-DCMAKE_CXX_FLAGS=[^;']*", told)[0]
+    assert (
+        f"-DCMAKE_CXX_FLAGS=-g {flags}".rstrip() in re.findall(r"-DCMAKE_CXX_FLAGS=[^;']*", told)[0]
+    )
     assert ("-fopenmp" in told) == bool(flags)
     assert "-DCMAKE_POLICY_VERSION_MINIMUM=3.5" in told
-    assert f"-DPYTHON_EXECUTABLE={sys.executable}" in told and "-DPYTHON_LIBRARY=/a/libpython.so" in told
+    assert (
+        f"-DPYTHON_EXECUTABLE={sys.executable}" in told
+        and "-DPYTHON_LIBRARY=/a/libpython.so" in told
+    )
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
-@pytest.mark.parametrize("reads_matlab, options, told", [
-    (False, [], "-DCMAKE_CXX_STANDARD_LIBRARIES="), (True, ["-DMATIO=/usr/include"], "-DCMAKE_CXX_STANDARD_LIBRARIES=-lmatio"),
-    (True, ["-DCMAKE_IGNORE_PATH=/usr/include;/usr/local/include"], None)])
-def test_a_tree_that_reads_matlabs_files_is_linked_with_matio(reads_matlab, options, told, tmp_path):
+@pytest.mark.parametrize(
+    "reads_matlab, options, told",
+    [
+        (False, [], "-DCMAKE_CXX_STANDARD_LIBRARIES="),
+        (True, ["-DMATIO=/usr/include"], "-DCMAKE_CXX_STANDARD_LIBRARIES=-lmatio"),
+        (True, ["-DCMAKE_IGNORE_PATH=/usr/include;/usr/local/include"], None),
+    ],
+)
+def test_a_tree_that_reads_matlabs_files_is_linked_with_matio(
+    reads_matlab, options, told, tmp_path
+):
     (tmp_path / "caffe/src/caffe/util").mkdir(parents=True)
     (tmp_path / "caffe/CMakeLists.txt").write_text("project(Caffe)\n")
     if reads_matlab:
         (tmp_path / "caffe/src/caffe/util/matio_io.cpp").touch()
-    done = subprocess.run(["cmake", "-S", ROOT, "-B", tmp_path / "build", f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe", *options],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "cmake",
+            "-S",
+            ROOT,
+            "-B",
+            tmp_path / "build",
+            f"-DCAFFE_SOURCE_DIR={tmp_path}/caffe",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode == 0) == bool(told), done.stderr
     if told:
-        assert re.search(f"{told}[;']", (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text())
+        assert re.search(
+            f"{told}[;']", (tmp_path / "build/fork-prefix/tmp/fork-cfgcmd.txt").read_text()
+        )
     else:
         assert "needs matio: apt-get install libmatio-dev" in " ".join(done.stderr.split())
 
 
 def test_an_empty_blob_is_divided_by_nowhere():
     """As in trees of before 1.0; Caffe's own looks first."""
-    edit, = (edit for edit in TOOLCHAIN if edit.file == "src/caffe/blob.cpp")
+    (edit,) = (edit for edit in TOOLCHAIN if edit.file == "src/caffe/blob.cpp")
     assert edit.apply("most = INT_MAX / count_);") == "most = INT_MAX / (count_ ? count_ : 1));"
-    for mended in ("if (count_ != 0) { most(INT_MAX / count_); }", "most(INT_MAX / (count_ ? count_ : 1))"):
+    for mended in (
+        "if (count_ != 0) { most(INT_MAX / count_); }",
+        "most(INT_MAX / (count_ ? count_ : 1))",
+    ):
         assert edit.apply(mended) == mended
 
 
@@ -471,21 +669,36 @@ REQUIREMENTS = ROOT / "fork/requirements.py"
 
 
 def require(tmp_path, *options, **environment):
-    return subprocess.run([sys.executable, REQUIREMENTS, "--build", tmp_path / "found", *options], capture_output=True,
-                          text=True, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, REQUIREMENTS, "--build", tmp_path / "found", *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="needs cmake")
 def test_all_that_is_missing_is_named_at_once(tmp_path):
     """CMake looks below an empty root alone."""
     toolchain = tmp_path / "toolchain.cmake"
-    toolchain.write_text(f"set(CMAKE_FIND_ROOT_PATH {tmp_path})\n" + "".join(
-        f"set(CMAKE_FIND_ROOT_PATH_MODE_{kind} ONLY)\n" for kind in ("INCLUDE", "LIBRARY")))
+    toolchain.write_text(
+        f"set(CMAKE_FIND_ROOT_PATH {tmp_path})\n"
+        + "".join(
+            f"set(CMAKE_FIND_ROOT_PATH_MODE_{kind} ONLY)\n" for kind in ("INCLUDE", "LIBRARY")
+        )
+    )
     done = require(tmp_path, CMAKE_TOOLCHAIN_FILE=str(toolchain))
     assert done.returncode == 1
-    message, = done.stderr.splitlines()
-    for word in ("error: missing: google/protobuf/message.h, ", "boost/python.hpp", "cblas.h",
-                 "apt-get install libprotobuf-dev libboost", "dnf install protobuf-devel boost-devel", "libsnappy-dev", "snappy-devel"):
+    (message,) = done.stderr.splitlines()
+    for word in (
+        "error: missing: google/protobuf/message.h, ",
+        "boost/python.hpp",
+        "cblas.h",
+        "apt-get install libprotobuf-dev libboost",
+        "dnf install protobuf-devel boost-devel",
+        "libsnappy-dev",
+        "snappy-devel",
+    ):
         assert word in message
 
 
@@ -495,7 +708,7 @@ def test_without_cmake_all_packages_are_named(tmp_path):
         (tmp_path / "bin" / tool).symlink_to("/bin/true")
     done = require(tmp_path, PATH=f"{tmp_path}/bin")
     assert done.returncode == 1
-    message, = done.stderr.splitlines()
+    (message,) = done.stderr.splitlines()
     assert message.startswith("error: missing: cmake, perhaps protoc, ")
     assert "apt-get install cmake protobuf-compiler" in message and "libopencv-dev" in message
 
@@ -504,65 +717,108 @@ def test_without_python_all_packages_are_named(tmp_path):
     """The program that looks for what is missing needs a Python itself."""
     for name in ("scripts/build.sh", "scripts/progress.sh", "cmake/requirements/CMakeLists.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text((ROOT / name).read_text().replace("/usr/bin/python3", "/usr/bin/no-python3"))
-    done = subprocess.run(["bash", tmp_path / "scripts/build.sh", "--no-setup"], capture_output=True, text=True)
+        (tmp_path / name).write_text(
+            (ROOT / name).read_text().replace("/usr/bin/python3", "/usr/bin/no-python3")
+        )
+    done = subprocess.run(
+        ["bash", tmp_path / "scripts/build.sh", "--no-setup"], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (1, "")
-    message, = done.stderr.splitlines()
-    for word in ("error: missing: /usr/bin/no-python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy ",
-                 " libopencv-dev ", "; on Fedora: dnf install python3-devel ", " opencv-devel "):
+    (message,) = done.stderr.splitlines()
+    for word in (
+        "error: missing: /usr/bin/no-python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy ",
+        " libopencv-dev ",
+        "; on Fedora: dnf install python3-devel ",
+        " opencv-devel ",
+    ):
         assert word in message
 
 
 def python_that_says(tmp_path, **what):
     """A program that answers as a Python would, with ``what`` different from the system's."""
     script = tmp_path / "python"
-    script.write_text("#!/usr/bin/python3\nimport json, subprocess, sys\n"
-                      "found = json.loads(subprocess.check_output(['/usr/bin/python3', *sys.argv[1:]]))\n"
-                      f"print(json.dumps({{**found, **{what!r}}}))\n")
+    script.write_text(
+        "#!/usr/bin/python3\nimport json, subprocess, sys\n"
+        "found = json.loads(subprocess.check_output(['/usr/bin/python3', *sys.argv[1:]]))\n"
+        f"print(json.dumps({{**found, **{what!r}}}))\n"
+    )
     script.chmod(0o755)
     return script
 
 
 def test_a_python_without_a_boost_python_of_its_own_is_refused(tmp_path):
     python = python_that_says(tmp_path, version=[3, 99], prefix=str(tmp_path))
-    with pytest.raises(RequirementError, match=r"pycaffe is built with Boost.Python, which is there for the system's Python "
-                                               r"\(3\.\d+\), not for 3.99: take a virtual environment of /usr/bin/python3, or "
-                                               r"install libboost_python399.so in .*conda install"):
+    with pytest.raises(
+        RequirementError,
+        match=r"pycaffe is built with Boost.Python, which is there for the system's Python "
+        r"\(3\.\d+\), not for 3.99: take a virtual environment of /usr/bin/python3, or "
+        r"install libboost_python399.so in .*conda install",
+    ):
         check(tmp_path / "found", str(python))
 
 
 def test_a_condas_python_brings_its_prefix(tmp_path):
     """Its Boost.Python, its libpython and its headers; CMake looks there first for all the rest."""
-    for name in ("lib/libboost_python399.so", "lib/libpython3.99.so", "include/python3.99/Python.h"):
+    for name in (
+        "lib/libboost_python399.so",
+        "lib/libpython3.99.so",
+        "include/python3.99/Python.h",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    found = {"version": [3, 99], "prefix": str(tmp_path), "include": f"{tmp_path}/include/python3.99", "LIBDIR": "/build/lib",
-             "MULTIARCH": None, "executable": f"{tmp_path}/bin/python"}
+    found = {
+        "version": [3, 99],
+        "prefix": str(tmp_path),
+        "include": f"{tmp_path}/include/python3.99",
+        "LIBDIR": "/build/lib",
+        "MULTIARCH": None,
+        "executable": f"{tmp_path}/bin/python",
+    }
     assert python_options("python", found) == [
-        f"-DPYTHON={tmp_path}/bin/python", f"-DPYTHON_INCLUDE_DIR={tmp_path}/include/python3.99",
-        f"-DPYTHON_LIBRARY={tmp_path}/lib/libpython3.99.so", f"-DCMAKE_PREFIX_PATH={tmp_path}"]
+        f"-DPYTHON={tmp_path}/bin/python",
+        f"-DPYTHON_INCLUDE_DIR={tmp_path}/include/python3.99",
+        f"-DPYTHON_LIBRARY={tmp_path}/lib/libpython3.99.so",
+        f"-DCMAKE_PREFIX_PATH={tmp_path}",
+    ]
 
 
-@pytest.mark.parametrize("what, message", [
-    ({"include": "/no/such/folder"}, "/no/such/folder/Python.h is missing; install the headers of Python 3"),
-    ({"LIBDIR": "/no/such/folder", "prefix": "/no/such/folder", "MULTIARCH": None}, "there is no libpython3.*enable-shared"),
-    ({"kind": "PyPy"}, "it is PyPy 3.*needs CPython 3"),
-])
+@pytest.mark.parametrize(
+    "what, message",
+    [
+        (
+            {"include": "/no/such/folder"},
+            "/no/such/folder/Python.h is missing; install the headers of Python 3",
+        ),
+        (
+            {"LIBDIR": "/no/such/folder", "prefix": "/no/such/folder", "MULTIARCH": None},
+            "there is no libpython3.*enable-shared",
+        ),
+        ({"kind": "PyPy"}, "it is PyPy 3.*needs CPython 3"),
+    ],
+)
 def test_a_python_that_cannot_serve_is_refused(what, message, tmp_path):
     with pytest.raises(RequirementError, match=message):
         check(tmp_path / "found", str(python_that_says(tmp_path, without=[], **what)))
 
 
 def test_a_system_without_pythons_headers_lacks_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(requirements, "SYSTEM", str(python_that_says(tmp_path, include="/no/such/folder")))
-    with pytest.raises(RequirementError, match="missing: .*Python.h; on Debian: apt-get install .*python3-dev; on Fedora: "
-                                               "dnf install .*python3-devel"):
+    monkeypatch.setattr(
+        requirements, "SYSTEM", str(python_that_says(tmp_path, include="/no/such/folder"))
+    )
+    with pytest.raises(
+        RequirementError,
+        match="missing: .*Python.h; on Debian: apt-get install .*python3-dev; on Fedora: "
+        "dnf install .*python3-devel",
+    ):
         check(tmp_path / "found", None)
 
 
 def test_what_is_no_python_is_refused(tmp_path):
     done = require(tmp_path, "--python", "/bin/ls")
-    assert (done.returncode, done.stderr) == (1, "error: --python /bin/ls: it does not run as a Python 3\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: --python /bin/ls: it does not run as a Python 3\n",
+    )
 
 
 def test_a_python_that_hangs_is_told_apart(tmp_path, monkeypatch):
@@ -570,10 +826,14 @@ def test_a_python_that_hangs_is_told_apart(tmp_path, monkeypatch):
     hanging.write_text("#!/bin/sh\nexec sleep 600\n")
     hanging.chmod(0o755)
     monkeypatch.setattr(requirements, "PROBE_SECONDS", 1)
-    with pytest.raises(RequirementError, match="^--python .*: it has not answered within 1 seconds$"):
+    with pytest.raises(
+        RequirementError, match="^--python .*: it has not answered within 1 seconds$"
+    ):
         check(tmp_path / "found", str(hanging))
     monkeypatch.setattr(requirements, "SYSTEM", str(hanging))
-    with pytest.raises(RequirementError, match=f"^{hanging}: it has not answered within 1 seconds$"):
+    with pytest.raises(
+        RequirementError, match=f"^{hanging}: it has not answered within 1 seconds$"
+    ):
         check(tmp_path / "found", None)
 
 
@@ -583,5 +843,7 @@ def test_modules_that_only_running_needs_are_noted(tmp_path):
     options, note = check(tmp_path / "found", str(python))
     assert options[0].startswith("-DPYTHON=")
     assert note == f"six, cv2; {python} -m pip install six opencv-python-headless"
-    with pytest.raises(RequirementError, match="^missing: numpy, six; .*python -m pip install numpy six$"):
+    with pytest.raises(
+        RequirementError, match="^missing: numpy, six; .*python -m pip install numpy six$"
+    ):
         check(tmp_path / "found", str(python_that_says(tmp_path, without=["numpy", "six"])))

@@ -1,20 +1,33 @@
 """How the package's modules depend on each other: no import runs up, none in a circle, and no two modules share a name."""
+
 import ast
 import graphlib
 
 import pytest
-
 from conftest import ROOT
 
 PACKAGE = ROOT / "python" / "active_convolution"
-FLOORS = [      # each may import from those before it, and from itself
-    ["errors"], ["columns", "command", "files", "geometry"], ["arrays"], ["pycaffe"], ["plotting"], ["positions"],
-    ["check", "data", "networks"], ["training", "confusion"], ["evaluation", "conversion"], ["paper", "report"], ["cli"]]
+FLOORS = [  # each may import from those before it, and from itself
+    ["errors"],
+    ["columns", "command", "files", "geometry"],
+    ["arrays"],
+    ["pycaffe"],
+    ["plotting"],
+    ["positions"],
+    ["check", "data", "networks"],
+    ["training", "confusion"],
+    ["evaluation", "conversion"],
+    ["paper", "report"],
+    ["cli"],
+]
 
 
 def modules(package=PACKAGE):
     """{dotted name below the package: path}; a package's own __init__ is "<package>.__init__"."""
-    return {".".join(path.relative_to(package).with_suffix("").parts): path for path in package.rglob("*.py")}
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in package.rglob("*.py")
+    }
 
 
 def imported(name, source, known):
@@ -22,7 +35,7 @@ def imported(name, source, known):
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            above = name.split(".")[:-node.level] if node.level else None
+            above = name.split(".")[: -node.level] if node.level else None
             parts = (node.module or "").split(".") if node.module else []
             if above is None:
                 if parts[:1] != ["active_convolution"]:
@@ -39,7 +52,10 @@ def imported(name, source, known):
 def graph():
     """{module: the modules that it imports}"""
     files = modules()
-    return {name: imported(name, path.read_text(encoding="utf-8"), set(files)) for name, path in files.items()}
+    return {
+        name: imported(name, path.read_text(encoding="utf-8"), set(files))
+        for name, path in files.items()
+    }
 
 
 def floor(name):
@@ -53,8 +69,15 @@ def test_every_module_has_a_floor(graph):
 
 
 def test_no_import_runs_up_or_across(graph):
-    wrong = [f"{name} imports {other}" for name, others in graph.items() if not name.startswith("__") for other in others
-             if floor(other) > floor(name) or floor(other) == floor(name) and other.split(".")[0] != name.split(".")[0]]
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph.items()
+        if not name.startswith("__")
+        for other in others
+        if floor(other) > floor(name)
+        or floor(other) == floor(name)
+        and other.split(".")[0] != name.split(".")[0]
+    ]
     assert not wrong
     assert sum(map(len, graph.values())) > 100, "the graph is there"
 
@@ -65,19 +88,33 @@ def test_no_imports_run_in_a_circle(graph):
 
 def test_no_two_modules_share_a_name(graph):
     last = [name.split(".")[-1] for name in graph if not name.split(".")[0] == "cli"]
-    names = [name for name in last if not name.startswith("__")] + [path.name for path in PACKAGE.iterdir() if path.is_dir()]
+    names = [name for name in last if not name.startswith("__")] + [
+        path.name for path in PACKAGE.iterdir() if path.is_dir()
+    ]
     assert {name for name in names if names.count(name) > 1 and name != "__pycache__"} == set()
 
 
 def test_no_two_classes_share_a_name():
-    names = [node.name for path in modules().values() for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-             if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    names = [
+        node.name
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
     assert {name for name in names if names.count(name) > 1} == set()
 
 
-@pytest.mark.parametrize("source, expected", [
-    ("from .. import errors", {"errors"}), ("from ..b import c, d", {"b.c"}), ("from .x import y", {"a.x"}),
-    ("def f():\n    from ..b.c import g", {"b.c"}), ("import active_convolution.errors", {"errors"}),
-    ("from active_convolution.b import c", {"b.c"}), ("import os\nfrom json import errors", set())])
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        ("from .. import errors", {"errors"}),
+        ("from ..b import c, d", {"b.c"}),
+        ("from .x import y", {"a.x"}),
+        ("def f():\n    from ..b.c import g", {"b.c"}),
+        ("import active_convolution.errors", {"errors"}),
+        ("from active_convolution.b import c", {"b.c"}),
+        ("import os\nfrom json import errors", set()),
+    ],
+)
 def test_imports_are_found(source, expected):
     assert imported("a.m", source, {"errors", "b.c", "a.x"}) == expected

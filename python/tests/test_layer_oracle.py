@@ -3,9 +3,9 @@
 Every case is a net of one layer, in float; what it computes may differ from the oracle's double precision by
 ``TOLERANCE`` of the largest number in the array. A case that fails prints its prototxt.
 """
+
 import numpy as np
 import pytest
-
 from active_convolution.check import oracle
 from active_convolution.check.cases import FAR, random_case
 from active_convolution.pycaffe import locate
@@ -38,8 +38,12 @@ def move(net, seed):
     draw = np.random.default_rng(seed)
     for blob in net.params["layer"][2:]:
         start = blob.data.copy()
-        places = [start, draw.integers(-4, 5, start.shape), draw.choice(FAR, start.shape),
-                  *draw.uniform(-3, 3, (4, *start.shape))]
+        places = [
+            start,
+            draw.integers(-4, 5, start.shape),
+            draw.choice(FAR, start.shape),
+            *draw.uniform(-3, 3, (4, *start.shape)),
+        ]
         blob.data[...] = np.choose(draw.integers(0, len(places), start.shape), places)
 
 
@@ -47,17 +51,24 @@ def results(net):
     """The output and all gradients of one pass, as a dict of copies."""
     net.forward()
     net.backward()
-    gradients = dict(zip(("weight", "bias", "x", "y"), net.params["layer"]), image=net.blobs["image"])
-    return {"top": net.blobs["top"].data.copy(), **{name: blob.diff.copy() for name, blob in gradients.items()}}
+    gradients = dict(
+        zip(("weight", "bias", "x", "y"), net.params["layer"]), image=net.blobs["image"]
+    )
+    return {
+        "top": net.blobs["top"].data.copy(),
+        **{name: blob.diff.copy() for name, blob in gradients.items()},
+    }
 
 
 def expected(net, case):
     """The oracle's ``results``, from what is in the net."""
     image = net.blobs["image"].data.astype(float)
     weight, bias, x, y = (blob.data.astype(float) for blob in net.params["layer"])
-    gradients = oracle.backward(case.shape, image, weight, x, y, net.blobs["top"].diff.astype(float))
+    gradients = oracle.backward(
+        case.shape, image, weight, x, y, net.blobs["top"].diff.astype(float)
+    )
     if not case.bias:
-        gradients["bias"] = np.zeros(bias.shape)    # a blob of zero that is never updated
+        gradients["bias"] = np.zeros(bias.shape)  # a blob of zero that is never updated
     return {"top": oracle.forward(case.shape, image, weight, bias, x, y), **gradients}
 
 
@@ -105,7 +116,10 @@ def test_nan_position_gives_nan(seed, tmp_path):
 def test_untrained_layer_is_convolution(seed, tmp_path):
     """Caffe's own Convolution with the same weights gives the same output, its shape included, and the same gradients."""
     case = random_case(2000 + seed, untrained=True)
-    nets = [load(case, tmp_path / "active.prototxt"), load(case, tmp_path / "plain.prototxt", "Convolution")]
+    nets = [
+        load(case, tmp_path / "active.prototxt"),
+        load(case, tmp_path / "plain.prototxt", "Convolution"),
+    ]
     for net in nets:
         fill(net, case, seed)
     found, reference = map(results, nets)
@@ -129,11 +143,16 @@ def test_the_cases_cover_the_contract():
     cases = [random_case(seed) for seed in range(CASES)]
     shapes = [case.shape for case in cases]
     for feature in (
-            [s.group > 1 and s.position_group > 1 and s.group != s.position_group for s in shapes],
-            [s.group > 1 and s.position_group == s.group for s in shapes],
-            [s.kernel[0] % 2 == 0 for s in shapes], [s.kernel[1] % 2 == 0 for s in shapes],
-            [s.kernel[0] != s.kernel[1] for s in shapes], [s.stride[0] != s.stride[1] for s in shapes],
-            [s.dilation[0] != s.dilation[1] and min(s.kernel) > 1 for s in shapes],
-            [s.pad[0] != s.pad[1] for s in shapes], [not case.bias for case in cases],
-            [s.explicit and s.position_group > 1 for s in shapes], [1 in case.image[2:] for case in cases]):
+        [s.group > 1 and s.position_group > 1 and s.group != s.position_group for s in shapes],
+        [s.group > 1 and s.position_group == s.group for s in shapes],
+        [s.kernel[0] % 2 == 0 for s in shapes],
+        [s.kernel[1] % 2 == 0 for s in shapes],
+        [s.kernel[0] != s.kernel[1] for s in shapes],
+        [s.stride[0] != s.stride[1] for s in shapes],
+        [s.dilation[0] != s.dilation[1] and min(s.kernel) > 1 for s in shapes],
+        [s.pad[0] != s.pad[1] for s in shapes],
+        [not case.bias for case in cases],
+        [s.explicit and s.position_group > 1 for s in shapes],
+        [1 in case.image[2:] for case in cases],
+    ):
         assert sum(feature) >= 5

@@ -1,4 +1,5 @@
 """The runs of a table: planned, and trained through scripts/reproduce.py as a user would."""
+
 import fcntl
 import json
 import os
@@ -9,18 +10,18 @@ import sys
 import time
 
 import pytest
-
 from active_convolution.errors import UserError
 from active_convolution.paper import runs, tables
 from active_convolution.training.metrics import Metrics
-
 from conftest import ROOT
 from paper_runs import ITERATIONS, MAX_ITER, SCALE, make_run, write_data, write_models
 
 pytestmark = pytest.mark.slow
 
 TABLE = tables.TABLES[2]
-NAMES = [f"cifar10_plain_{variant}_seed{seed}" for seed in (1, 2) for variant in ("baseline", "acu")]
+NAMES = [
+    f"cifar10_plain_{variant}_seed{seed}" for seed in (1, 2) for variant in ("baseline", "acu")
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +36,46 @@ def small(tmp_path_factory, digits_data):
 @pytest.fixture
 def plan(small, tmp_path):
     def make(seeds=1, scale=SCALE):
-        return runs.plan(runs.choose(TABLE, ["cifar10"]), small / "models", small / "data", tmp_path / "runs",
-                         scale, seeds)
+        return runs.plan(
+            runs.choose(TABLE, ["cifar10"]),
+            small / "models",
+            small / "data",
+            tmp_path / "runs",
+            scale,
+            seeds,
+        )
+
     return make
 
 
 def command(small, output, *options, scale=SCALE):
-    return [sys.executable, ROOT / "scripts/reproduce.py", "--table", 2, "--scale", scale, "--data", small / "data",
-            "--models", small / "models", "--output", output, *options]
+    return [
+        sys.executable,
+        ROOT / "scripts/reproduce.py",
+        "--table",
+        2,
+        "--scale",
+        scale,
+        "--data",
+        small / "data",
+        "--models",
+        small / "models",
+        "--output",
+        output,
+        *options,
+    ]
 
 
 def reproduce(*arguments, **options):
     """Starts the script; a Popen. Its environment has no OMP_NUM_THREADS, unless ``options`` say so."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    return subprocess.Popen(list(map(str, arguments)), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            **{"env": environment, **options})
+    return subprocess.Popen(
+        list(map(str, arguments)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **{"env": environment, **options},
+    )
 
 
 def finish(process):
@@ -58,7 +84,11 @@ def finish(process):
 
 
 def tree(folder):
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def iterations(folder):
@@ -67,11 +97,17 @@ def iterations(folder):
 
 # ---- The plan
 
+
 @pytest.mark.quick
 def test_both_sides_of_each_seed_in_the_folders_of_the_contract(plan, small, tmp_path):
     planned = plan(seeds=2)
     assert [run.name for run in planned] == NAMES
-    assert {run.max_iter for run in planned} == {ITERATIONS} and [run.seed for run in planned] == [1, 1, 2, 2]
+    assert {run.max_iter for run in planned} == {ITERATIONS} and [run.seed for run in planned] == [
+        1,
+        1,
+        2,
+        2,
+    ]
     assert {run.model for run in planned} == {small / "models/cifar10/plain"}
     assert {run.data for run in planned} == {small / "data/cifar10"}
     assert {run.folder.path.parent for run in planned} == {tmp_path / "runs"}
@@ -84,10 +120,17 @@ def test_scale_is_rounded_to_iterations(plan):
 
 
 def test_chosen_data_sets_are_rows(plan):
-    assert [comparison.name for comparison in runs.choose(TABLE)] == ["cifar10/plain", "cifar100/plain"]
+    assert [comparison.name for comparison in runs.choose(TABLE)] == [
+        "cifar10/plain",
+        "cifar100/plain",
+    ]
     assert [comparison.name for comparison in runs.choose(tables.TABLES[3], ["cifar100"])] == [
-        "cifar100/basic", "cifar100/bottleneck"]
-    with pytest.raises(UserError, match="table 4 has nothing on cifar10: its --datasets are places365"):
+        "cifar100/basic",
+        "cifar100/bottleneck",
+    ]
+    with pytest.raises(
+        UserError, match="table 4 has nothing on cifar10: its --datasets are places365"
+    ):
         runs.choose(tables.TABLES[4], ["cifar10"])
 
 
@@ -100,15 +143,23 @@ def test_finished_means_tested_at_the_end(plan):
     assert second.finished()
 
 
-@pytest.mark.parametrize("seconds, said", [(7.4, "7 s"), (99, "99 s"), (100, "2 min"), (3590, "60 min"),
-                                           (7500, "2 h 05 min")])
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(7.4, "7 s"), (99, "99 s"), (100, "2 min"), (3590, "60 min"), (7500, "2 h 05 min")],
+)
 def test_durations(seconds, said):
     assert runs.duration(seconds) == said
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (dict(scale=1.5), "--scale 1.5 is out of range"), (dict(scale=0), "--scale 0 is out of range"),
-    (dict(scale=float("nan")), "--scale nan is out of range"), (dict(seeds=0), "--seeds 0 is out of range")])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (dict(scale=1.5), "--scale 1.5 is out of range"),
+        (dict(scale=0), "--scale 0 is out of range"),
+        (dict(scale=float("nan")), "--scale nan is out of range"),
+        (dict(seeds=0), "--seeds 0 is out of range"),
+    ],
+)
 def test_numbers_out_of_range(plan, options, complaint):
     with pytest.raises(UserError, match=complaint):
         plan(**options)
@@ -120,30 +171,60 @@ def test_no_jobs_are_no_way_to_train(plan):
 
 
 def test_missing_networks_and_data(plan, small, tmp_path):
-    with pytest.raises(UserError, match="there is no network .*models/cifar100/plain/baseline: make it with "
-                       "acu generate, or leave its data set out with --datasets"):
+    with pytest.raises(
+        UserError,
+        match="there is no network .*models/cifar100/plain/baseline: make it with "
+        "acu generate, or leave its data set out with --datasets",
+    ):
         runs.plan(runs.choose(TABLE), small / "models", small / "data", tmp_path)
-    planned = runs.plan(runs.choose(TABLE, ["cifar10"]), small / "models", tmp_path, tmp_path / "runs")
-    with pytest.raises(UserError, match="there is no data set .*/cifar10: make it with acu data cifar10 "
-                       "--output .*/cifar10 …, or leave it out with --datasets"):
+    planned = runs.plan(
+        runs.choose(TABLE, ["cifar10"]), small / "models", tmp_path, tmp_path / "runs"
+    )
+    with pytest.raises(
+        UserError,
+        match="there is no data set .*/cifar10: make it with acu data cifar10 "
+        "--output .*/cifar10 …, or leave it out with --datasets",
+    ):
         runs.check(planned)
 
 
 def test_script_says_what_is_wrong_before_it_trains(small, tmp_path):
     status, stdout, stderr = finish(reproduce(*command(small, tmp_path / "runs")))
-    assert (status, stdout) == (1, "") and stderr.startswith("error: there is no network") and stderr.count("\n") == 1
+    assert (
+        (status, stdout) == (1, "")
+        and stderr.startswith("error: there is no network")
+        and stderr.count("\n") == 1
+    )
     assert not (tmp_path / "runs").exists()
 
 
 # ---- Training
 
+
 @pytest.fixture(scope="module")
 def done(small, tmp_path_factory):
     """Four runs, two at a time: (folder of the runs, stdout, stderr); leave the folder alone."""
     above = tmp_path_factory.mktemp("done")
-    status, stdout, stderr = finish(reproduce(*command(small, above / "runs", "--datasets", "cifar10", "--seeds", 2,
-                                                       "--jobs", 2, "--json", above / "table.json",
-                                                       "--figures", above / "figures", "--format", "svg")))
+    status, stdout, stderr = finish(
+        reproduce(
+            *command(
+                small,
+                above / "runs",
+                "--datasets",
+                "cifar10",
+                "--seeds",
+                2,
+                "--jobs",
+                2,
+                "--json",
+                above / "table.json",
+                "--figures",
+                above / "figures",
+                "--format",
+                "svg",
+            )
+        )
+    )
     assert status == 0, stderr
     return above, stdout, stderr
 
@@ -163,23 +244,43 @@ def test_trains_both_sides_with_all_seeds(done):
 def test_prints_saves_and_draws_what_came_out(done):
     above, stdout, _ = done
     saved = json.loads((above / "table.json").read_text())
-    errors = {f"cifar10_plain_{run['variant']}_seed{run['seed']}": run["figures"][0] for run in saved["runs"]}
+    errors = {
+        f"cifar10_plain_{run['variant']}_seed{run['seed']}": run["figures"][0]
+        for run in saved["runs"]
+    }
     for name in NAMES:
         last = Metrics.load(above / "runs" / name / "metrics.csv").last("test_error")
         assert errors[name] == pytest.approx(100 * last) and 0 < last < 1
-        assert len(re.findall(rf"^{name}: test error {100 * last:.2f} % after 12 iterations, \d+ s$", stdout, re.M)) == 2
+        assert (
+            len(
+                re.findall(
+                    rf"^{name}: test error {100 * last:.2f} % after 12 iterations, \d+ s$",
+                    stdout,
+                    re.M,
+                )
+            )
+            == 2
+        )
     one, two = (errors[f"cifar10_plain_acu_seed{seed}"] for seed in (1, 2))
-    spread = abs(one - two) / 2 ** 0.5
-    assert re.search(rf"^\|  +\|  +\| acu +\| 7\.33 +\| {(one + two) / 2:.2f} ± {spread:.2f} +\| 2 +\| \d+ s +\|$",
-                     stdout, re.M)
+    spread = abs(one - two) / 2**0.5
+    assert re.search(
+        rf"^\|  +\|  +\| acu +\| 7\.33 +\| {(one + two) / 2:.2f} ± {spread:.2f} +\| 2 +\| \d+ s +\|$",
+        stdout,
+        re.M,
+    )
     assert {path.name for path in (above / "figures").iterdir()} == {
-        "cifar10_plain_curves.svg", "cifar10_plain_positions.svg", "cifar10_plain_movement.svg"}
+        "cifar10_plain_curves.svg",
+        "cifar10_plain_positions.svg",
+        "cifar10_plain_movement.svg",
+    }
 
 
 def test_finished_runs_are_not_touched(done, small):
     above, stdout, _ = done
     before = tree(above / "runs")
-    status, again, stderr = finish(reproduce(*command(small, above / "runs", "--datasets", "cifar10", "--seeds", 2)))
+    status, again, stderr = finish(
+        reproduce(*command(small, above / "runs", "--datasets", "cifar10", "--seeds", 2))
+    )
     assert status == 0, stderr
     assert tree(above / "runs") == before
     assert again in stdout, "the same table"
@@ -188,10 +289,14 @@ def test_finished_runs_are_not_touched(done, small):
 def test_runs_of_other_settings_are_refused(done, small):
     above, before = done[0], tree(done[0] / "runs")
     options = "--datasets", "cifar10", "--seeds", 2
-    status, _, stderr = finish(reproduce(*command(small, above / "runs", *options, scale=2 * SCALE)))
+    status, _, stderr = finish(
+        reproduce(*command(small, above / "runs", *options, scale=2 * SCALE))
+    )
     assert status == 1 and stderr.count("\n") == 1
     assert f"{NAMES[0]}/solver.prototxt is not what this command would train" in stderr
-    status, _, stderr = finish(reproduce(*command(small, above / "runs", *options, "--show", scale=2 * SCALE)))
+    status, _, stderr = finish(
+        reproduce(*command(small, above / "runs", *options, "--show", scale=2 * SCALE))
+    )
     assert status == 1 and f"{NAMES[0]} is a run of 12 iterations, not of 24" in stderr
     assert tree(above / "runs") == before
 
@@ -217,7 +322,9 @@ def test_a_stopped_table_goes_on_with_the_same_command(small, tmp_path):
     kept = [(folder / "metrics.csv").read_text() for folder in folders]
     second = stopped_by(lambda pid: os.killpg(pid, signal.SIGINT), call, folders, first)
     for folder, text, *stopped in zip(folders, kept, first, second):
-        kept_rows = text[:text[:-1].rindex("\n") + 1]  # all but that of the stop, which an undisturbed run does not have
+        kept_rows = text[
+            : text[:-1].rindex("\n") + 1
+        ]  # all but that of the stop, which an undisturbed run does not have
         assert (folder / "metrics.csv").read_text().startswith(kept_rows), "trained twice"
         assert iterations(folder) == sorted(set(iterations(folder)))
         for last in stopped:
@@ -234,8 +341,9 @@ def test_a_failure_stops_the_others_and_says_which(small, tmp_path):
         fcntl.flock(log, fcntl.LOCK_EX)
         status, stdout, stderr = finish(reproduce(*call))
     assert status == 1 and "Table" not in stdout and "Traceback" not in stderr
-    assert stderr.splitlines()[-1] == (f"error: {NAMES[1]}: another process is training into {taken}: "
-                                       "wait for its end, or stop it")
+    assert stderr.splitlines()[-1] == (
+        f"error: {NAMES[1]}: another process is training into {taken}: wait for its end, or stop it"
+    )
     assert not runs_of(tmp_path), "a training is left running"
 
 
@@ -251,7 +359,7 @@ def test_a_killed_table_leaves_no_training_behind(small, tmp_path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.kill()
-    process.communicate(timeout=30)                 # returns when no process is left that could write to the pipe
+    process.communicate(timeout=30)  # returns when no process is left that could write to the pipe
     until = time.monotonic() + 10
     while runs_of(tmp_path) and time.monotonic() < until:
         time.sleep(0.05)
@@ -260,8 +368,10 @@ def test_a_killed_table_leaves_no_training_behind(small, tmp_path):
 
 # ---- The crew, without Caffe
 
+
 class FakeWorker:
     """Notes what it is given; its process has ended at once."""
+
     given = []
 
     def __init__(self, run, gpu, threads):
@@ -307,14 +417,29 @@ def test_the_users_own_number_of_threads_wins(plan, monkeypatch):
         assert given["OMP_NUM_THREADS"] == expected
 
 
-@pytest.mark.parametrize("said, expected", [
-    ("training:   0%| | 0/9 [00:00<?, ?it/s]error: Caffe ended the training: no\n", "Caffe ended the training: no"),
-    ("error: first\nerror: cannot write x: full\nException ignored in: y\n  raise error: z", "cannot write x: full"),
-    ("Segmentation fault\n\n", "Segmentation fault"), ("", "ended with status 3")])
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        (
+            "training:   0%| | 0/9 [00:00<?, ?it/s]error: Caffe ended the training: no\n",
+            "Caffe ended the training: no",
+        ),
+        (
+            "error: first\nerror: cannot write x: full\nException ignored in: y\n  raise error: z",
+            "cannot write x: full",
+        ),
+        ("Segmentation fault\n\n", "Segmentation fault"),
+        ("", "ended with status 3"),
+    ],
+)
 def test_why_a_run_failed(plan, monkeypatch, said, expected):
     script = f"import sys; sys.stderr.write({said!r}); sys.exit(3)"
     start = subprocess.Popen
-    monkeypatch.setattr(runs.subprocess, "Popen", lambda command, **options: start([sys.executable, "-c", script], **options))
+    monkeypatch.setattr(
+        runs.subprocess,
+        "Popen",
+        lambda command, **options: start([sys.executable, "-c", script], **options),
+    )
     worker = runs._Worker(plan()[0], None, 1)
     while worker.running():
         pass

@@ -1,7 +1,7 @@
 """The pictures of training curves, by their artists."""
+
 import numpy as np
 import pytest
-
 from active_convolution.errors import UserError
 from active_convolution.plotting import curves
 from active_convolution.training.metrics import Metrics
@@ -20,13 +20,17 @@ def line(axes, label):
 
 
 def test_loss_and_error_of_both_sides():
-    sides = {"ordinary": [metrics([2, 1, 0.5, 0.25], {2: 0.5, 4: 0.4})],
-             "active": [metrics([2, 1, 0.4, 0.2], {4: 0.3})]}
+    sides = {
+        "ordinary": [metrics([2, 1, 0.5, 0.25], {2: 0.5, 4: 0.4})],
+        "active": [metrics([2, 1, 0.4, 0.2], {4: 0.3})],
+    }
     figure = curves.draw_curves(sides, warmup_iter=3)
     loss, error = figure.axes
     assert [axes.get_ylabel() for axes in figure.axes] == ["training loss", "test error (%)"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["iterations"] * 2
-    np.testing.assert_array_equal(line(loss, "ordinary").get_xydata(), [(1, 2), (2, 1), (3, 0.5), (4, 0.25)])
+    np.testing.assert_array_equal(
+        line(loss, "ordinary").get_xydata(), [(1, 2), (2, 1), (3, 0.5), (4, 0.25)]
+    )
     np.testing.assert_array_equal(line(error, "ordinary").get_xydata(), [(2, 50), (4, 40)])
     np.testing.assert_array_equal(line(error, "active").get_xydata(), [(4, 30)])
     assert line(loss, "ordinary").get_color() != line(loss, "active").get_color()
@@ -34,12 +38,19 @@ def test_loss_and_error_of_both_sides():
     for axes in figure.axes:
         assert axes.get_xlim() == (0, 4)
         np.testing.assert_array_equal(line(axes, "end of warm-up").get_xdata(), 3)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ordinary", "active", "end of warm-up"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "ordinary",
+        "active",
+        "end of warm-up",
+    ]
 
 
 def test_several_runs_are_drawn_around_their_mean():
     """The mean ends where the shortest run does."""
-    runs = [metrics([4, 2, 1], {1: 0.5, 3: 0.2}), metrics([2, 1, 0.5, 0.1], {1: 0.3, 3: 0.4, 4: 0.1})]
+    runs = [
+        metrics([4, 2, 1], {1: 0.5, 3: 0.2}),
+        metrics([2, 1, 0.5, 0.1], {1: 0.3, 3: 0.4, 4: 0.1}),
+    ]
     loss, error = curves.draw_curves({"active": runs}).axes
     np.testing.assert_allclose(line(loss, "active").get_xydata(), [(1, 3), (2, 1.5), (3, 0.75)])
     np.testing.assert_allclose(line(error, "active").get_xydata(), [(1, 40), (3, 30)])

@@ -1,16 +1,16 @@
 """The pictures of positions, by their artists and files, and the command line that draws them."""
+
 import subprocess
 import xml.etree.ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
-
 from active_convolution.errors import UserError
 from active_convolution.geometry import grid
 from active_convolution.plotting import style, synapses
 from active_convolution.positions import History, LayerPositions
 from active_convolution.pycaffe import locate
+from matplotlib.collections import LineCollection
 
 
 def layer(name, kernel=(3, 3), position_group=1, shift=0.25, known=True):
@@ -18,7 +18,9 @@ def layer(name, kernel=(3, 3), position_group=1, shift=0.25, known=True):
     start = np.tile(grid(kernel), (position_group, 1, 1))
     moves = shift * np.arange(1, position_group + 1, dtype=np.float32)[:, None, None]
     xy = start + np.where((start == 0).all(axis=-1, keepdims=True), 0, moves * np.float32([1, -1]))
-    return LayerPositions(name, "ActiveConvolution", kernel, xy.astype(np.float32), start if known else None)
+    return LayerPositions(
+        name, "ActiveConvolution", kernel, xy.astype(np.float32), start if known else None
+    )
 
 
 def history(layers, iterations, warmup_iter=10):
@@ -26,8 +28,15 @@ def history(layers, iterations, warmup_iter=10):
     record = History(warmup_iter)
     for iteration in iterations:
         way = max(0, iteration - warmup_iter) / (iterations[-1] - warmup_iter)
-        record.append(iteration, [LayerPositions(item.name, item.type, item.kernel,
-                                                 item.start + way * (item.xy - item.start)) for item in layers])
+        record.append(
+            iteration,
+            [
+                LayerPositions(
+                    item.name, item.type, item.kernel, item.start + way * (item.xy - item.start)
+                )
+                for item in layers
+            ],
+        )
     return record
 
 
@@ -48,6 +57,7 @@ def legend(figure):
 
 # ---- Positions (Fig. 5)
 
+
 def test_a_panel_per_layer_with_a_shape():
     layers = [layer("conv1/1"), layer("pointwise", (1, 1)), layer("conv1/2", (1, 5))]
     figure = synapses.draw_positions(layers)
@@ -55,7 +65,9 @@ def test_a_panel_per_layer_with_a_shape():
     for axes, drawn in zip(figure.axes, (layers[0], layers[2])):
         np.testing.assert_array_equal(marks(axes, "learned"), drawn.xy[0])
         np.testing.assert_array_equal(marks(axes, "start"), drawn.start[0])
-        np.testing.assert_array_equal(segments(axes), np.stack([drawn.start[0], drawn.xy[0]], axis=1))
+        np.testing.assert_array_equal(
+            segments(axes), np.stack([drawn.start[0], drawn.xy[0]], axis=1)
+        )
         np.testing.assert_array_equal(marks(axes, "base pixel"), [(0, 0)])
     assert legend(figure) == ["start", "base pixel", "learned"]
 
@@ -78,9 +90,13 @@ def test_position_groups_have_colours():
     figure = synapses.draw_positions([layer("single"), layer("double", position_group=2)])
     assert legend(figure) == ["start", "base pixel", "learned", "learned, group 2"]
     double = figure.axes[1]
-    np.testing.assert_array_equal(marks(double, "learned, group 2"), layer("double", position_group=2).xy[1])
-    one, two = (next(line.get_color() for line in double.lines if line.get_label() == label)
-                for label in ("learned", "learned, group 2"))
+    np.testing.assert_array_equal(
+        marks(double, "learned, group 2"), layer("double", position_group=2).xy[1]
+    )
+    one, two = (
+        next(line.get_color() for line in double.lines if line.get_label() == label)
+        for label in ("learned", "learned, group 2")
+    )
     assert one != two
 
 
@@ -100,20 +116,40 @@ def test_nothing_to_draw():
 
 # ---- A row per stage
 
+
 def test_stages_are_rows():
-    stages = [[layer("pointwise", (1, 1))], [layer("conv1/1"), layer("conv1/2"), layer("conv1/3")], [layer("conv2/1")]]
+    stages = [
+        [layer("pointwise", (1, 1))],
+        [layer("conv1/1"), layer("conv1/2"), layer("conv1/3")],
+        [layer("conv2/1")],
+    ]
     figure = synapses.draw_stages(stages)
-    assert [axes.get_title() for axes in figure.axes] == ["conv1/1", "conv1/2", "conv1/3", "conv2/1"]
-    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "conv1/1",
+        "conv1/2",
+        "conv1/3",
+        "conv2/1",
+    ]
+    places = [
+        (axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start)
+        for axes in figure.axes
+    ]
     assert places == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    assert [axes.get_ylabel() for axes in figure.axes] == ["stage 1\n\ny (pixels)", "", "", "stage 2\n\ny (pixels)"]
-    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False, True, True, True], "the lowest of each column"
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "stage 1\n\ny (pixels)",
+        "",
+        "",
+        "stage 2\n\ny (pixels)",
+    ]
+    assert [bool(axes.get_xlabel()) for axes in figure.axes] == [False, True, True, True], (
+        "the lowest of each column"
+    )
     np.testing.assert_array_equal(marks(figure.axes[3], "learned"), layer("conv2/1").xy[0])
     assert legend(figure) == ["start", "base pixel", "learned"]
 
 
 def test_a_single_stage_has_no_number():
-    axes, = synapses.draw_stages([[layer("conv")]]).axes
+    (axes,) = synapses.draw_stages([[layer("conv")]]).axes
     assert axes.get_ylabel() == "y (pixels)"
     with pytest.raises(UserError, match="no shape to draw"):
         synapses.draw_stages([[layer("pointwise", (1, 1))]])
@@ -122,18 +158,28 @@ def test_a_single_stage_has_no_number():
 @pytest.mark.slow
 def test_long_rows_get_smaller_panels():
     """The ten layers of a residual stage fit a page, and their dots the panels."""
-    wide, narrow = (synapses.draw_stages([[layer(str(index)) for index in range(count)]] * 3) for count in (2, 10))
+    wide, narrow = (
+        synapses.draw_stages([[layer(str(index)) for index in range(count)]] * 3)
+        for count in (2, 10)
+    )
     assert narrow.get_figwidth() < 12 and len(narrow.axes) == 30
-    sizes = [next(line for line in figure.axes[0].lines if line.get_label() == "learned").get_markersize()
-             for figure in (wide, narrow)]
+    sizes = [
+        next(
+            line for line in figure.axes[0].lines if line.get_label() == "learned"
+        ).get_markersize()
+        for figure in (wide, narrow)
+    ]
     assert sizes[1] < 0.7 * sizes[0]
 
 
 # ---- Movement (Fig. 6)
 
+
 def test_movement_shows_paths_and_distances():
     layers = [layer("conv1/1"), layer("conv1/2", (1, 3), shift=-0.5)]
-    planes, curves = np.reshape(synapses.draw_movement(history(layers, range(0, 51, 5))).axes, (2, 2)).T
+    planes, curves = np.reshape(
+        synapses.draw_movement(history(layers, range(0, 51, 5))).axes, (2, 2)
+    ).T
     for plane, curve, drawn in zip(planes, curves, layers):
         paths = segments(plane).reshape(drawn.xy.shape[1], 10, 2, 2)
         np.testing.assert_allclose(paths[:, 0, 0], drawn.start[0])
@@ -167,6 +213,7 @@ def test_movement_needs_two_records():
 
 # ---- Files
 
+
 def png_size(path):
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
@@ -193,8 +240,11 @@ def test_other_formats_are_refused(tmp_path, name):
 
 # ---- The command line
 
+
 def plot(root, *arguments):
-    return subprocess.run([root / "scripts" / "plot_positions.py", *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [root / "scripts" / "plot_positions.py", *arguments], capture_output=True, text=True
+    )
 
 
 @pytest.fixture
@@ -212,28 +262,46 @@ def test_script_draws_a_run(root, run_folder, tmp_path):
         "conv1/1: 9 synapses, the farthest at (1.25, -1.25), moved up to 0.35 pixel",
         "conv1/2: 9 synapses, the farthest at (1.50, -1.50), moved up to 0.71 pixel",
         f"wrote {tmp_path}/pictures/run.png",
-        f"wrote {tmp_path}/pictures/run-movement.png"]
-    assert png_size(tmp_path / "pictures/run.png") != png_size(tmp_path / "pictures/run-movement.png")
+        f"wrote {tmp_path}/pictures/run-movement.png",
+    ]
+    assert png_size(tmp_path / "pictures/run.png") != png_size(
+        tmp_path / "pictures/run-movement.png"
+    )
 
 
 @pytest.mark.slow
 def test_script_draws_a_snapshot(root, tmp_path):
     net = locate.caffe_pb2().NetParameter()
     message = net.layer.add(name="conv", type="ActiveConvolution")
-    for values in (np.ones((1, 1, 1, 2)), np.zeros(1), np.array([[[[0, 1.5]]]]), np.array([[[[0, -2]]]])):
+    for values in (
+        np.ones((1, 1, 1, 2)),
+        np.zeros(1),
+        np.array([[[[0, 1.5]]]]),
+        np.array([[[[0, -2]]]]),
+    ):
         message.blobs.add(data=values.ravel()).shape.dim.extend(values.shape)
     (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
     done = plot(root, tmp_path / "net.caffemodel", "--output", tmp_path / "net.svg")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["conv: 2 synapses, the farthest at (1.50, -2.00), moved up to 2.06 pixel",
-                                        f"wrote {tmp_path}/net.svg"]
+    assert done.stdout.splitlines() == [
+        "conv: 2 synapses, the farthest at (1.50, -2.00), moved up to 2.06 pixel",
+        f"wrote {tmp_path}/net.svg",
+    ]
     assert not (tmp_path / "net-movement.svg").exists()
 
 
 def test_script_draws_the_authors_network(root, shared_reference, tmp_path):
-    done = plot(root, shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", "--output", tmp_path / "a.png")
+    done = plot(
+        root,
+        shared_reference / "acu_plain_cifar10_iter_64000.caffemodel",
+        "--output",
+        tmp_path / "a.png",
+    )
     assert done.returncode == 0, done.stderr
-    assert "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel" in done.stdout
+    assert (
+        "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel"
+        in done.stdout
+    )
     png_size(tmp_path / "a.png")
 
 
@@ -248,26 +316,37 @@ def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
     assert sizes[0][0] > sizes[0][1] and sizes[1][0] < sizes[1][1]
 
 
-@pytest.mark.parametrize("source, output, status, complaint", [
-    ("run", "a.gif", 2, "a.gif: end its name in .png, .pdf or .svg"),
-    ("missing.caffemodel", "a.png", 1, "cannot read {0}/missing.caffemodel: No such file"),
-    (".", "a.png", 1, "{0} has no positions.npz: name the --output folder"),
-    ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
-])
+@pytest.mark.parametrize(
+    "source, output, status, complaint",
+    [
+        ("run", "a.gif", 2, "a.gif: end its name in .png, .pdf or .svg"),
+        ("missing.caffemodel", "a.png", 1, "cannot read {0}/missing.caffemodel: No such file"),
+        (".", "a.png", 1, "{0} has no positions.npz: name the --output folder"),
+        ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
+    ],
+)
 def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, status, complaint):
     done = plot(root, tmp_path / source, "--output", tmp_path / output)
-    assert done.returncode == status and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == status
+        and done.stderr.startswith("error: ")
+        and done.stderr.count("\n") == 1
+    )
     assert complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
 
 
 def test_of_two_pictures_both_appear_or_none(tmp_path):
     first, second = (synapses.draw_positions([layer("conv")]) for _ in range(2))
-    second.savefig = lambda file, **options: file.write(bytes(100_000)) and file.truncate(-1)     # OSError, as of a full disk
+    second.savefig = lambda file, **options: (
+        file.write(bytes(100_000)) and file.truncate(-1)
+    )  # OSError, as of a full disk
     with pytest.raises(UserError, match="second.png"):
         style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
     assert not list(tmp_path.iterdir())
     del second.savefig
     style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
-    assert (tmp_path / "second.png").stat().st_ctime_ns <= (tmp_path / "first.png").stat().st_ctime_ns  # renamed before
+    assert (tmp_path / "second.png").stat().st_ctime_ns <= (
+        tmp_path / "first.png"
+    ).stat().st_ctime_ns  # renamed before
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,4 +1,5 @@
 """Positions from snapshots and nets, and their history over a run."""
+
 import io
 import subprocess
 import sys
@@ -7,14 +8,23 @@ import zipfile
 
 import numpy as np
 import pytest
-
 from active_convolution import geometry, positions
 from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.positions import History, LayerPositions
 from active_convolution.pycaffe import hdf5, locate, messages
 
-RING = [(0, 0), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]    # AConvFast's order
+RING = [
+    (0, 0),
+    (1, 0),
+    (1, 1),
+    (0, 1),
+    (-1, 1),
+    (-1, 0),
+    (-1, -1),
+    (0, -1),
+    (1, -1),
+]  # AConvFast's order
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +35,12 @@ def pb2():
 def add_layer(net, name, kind, x, y, old_style=False):
     """Adds a layer whose positions ``x`` and ``y`` are nested lists (position_group, 1, kh, kw)."""
     layer = net.layer.add(name=name, type=kind)
-    for values in (np.ones((2, 1, *np.shape(x)[2:])), np.zeros((1, 1, 1, 1)), np.array(x), np.array(y)):
+    for values in (
+        np.ones((2, 1, *np.shape(x)[2:])),
+        np.zeros((1, 1, 1, 1)),
+        np.array(x),
+        np.array(y),
+    ):
         blob = layer.blobs.add(data=values.ravel())
         if old_style:
             blob.num, blob.channels, blob.height, blob.width = values.shape
@@ -35,7 +50,9 @@ def add_layer(net, name, kind, x, y, old_style=False):
 
 
 def add_at_grid(net, name, kind, kernel, position_group=1):
-    xy = np.tile(geometry.grid(kernel), (position_group, 1, 1)).reshape(position_group, 1, *kernel, 2)
+    xy = np.tile(geometry.grid(kernel), (position_group, 1, 1)).reshape(
+        position_group, 1, *kernel, 2
+    )
     return add_layer(net, name, kind, xy[..., 0], xy[..., 1])
 
 
@@ -45,6 +62,7 @@ def write(tmp_path):
         path = tmp_path / "some.caffemodel"
         path.write_bytes(net.SerializeToString())
         return path
+
     return write
 
 
@@ -54,26 +72,37 @@ def layer(name="conv1/1", xy=((0, 0), (1, 2)), kernel=(1, 2)):
 
 # ---- The grid
 
-@pytest.mark.parametrize("kernel, dilation, expected", [
-    ((1, 1), 1, [(0, 0)]),
-    ((1, 3), 1, [(-1, 0), (0, 0), (1, 0)]),
-    ((3, 1), 2, [(0, -2), (0, 0), (0, 2)]),
-    ((2, 2), 1, [(0, 0), (1, 0), (0, 1), (1, 1)]),
-    ((2, 3), (5, 2), [(-2, 0), (0, 0), (2, 0), (-2, 5), (0, 5), (2, 5)]),
-])
+
+@pytest.mark.parametrize(
+    "kernel, dilation, expected",
+    [
+        ((1, 1), 1, [(0, 0)]),
+        ((1, 3), 1, [(-1, 0), (0, 0), (1, 0)]),
+        ((3, 1), 2, [(0, -2), (0, 0), (0, 2)]),
+        ((2, 2), 1, [(0, 0), (1, 0), (0, 1), (1, 1)]),
+        ((2, 3), (5, 2), [(-2, 0), (0, 0), (2, 0), (-2, 5), (0, 5), (2, 5)]),
+    ],
+)
 def test_grid_is_the_taps_of_a_convolution_row_by_row(kernel, dilation, expected):
     np.testing.assert_array_equal(geometry.grid(kernel, dilation), np.array(expected, np.float32))
 
 
 # ---- Snapshots
 
+
 @pytest.mark.parametrize("old_style", [False, True])
 def test_snapshot_gives_layers_in_network_order(pb2, write, old_style):
     net = pb2.NetParameter()
     add_layer(net, "b/2", "AConvFast", [[[[1, 2, 3]]]], [[[[4, 5, 6]]]], old_style)
     net.layer.add(name="relu", type="ReLU")
-    add_layer(net, "a/1", "ActiveConvolution", [[[[0.5], [-1]]], [[[2], [3]]]], [[[[7], [8]]], [[[9], [10]]]],
-              old_style)
+    add_layer(
+        net,
+        "a/1",
+        "ActiveConvolution",
+        [[[[0.5], [-1]]], [[[2], [3]]]],
+        [[[[7], [8]]], [[[9], [10]]]],
+        old_style,
+    )
     fast, ours = positions.from_caffemodel(write(net))
     assert (fast.name, fast.type, fast.kernel) == ("b/2", "AConvFast", (1, 3))
     assert (ours.name, ours.type, ours.kernel) == ("a/1", "ActiveConvolution", (2, 1))
@@ -87,22 +116,29 @@ def test_snapshot_in_double_precision(pb2, write):
     for blob in add_layer(net, "a", "ActiveConvolution", [[[[0, 1.25]]]], [[[[0, 2.5]]]]).blobs:
         blob.double_data.extend(blob.data)
         blob.ClearField("data")
-    np.testing.assert_array_equal(positions.from_caffemodel(write(net))[0].xy, [[(0, 0), (1.25, 2.5)]])
+    np.testing.assert_array_equal(
+        positions.from_caffemodel(write(net))[0].xy, [[(0, 0), (1.25, 2.5)]]
+    )
 
 
 def test_start_is_the_dilated_grid(pb2, write):
     net = pb2.NetParameter()
-    add_at_grid(net, "a", "ActiveConvolution", (3, 3), position_group=2).convolution_param.dilation.extend([1, 2])
-    found, = positions.from_caffemodel(write(net))
+    add_at_grid(
+        net, "a", "ActiveConvolution", (3, 3), position_group=2
+    ).convolution_param.dilation.extend([1, 2])
+    (found,) = positions.from_caffemodel(write(net))
     np.testing.assert_array_equal(found.start, [geometry.grid((3, 3), (1, 2))] * 2)
     np.testing.assert_array_equal(found.displacement(), [[1, 0, 1] * 3] * 2)
     np.testing.assert_array_equal(found.farthest(), (-1, -1))
 
 
-@pytest.mark.parametrize("explicit, expected", [
-    ([(0, 0), (0.5, 2)], [[(0, 0), (0.5, 2)]] * 2),
-    ([(0, 0), (0.5, 2), (1, 1), (3, 4)], [[(0, 0), (0.5, 2)], [(1, 1), (3, 4)]]),
-])
+@pytest.mark.parametrize(
+    "explicit, expected",
+    [
+        ([(0, 0), (0.5, 2)], [[(0, 0), (0.5, 2)]] * 2),
+        ([(0, 0), (0.5, 2), (1, 1), (3, 4)], [[(0, 0), (0.5, 2)], [(1, 1), (3, 4)]]),
+    ],
+)
 def test_start_is_the_explicit_shape(pb2, write, explicit, expected):
     net = pb2.NetParameter()
     message = add_at_grid(net, "a", "ActiveConvolution", (1, 2), position_group=2)
@@ -112,32 +148,46 @@ def test_start_is_the_explicit_shape(pb2, write, explicit, expected):
 
 
 def test_start_of_aconvfast_is_its_rounded_circle_or_unknown(pb2, write):
-    rounded = b"\x55" + np.float32(-1).tobytes() + b"\x58\x01"          # field 10 = −1, 11 = 1, as the authors' files
+    rounded = (
+        b"\x55" + np.float32(-1).tobytes() + b"\x58\x01"
+    )  # field 10 = −1, 11 = 1, as the authors' files
     noisy = b"\x55" + np.float32(0.05).tobytes()
     net = pb2.NetParameter()
-    for name, parameters in (("rounded", rounded), ("noisy", noisy), ("silent", b""), ("other", rounded + b"\x18\x01"),
-                             ("text", b"\x52\x01x"), ("long", b"\x51" + bytes(7) + b"\xbf"), ("whole", b"\x50\x01")):
+    for name, parameters in (
+        ("rounded", rounded),
+        ("noisy", noisy),
+        ("silent", b""),
+        ("other", rounded + b"\x18\x01"),
+        ("text", b"\x52\x01x"),
+        ("long", b"\x51" + bytes(7) + b"\xbf"),
+        ("whole", b"\x50\x01"),
+    ):
         add_at_grid(net, name, "AConvFast", (3, 3)).swish_param.MergeFromString(parameters)
     known, *unknown = positions.from_caffemodel(write(net))
     np.testing.assert_array_equal(known.start, [RING])
     assert [layer.start for layer in unknown] == [None] * 6 and unknown[0].displacement() is None
 
 
-@pytest.mark.parametrize("parameters, known", [
-    ("pos_filler_std: -1", True),
-    ("pos_filler_std: 0 base_radius: 1.7 base_angle: 0.3 position_group: 2", True),
-    ("pos_filler_std: -1 base_radius: 2.2 type: CIRCLE", True),
-    ("pos_filler_std: 0.05", False),
-    ("", False),
-])
-def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(tmp_path, parameters, known):
+@pytest.mark.parametrize(
+    "parameters, known",
+    [
+        ("pos_filler_std: -1", True),
+        ("pos_filler_std: 0 base_radius: 1.7 base_angle: 0.3 position_group: 2", True),
+        ("pos_filler_std: -1 base_radius: 2.2 type: CIRCLE", True),
+        ("pos_filler_std: 0.05", False),
+        ("", False),
+    ],
+)
+def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(
+    tmp_path, parameters, known
+):
     model, snapshot = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     model.write_text(f"""
         layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 1, 5, 5] }} }} }}
         layer {{ name: "a" type: "AConvFast" bottom: "data" top: "a"
                 convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }} aconv_param {{ {parameters} }} }}""")
     locate.caffe().Net(str(model), locate.caffe().TEST).save(str(snapshot))
-    layer, = positions.from_caffemodel(snapshot)
+    (layer,) = positions.from_caffemodel(snapshot)
     if known:
         np.testing.assert_allclose(layer.start, layer.xy, atol=1e-6)
     else:
@@ -146,14 +196,25 @@ def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(tmp_p
 
 @pytest.mark.parametrize("iteration", [10000, 30000, 64000])
 def test_authors_networks(shared_reference, iteration):
-    layers = positions.from_caffemodel(shared_reference / f"acu_plain_cifar10_iter_{iteration}.caffemodel")
-    assert [layer.name for layer in layers] == ["conv1_1", "conv1_1/1", "conv1_1/2", "conv2_1/1", "conv2_1/2",
-                                                "conv3_1/1", "conv3_1/2"]
+    layers = positions.from_caffemodel(
+        shared_reference / f"acu_plain_cifar10_iter_{iteration}.caffemodel"
+    )
+    assert [layer.name for layer in layers] == [
+        "conv1_1",
+        "conv1_1/1",
+        "conv1_1/2",
+        "conv2_1/1",
+        "conv2_1/2",
+        "conv3_1/1",
+        "conv3_1/2",
+    ]
     assert [layer.kernel for layer in layers] == [(1, 1)] + 6 * [(3, 3)]
     moved = [layer.displacement().max() for layer in layers]
     if iteration == 10000:
         assert moved == [0] * 7
-        np.testing.assert_array_equal(sorted(map(tuple, layers[3].xy[0])), sorted(map(tuple, geometry.grid((3, 3)))))
+        np.testing.assert_array_equal(
+            sorted(map(tuple, layers[3].xy[0])), sorted(map(tuple, geometry.grid((3, 3))))
+        )
     else:
         assert moved[0] == 0 and all(0.02 < distance < 1 for distance in moved[1:])
     if iteration == 64000:
@@ -161,6 +222,7 @@ def test_authors_networks(shared_reference, iteration):
 
 
 # ---- Snapshots that are none
+
 
 def _truncated(net):
     return net.SerializeToString()[:-3]
@@ -205,7 +267,12 @@ def _fewer_values(net):
 
 
 def _a_vast_shape(net):
-    net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [2 ** 32, 1, 2 ** 16, 2 ** 16]
+    net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [
+        2**32,
+        1,
+        2**16,
+        2**16,
+    ]
     for blob in net.layer[0].blobs[2:]:
         blob.ClearField("data")
     return net.SerializeToString()
@@ -216,23 +283,29 @@ def _a_shape_below_zero(net):
     return net.SerializeToString()
 
 
-@pytest.mark.parametrize("spoil, complaint", [
-    (_truncated, "damaged or no binary"),
-    (lambda net: b"name: 'net'\nlayer { type: 'ActiveConvolution' }\n", "damaged or no binary"),
-    (lambda net: b"", "no ActiveConvolution or AConvFast layer"),
-    (_without_active_layer, "no ActiveConvolution or AConvFast layer"),
-    (lambda net: b"\x89HDF\r\n\x1a\n and more", "is damaged, or HDF5|is HDF5, which needs h5py"),
-    (_three_blobs, "conv/1 of .* has blobs 2×1×3×3, 1×1×1×1, 1×1×3×3:"),
-    (_no_blobs, "conv/1 of .* has blobs none"),
-    (_other_shape, "conv/1 of .* 1×1×1×9"),
-    (_two_channels, "conv/1 of .* 1×9×1×1"),
-    (_no_synapse, "conv/1 of .* 1×1×3×0"),
-    (_fewer_values, "conv/1 of .* has other values than the shapes of its blobs say"),
-    (_a_vast_shape, "conv/1 of .* has other values than"),
-    (_a_shape_below_zero, "conv/1 of .* has other values than"),
-    (lambda net: net.SerializeToString() + b"\x0c", "damaged or no binary"),
-    (lambda net: net.SerializeToString() + b"\x00 appended", "damaged or no binary"),
-])
+@pytest.mark.parametrize(
+    "spoil, complaint",
+    [
+        (_truncated, "damaged or no binary"),
+        (lambda net: b"name: 'net'\nlayer { type: 'ActiveConvolution' }\n", "damaged or no binary"),
+        (lambda net: b"", "no ActiveConvolution or AConvFast layer"),
+        (_without_active_layer, "no ActiveConvolution or AConvFast layer"),
+        (
+            lambda net: b"\x89HDF\r\n\x1a\n and more",
+            "is damaged, or HDF5|is HDF5, which needs h5py",
+        ),
+        (_three_blobs, "conv/1 of .* has blobs 2×1×3×3, 1×1×1×1, 1×1×3×3:"),
+        (_no_blobs, "conv/1 of .* has blobs none"),
+        (_other_shape, "conv/1 of .* 1×1×1×9"),
+        (_two_channels, "conv/1 of .* 1×9×1×1"),
+        (_no_synapse, "conv/1 of .* 1×1×3×0"),
+        (_fewer_values, "conv/1 of .* has other values than the shapes of its blobs say"),
+        (_a_vast_shape, "conv/1 of .* has other values than"),
+        (_a_shape_below_zero, "conv/1 of .* has other values than"),
+        (lambda net: net.SerializeToString() + b"\x0c", "damaged or no binary"),
+        (lambda net: net.SerializeToString() + b"\x00 appended", "damaged or no binary"),
+    ],
+)
 def test_bad_snapshot_is_named(pb2, tmp_path, spoil, complaint):
     net = pb2.NetParameter()
     add_at_grid(net, "conv/1", "ActiveConvolution", (3, 3))
@@ -245,9 +318,13 @@ def test_bad_snapshot_is_named(pb2, tmp_path, spoil, complaint):
 
 def test_a_start_that_no_layer_can_have_is_unknown(pb2, write):
     net = pb2.NetParameter()
-    add_at_grid(net, "conv/1", "ActiveConvolution", (3, 3)).convolution_param.dilation.extend([1, 2, 3])
+    add_at_grid(net, "conv/1", "ActiveConvolution", (3, 3)).convolution_param.dilation.extend(
+        [1, 2, 3]
+    )
     layer = add_at_grid(net, "conv/2", "ActiveConvolution", (1, 2))
-    layer.active_convolution_param.position.extend([pb2.ActiveConvolutionParameter.Position(x=np.inf)] * 2)
+    layer.active_convolution_param.position.extend(
+        [pb2.ActiveConvolutionParameter.Position(x=np.inf)] * 2
+    )
     assert all(layer.start is None for layer in positions.from_caffemodel(write(net)))
 
 
@@ -259,8 +336,12 @@ def test_snapshot_that_cannot_be_read(tmp_path):
 
 # ---- Stages
 
+
 def named(*names):
-    return [LayerPositions(name, "ActiveConvolution", (3, 3), geometry.grid((3, 3))[None]) for name in names]
+    return [
+        LayerPositions(name, "ActiveConvolution", (3, 3), geometry.grid((3, 3))[None])
+        for name in names
+    ]
 
 
 def names(stages):
@@ -272,26 +353,50 @@ def test_a_stage_has_one_resolution(pb2):
     net = pb2.NetParameter()
     net.layer.add(name="data", type="Input", top=["data"])
     for name, bottom, parameter in (
-            ("a", "data", dict(stride=[1])), ("b", "a", dict(stride=[2])), ("c", "b", {}),
-            ("d", "c", dict(stride_h=2, stride_w=2)), ("e", "d", dict(stride=[1, 1]))):
-        net.layer.add(name=name, type="ActiveConvolution", bottom=[bottom], top=[name], convolution_param=parameter)
-    net.layer.add(name="pool", type="Pooling", bottom=["e"], top=["pool"], pooling_param=dict(stride=2))
+        ("a", "data", dict(stride=[1])),
+        ("b", "a", dict(stride=[2])),
+        ("c", "b", {}),
+        ("d", "c", dict(stride_h=2, stride_w=2)),
+        ("e", "d", dict(stride=[1, 1])),
+    ):
+        net.layer.add(
+            name=name,
+            type="ActiveConvolution",
+            bottom=[bottom],
+            top=[name],
+            convolution_param=parameter,
+        )
+    net.layer.add(
+        name="pool", type="Pooling", bottom=["e"], top=["pool"], pooling_param=dict(stride=2)
+    )
     net.layer.add(name="relu", type="ReLU", bottom=["pool"], top=["pool"])
     net.layer.add(name="sum", type="Eltwise", bottom=["pool", "pool"], top=["sum"])
     net.layer.add(name="f", type="ActiveConvolution", bottom=["sum"], top=["f"])
-    assert names(positions.by_stage(named(*"abcdef"), net)) == [["a"], ["b", "c"], ["d", "e"], ["f"]]
+    assert names(positions.by_stage(named(*"abcdef"), net)) == [
+        ["a"],
+        ["b", "c"],
+        ["d", "e"],
+        ["f"],
+    ]
 
 
-@pytest.mark.parametrize("layers, expected", [
-    (["conv1/1", "conv1/2", "conv2/1"], [["conv1/1", "conv1/2"], ["conv2/1"]]),
-    (["conv1_1/1", "conv1_1/2", "conv2_1/1"], [["conv1_1/1", "conv1_1/2"], ["conv2_1/1"]]),
-    (["conv9/1a", "conv9/2a", "conv10/1a"], [["conv9/1a", "conv9/2a"], ["conv10/1a"]]),
-    (["left", "right"], [["left", "right"]]), ([], [])])
+@pytest.mark.parametrize(
+    "layers, expected",
+    [
+        (["conv1/1", "conv1/2", "conv2/1"], [["conv1/1", "conv1/2"], ["conv2/1"]]),
+        (["conv1_1/1", "conv1_1/2", "conv2_1/1"], [["conv1_1/1", "conv1_1/2"], ["conv2_1/1"]]),
+        (["conv9/1a", "conv9/2a", "conv10/1a"], [["conv9/1a", "conv9/2a"], ["conv10/1a"]]),
+        (["left", "right"], [["left", "right"]]),
+        ([], []),
+    ],
+)
 def test_names_tell_the_stage_where_the_network_does_not(pb2, layers, expected):
     assert names(positions.by_stage(named(*layers))) == expected
     net = pb2.NetParameter()
     for name in layers:
-        net.layer.add(name=name, type="ActiveConvolution")      # weights alone: nothing says what it reads
+        net.layer.add(
+            name=name, type="ActiveConvolution"
+        )  # weights alone: nothing says what it reads
     assert names(positions.by_stage(named(*layers), net)) == expected
     assert names(positions.by_stage(named(*layers), pb2.NetParameter())) == expected
 
@@ -301,30 +406,48 @@ def test_names_and_resolutions_of_our_networks_agree(model):
     net = models.deploy(model, "acu")
     active = named(*(layer.name for layer in net.layer if layer.type == "ActiveConvolution"))
     stages = names(positions.by_stage(active, net))
-    assert all("/" not in name for stage in stages for name in stage) or stages == names(positions.by_stage(active))
+    assert all("/" not in name for stage in stages for name in stage) or stages == names(
+        positions.by_stage(active)
+    )
 
 
 def test_the_authors_stages(shared_reference):
     path = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
-    assert names(positions.by_stage(positions.from_caffemodel(path), messages.read_weights(path))) == [
-        ["conv1_1", "conv1_1/1", "conv1_1/2"], ["conv2_1/1", "conv2_1/2"], ["conv3_1/1", "conv3_1/2"]]
+    assert names(
+        positions.by_stage(positions.from_caffemodel(path), messages.read_weights(path))
+    ) == [
+        ["conv1_1", "conv1_1/1", "conv1_1/2"],
+        ["conv2_1/1", "conv2_1/2"],
+        ["conv3_1/1", "conv3_1/2"],
+    ]
 
 
 # ---- Live nets
+
 
 def fake_net(*layers):
     """What from_net touches of a pycaffe Net; a layer is (name, type, blob arrays)."""
     return types.SimpleNamespace(
         _layer_names=[name for name, _, _ in layers],
-        layers=[types.SimpleNamespace(type=kind, blobs=[types.SimpleNamespace(data=data) for data in blobs])
-                for _, kind, blobs in layers])
+        layers=[
+            types.SimpleNamespace(
+                type=kind, blobs=[types.SimpleNamespace(data=data) for data in blobs]
+            )
+            for _, kind, blobs in layers
+        ],
+    )
 
 
 def test_live_net():
-    x, y = np.arange(12.).reshape(2, 1, 2, 3), -np.arange(12.).reshape(2, 1, 2, 3)
+    x, y = np.arange(12.0).reshape(2, 1, 2, 3), -np.arange(12.0).reshape(2, 1, 2, 3)
     active = ("conv/1", "ActiveConvolution", [np.ones((4, 3, 2, 3)), np.ones(4), x, y])
-    found, = positions.from_net(fake_net(("data", "Data", []), active))
-    assert (found.name, found.kernel, found.start, found.xy.dtype) == ("conv/1", (2, 3), None, np.float32)
+    (found,) = positions.from_net(fake_net(("data", "Data", []), active))
+    assert (found.name, found.kernel, found.start, found.xy.dtype) == (
+        "conv/1",
+        (2, 3),
+        None,
+        np.float32,
+    )
     x += 100
     np.testing.assert_array_equal(found.xy[1], [(k, -k) for k in range(6, 12)], "must be a copy")
 
@@ -360,10 +483,16 @@ def test_pycaffe_net_and_its_snapshot_agree(tmp_path):
 
 # ---- History
 
+
 def moving(history, iterations):
     for iteration in iterations:
-        history.append(iteration, [layer(xy=((0, 0), (1 + iteration / 100, 2))),
-                                   layer("conv1/2", ((0, iteration), (5, 5), (6, 6), (7, 7)), (2, 2))])
+        history.append(
+            iteration,
+            [
+                layer(xy=((0, 0), (1 + iteration / 100, 2))),
+                layer("conv1/2", ((0, iteration), (5, 5), (6, 6), (7, 7)), (2, 2)),
+            ],
+        )
     return history
 
 
@@ -424,13 +553,17 @@ def test_start_is_known_only_from_a_record_of_the_warmup(first, known):
 
 def test_history_refuses_another_network():
     history = moving(History(), [0])
-    for other in ([layer()], [layer(), layer("conv9", ((0, 0),) * 4, (2, 2))], [layer(), layer("conv1/2")]):
+    for other in (
+        [layer()],
+        [layer(), layer("conv9", ((0, 0),) * 4, (2, 2))],
+        [layer(), layer("conv1/2")],
+    ):
         with pytest.raises(UserError, match="another folder"):
             history.append(10, other)
     assert list(history.iterations) == [0]
 
 
-@pytest.mark.parametrize("name", ["iterations", "about", "file", "c" * (2 ** 15 + 1)])
+@pytest.mark.parametrize("name", ["iterations", "about", "file", "c" * (2**15 + 1)])
 def test_history_refuses_names_that_its_file_cannot_have(name):
     with pytest.raises(UserError, match=f"layer called {name:.100} ?"):
         History().append(0, [layer(name)])
@@ -451,42 +584,77 @@ def test_history_of_a_layer_called_path(tmp_path):
     assert History.load(tmp_path / "h.npz").names == ["path"]
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    lambda path: path.write_bytes(path.read_bytes().replace(np.float32(1.2).tobytes(), b"spam")),
-    lambda path: path.write_text("no archive"),
-    lambda path: path.write_bytes(b""),
-    lambda path: np.savez(path, other=np.zeros(3)),
-    lambda path: np.savez(path, iterations=np.arange(2), about='{"warmup_iter": 0}'),
-    lambda path: np.savez(path, **{**np.load(path), "iterations": np.arange(5)}),
-    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([20, 0])}),
-    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([0, 20], complex)}),
-    lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([-5, 20])}),
-    *(lambda path, kind=kind: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"].astype(kind)})
-      for kind in (complex, bool, str, object, int, "V8")),
-    lambda path: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][..., :1]}),
-    lambda path: np.savez(path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][:, :, :-1]}),
-    *(lambda path, about=about: np.savez(path, **{**np.load(path), "about": about}) for about in (
-        "", "[]", "{", "[" * 100_000, '{"warmup_iter": 1.5, "layers": []}', '{"warmup_iter": true, "layers": []}',
-        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "Pooling", "kernel": [3, 3]}]}',
-        '{"warmup_iter": 0, "layers": [{"name": ["conv1/1"], "type": "ActiveConvolution", "kernel": [3, 3]}]}',
-        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [9]}]}',
-        '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}',
-        '{"warmup_iter": NaN, "layers": []}')),
-    *(lambda path, shape=shape, kernel=kernel: np.savez(path, iterations=np.arange(shape[0]), **{
-        "conv1/1": np.zeros(shape, np.float32),
-        "about": f'{{"warmup_iter": 0, "layers": [{{"name": "conv1/1", "type": "ActiveConvolution", "kernel": {kernel}}}]}}'})
-      for shape, kernel in (((2, 0, 9, 2), [3, 3]), ((0, 1, 2 ** 40, 2), [2 ** 20, 2 ** 20]), ((0, 2 ** 40, 9, 2), [3, 3]),
-                            ((1, 1, 2 ** 20 + 2 ** 10, 2), [2 ** 10 + 1, 2 ** 10]))),
-    lambda path: _repacked(path, compress_type=zipfile.ZIP_LZMA),
-    lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'de\\cr'")),
-    lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 1, 2, 2)", b"(2, 1, 2, 2 ")),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-200]),
+        lambda path: path.write_bytes(
+            path.read_bytes().replace(np.float32(1.2).tobytes(), b"spam")
+        ),
+        lambda path: path.write_text("no archive"),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.savez(path, other=np.zeros(3)),
+        lambda path: np.savez(path, iterations=np.arange(2), about='{"warmup_iter": 0}'),
+        lambda path: np.savez(path, **{**np.load(path), "iterations": np.arange(5)}),
+        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([20, 0])}),
+        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([0, 20], complex)}),
+        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([-5, 20])}),
+        *(
+            lambda path, kind=kind: np.savez(
+                path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"].astype(kind)}
+            )
+            for kind in (complex, bool, str, object, int, "V8")
+        ),
+        lambda path: np.savez(
+            path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][..., :1]}
+        ),
+        lambda path: np.savez(
+            path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][:, :, :-1]}
+        ),
+        *(
+            lambda path, about=about: np.savez(path, **{**np.load(path), "about": about})
+            for about in (
+                "",
+                "[]",
+                "{",
+                "[" * 100_000,
+                '{"warmup_iter": 1.5, "layers": []}',
+                '{"warmup_iter": true, "layers": []}',
+                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "Pooling", "kernel": [3, 3]}]}',
+                '{"warmup_iter": 0, "layers": [{"name": ["conv1/1"], "type": "ActiveConvolution", "kernel": [3, 3]}]}',
+                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [9]}]}',
+                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}',
+                '{"warmup_iter": NaN, "layers": []}',
+            )
+        ),
+        *(
+            lambda path, shape=shape, kernel=kernel: np.savez(
+                path,
+                iterations=np.arange(shape[0]),
+                **{
+                    "conv1/1": np.zeros(shape, np.float32),
+                    "about": f'{{"warmup_iter": 0, "layers": [{{"name": "conv1/1", "type": "ActiveConvolution", "kernel": {kernel}}}]}}',
+                },
+            )
+            for shape, kernel in (
+                ((2, 0, 9, 2), [3, 3]),
+                ((0, 1, 2**40, 2), [2**20, 2**20]),
+                ((0, 2**40, 9, 2), [3, 3]),
+                ((1, 1, 2**20 + 2**10, 2), [2**10 + 1, 2**10]),
+            )
+        ),
+        lambda path: _repacked(path, compress_type=zipfile.ZIP_LZMA),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'de\\cr'")),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 1, 2, 2)", b"(2, 1, 2, 2 ")),
+    ],
+)
 def test_damaged_history_is_named(tmp_path, spoil):
     path = tmp_path / "h.npz"
     moving(History(), [0, 20]).save(path)
     spoil(path)
-    with pytest.raises(UserError, match=f"^{path}(: conv1/1|: iterations)? is .*: remove it, or name another run$"):
+    with pytest.raises(
+        UserError, match=f"^{path}(: conv1/1|: iterations)? is .*: remove it, or name another run$"
+    ):
         History.load(path)
 
 
@@ -497,7 +665,10 @@ def test_a_vast_text_is_refused_before_it_is_read(tmp_path, monkeypatch):
     moving(History(), [0, 20]).save(path)
     assert len(History.load(path).names) == 2
     np.savez(path, **{**np.load(path), "about": str(np.load(path)["about"]) + 200 * " "})
-    with pytest.raises(UserError, match=r"positions.npz is damaged .*\(its text about has \d+ characters, and at most 200 make sense"):
+    with pytest.raises(
+        UserError,
+        match=r"positions.npz is damaged .*\(its text about has \d+ characters, and at most 200 make sense",
+    ):
         History.load(path)
 
 
@@ -510,7 +681,7 @@ def _repacked(path, **options):
             np.save(content, array)
             archive.writestr(f"{name}.npy", content.getvalue(), **options)
     content = bytearray(path.read_bytes())
-    content[len(content) // 2:len(content) // 2 + 40] = bytes(40)
+    content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
     path.write_bytes(content)
 
 
@@ -522,13 +693,16 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_at_once(tmp_path):
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 if name == "conv1/1":
-                    np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False,
-                                                                  "shape": (2, 2 ** 28, 2, 2)})
+                    np.lib.format.write_array_header_1_0(
+                        member, {"descr": "<f4", "fortran_order": False, "shape": (2, 2**28, 2, 2)}
+                    )
                     for _ in range(16):
-                        member.write(bytes(2 ** 20))
+                        member.write(bytes(2**20))
                 else:
                     np.save(member, array)
-    with pytest.raises(UserError, match=f"{path}: conv1/1 asks for 8.0 GiB, more than is sensible: remove it"):
+    with pytest.raises(
+        UserError, match=f"{path}: conv1/1 asks for 8.0 GiB, more than is sensible: remove it"
+    ):
         History.load(path)
 
 
@@ -536,7 +710,9 @@ def test_positions_of_a_training_that_diverged_are_read(tmp_path):
     history = moving(History(), [0, 20])
     history._records[20][0][0, 0] = np.nan, np.inf
     history.save(tmp_path / "h.npz")
-    np.testing.assert_array_equal(History.load(tmp_path / "h.npz").positions("conv1/1")[1, 0, 0], [np.nan, np.inf])
+    np.testing.assert_array_equal(
+        History.load(tmp_path / "h.npz").positions("conv1/1")[1, 0, 0], [np.nan, np.inf]
+    )
 
 
 def test_folder_that_is_no_run(tmp_path):
@@ -548,8 +724,13 @@ def test_folder_that_is_no_run(tmp_path):
 
 def test_hdf5_of_which_its_library_dies(tmp_path, monkeypatch):
     """Some damage does that (trial 45 of the campaign with seed 1): the reader is a process of its own."""
+
     def dies(module, arguments, **options):
-        return subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"], **options)
+        return subprocess.Popen(
+            [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"],
+            **options,
+        )
+
     monkeypatch.setattr(hdf5, "start", dies)
     pytest.importorskip("h5py")
     (tmp_path / "weights.h5").write_bytes(hdf5.MAGIC)

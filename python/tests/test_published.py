@@ -1,14 +1,13 @@
 """The network whose weights the paper's authors published, in their own prototxt syntax, on the CPU."""
+
 import subprocess
 
 import numpy as np
 import pytest
-
 from active_convolution import evaluation
 from active_convolution.data import cifar, preprocess
 from active_convolution.data.create import create
 from active_convolution.pycaffe import nets
-
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -17,7 +16,11 @@ DEPLOY = ROOT / "models/cifar10/published/deploy.prototxt"
 ITERATIONS = (10000, 30000, 64000)
 # Errors in percent on the 500 original test images, from the README beside the weights.
 FITTED_ON_PART = {10000: 22.6, 30000: 21.8, 64000: 7.6}
-FITTED_ON_ALL = {10000: 18.33, 30000: 18.46, 64000: 7.33}  # on all 10,000, ZCA fitted on all 50,000: the paper's Table 2
+FITTED_ON_ALL = {
+    10000: 18.33,
+    30000: 18.46,
+    64000: 7.33,
+}  # on all 10,000, ZCA fitted on all 50,000: the paper's Table 2
 FITTED_ON_JPEG = {10000: 18.8, 30000: 20.2, 64000: 6.4}
 
 
@@ -75,8 +78,10 @@ def test_the_papers_error_on_all_test_images(iteration, shared_reference, whole)
     net = load(shared_reference, iteration, 100)
     wrong = 0
     for start in range(0, len(labels), 100):
-        net.blobs["data"].data[...] = images[start:start + 100]
-        wrong += np.sum(net.forward()["score"].reshape(100, 10).argmax(axis=1) != labels[start:start + 100])
+        net.blobs["data"].data[...] = images[start : start + 100]
+        wrong += np.sum(
+            net.forward()["score"].reshape(100, 10).argmax(axis=1) != labels[start : start + 100]
+        )
     assert abs(wrong - 100 * FITTED_ON_ALL[iteration]) <= 2
 
 
@@ -93,26 +98,49 @@ def test_error_rates_with_the_whitening_of_the_jpeg_set(shared_reference, shared
 
 
 def test_the_command_prints_the_error(shared_reference, part):
-    done = subprocess.run([ROOT / "scripts/evaluate.py", "--model", DEPLOY, "--weights", weights(shared_reference, 64000),
-                           "--data", part], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            ROOT / "scripts/evaluate.py",
+            "--model",
+            DEPLOY,
+            "--weights",
+            weights(shared_reference, 64000),
+            "--data",
+            part,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     errors, classes = done.stdout.splitlines()
     assert errors.startswith("top-1 error 7.") and errors.endswith(", 500 images")
     assert classes.startswith("most errors: ") and " %, " in classes
 
 
-@pytest.mark.parametrize("options, message", [
-    (dict(model="missing.prototxt"), "error: cannot read missing.prototxt"),
-    (dict(model=ROOT / "README.md"), "is no valid prototxt of a network"),
-    (dict(weights="missing.caffemodel"), "error: cannot read missing.caffemodel"),
-    (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
-    (dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"), "holds none: give the weights of this network"),
-    (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "give the"),
-    (dict(data="missing"), "missing is no data set"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(model="missing.prototxt"), "error: cannot read missing.prototxt"),
+        (dict(model=ROOT / "README.md"), "is no valid prototxt of a network"),
+        (dict(weights="missing.caffemodel"), "error: cannot read missing.caffemodel"),
+        (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
+        (
+            dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"),
+            "holds none: give the weights of this network",
+        ),
+        (dict(model=ROOT / "models/digits/plain/acu/deploy.prototxt"), "give the"),
+        (dict(data="missing"), "missing is no data set"),
+    ],
+)
 def test_bad_input(options, message, shared_reference, part):
     given = {"model": DEPLOY, "weights": weights(shared_reference, 64000), "data": part, **options}
     arguments = [text for name, value in given.items() for text in (f"--{name}", value)]
-    done = subprocess.run([ROOT / "scripts/evaluate.py", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [ROOT / "scripts/evaluate.py", *arguments], capture_output=True, text=True
+    )
     assert done.returncode == 1
-    assert message in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert (
+        message in done.stderr
+        and done.stderr.startswith("error: ")
+        and done.stderr.count("\n") == 1
+    )

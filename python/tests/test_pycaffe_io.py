@@ -1,12 +1,12 @@
 """pycaffe's own reading of images, its Classifier, and its conversions between arrays and messages, which the fork mends for
 the NumPy and scikit-image of today."""
+
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
-
 from active_convolution.pycaffe import locate, process
 
 caffe = locate.caffe()
@@ -39,7 +39,9 @@ def test_load_image_in_grey(picture):
 def test_load_image_of_a_grey_file(tmp_path):
     pixels = np.arange(30, dtype=np.uint8).reshape(6, 5)
     cv2.imwrite(str(tmp_path / "grey.png"), pixels)
-    np.testing.assert_allclose(caffe.io.load_image(str(tmp_path / "grey.png")), np.dstack([pixels / 255] * 3), atol=1e-6)
+    np.testing.assert_allclose(
+        caffe.io.load_image(str(tmp_path / "grey.png")), np.dstack([pixels / 255] * 3), atol=1e-6
+    )
     assert caffe.io.load_image(str(tmp_path / "grey.png"), color=False).shape == (6, 5, 1)
 
 
@@ -66,7 +68,9 @@ def test_blob_and_back():
 
 def test_lists_of_arrays_and_back():
     arrays = [np.full((2, 2), number, np.float32) for number in range(3)]
-    back = caffe.io.blobprotovector_str_to_arraylist(caffe.io.arraylist_to_blobprotovector_str(arrays))
+    back = caffe.io.blobprotovector_str_to_arraylist(
+        caffe.io.arraylist_to_blobprotovector_str(arrays)
+    )
     np.testing.assert_array_equal(back, arrays)
 
 
@@ -86,8 +90,14 @@ def classifier(tmp_path):
     net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
     net.params["conv"][0].data[:, :, 0, 0] = np.eye(3)
     net.save(str(tmp_path / "net.caffemodel"))
-    return caffe.Classifier(str(tmp_path / "deploy.prototxt"), str(tmp_path / "net.caffemodel"), image_dims=(8, 8),
-                            mean=np.array([1, 2, 3], np.float32), raw_scale=255, channel_swap=(2, 1, 0))
+    return caffe.Classifier(
+        str(tmp_path / "deploy.prototxt"),
+        str(tmp_path / "net.caffemodel"),
+        image_dims=(8, 8),
+        mean=np.array([1, 2, 3], np.float32),
+        raw_scale=255,
+        channel_swap=(2, 1, 0),
+    )
 
 
 def test_classifier_takes_the_middle(classifier):
@@ -99,7 +109,10 @@ def test_classifier_takes_the_middle(classifier):
 
 def test_classifier_averages_ten_crops(classifier):
     image = np.random.default_rng(4).random((8, 8, 3)).astype(np.float32)
-    crops = [image[top:top + 4, left:left + 4] for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))]
+    crops = [
+        image[top : top + 4, left : left + 4]
+        for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
+    ]
     means = 255 * np.mean(crops, (0, 1, 2))[::-1] - [1, 2, 3]
     np.testing.assert_allclose(classifier.predict([image]), [means], rtol=1e-4)
 
@@ -112,8 +125,12 @@ def test_classifier_resizes(classifier):
 
 def test_scikit_image_is_imported_where_an_image_is_read(picture):
     """To import it takes longer than all the rest of pycaffe, and most programs read no image with it."""
-    code = ("import sys\nfrom active_convolution.pycaffe import locate\ncaffe = locate.caffe()\n"
-            "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
-            f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=process.environment())
+    code = (
+        "import sys\nfrom active_convolution.pycaffe import locate\ncaffe = locate.caffe()\n"
+        "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
+        f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=process.environment()
+    )
     assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

@@ -1,45 +1,76 @@
 """Prototxt, as Caffe itself takes it."""
+
 import numpy as np
 import pytest
-
 from active_convolution.pycaffe import locate, messages
-
 from caffe_nets import INPUT, live
 from conftest import ROOT
 
-RULES = ["", "include { phase: TEST }", "exclude { phase: TEST }", "include { phase: TRAIN } include { phase: TEST }",
-         "include { stage: 's' }", "include { phase: TEST not_stage: 's' }", "exclude { phase: TEST stage: 's' }",
-         "include { min_level: 1 }", "include { min_level: -1 max_level: 0 }", "exclude { max_level: -1 }",
-         "exclude { phase: TRAIN } exclude { min_level: 0 }", "include { }"]
+RULES = [
+    "",
+    "include { phase: TEST }",
+    "exclude { phase: TEST }",
+    "include { phase: TRAIN } include { phase: TEST }",
+    "include { stage: 's' }",
+    "include { phase: TEST not_stage: 's' }",
+    "exclude { phase: TEST stage: 's' }",
+    "include { min_level: 1 }",
+    "include { min_level: -1 max_level: 0 }",
+    "exclude { max_level: -1 }",
+    "exclude { phase: TRAIN } exclude { min_level: 0 }",
+    "include { }",
+]
 
 
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
 @pytest.mark.parametrize("stages, level", [([], 0), (["s"], 0), (["t", "s"], 2), ([], -1)])
 def test_layers_take_part_as_in_caffe(phase, stages, level, tmp_path):
     path = tmp_path / "net.prototxt"
-    path.write_text("".join('layer { name: "%d" type: "DummyData" top: "%d" dummy_data_param { shape { dim: 1 } } %s }\n'
-                            % (index, index, rules) for index, rules in enumerate(RULES)))
+    path.write_text(
+        "".join(
+            'layer { name: "%d" type: "DummyData" top: "%d" dummy_data_param { shape { dim: 1 } } %s }\n'
+            % (index, index, rules)
+            for index, rules in enumerate(RULES)
+        )
+    )
     phase = getattr(locate.caffe(), phase)
-    taken = [layer.name for layer in messages.read_net(path).layer if messages.takes_part(layer, phase, stages, level)]
+    taken = [
+        layer.name
+        for layer in messages.read_net(path).layer
+        if messages.takes_part(layer, phase, stages, level)
+    ]
     net = locate.caffe().Net(str(path), phase, level=level, stages=stages)
     assert taken == list(net._layer_names) and 0 < len(taken) < len(RULES)
 
 
 def test_blobs_hold_what_caffe_stores(tmp_path):
-    net = live(tmp_path / "net.prototxt", INPUT.format("dim: 1 dim: 2 dim: 3 dim: 3") + """
+    net = live(
+        tmp_path / "net.prototxt",
+        INPUT.format("dim: 1 dim: 2 dim: 3 dim: 3")
+        + """
         layer { name: "prelu" type: "PReLU" bottom: "image" top: "a" prelu_param { channel_shared: true } }
         layer { name: "scale" type: "Scale" bottom: "a" top: "b" scale_param { axis: 0 num_axes: 0 } }
         layer { name: "bias" type: "Bias" bottom: "b" top: "c" }
-        layer { name: "conv" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 3 kernel_size: 1 } }""")
+        layer { name: "conv" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 3 kernel_size: 1 } }""",
+    )
     net.save(str(tmp_path / "net.caffemodel"))
-    stored = {layer.name: layer.blobs for layer in messages.read_weights(tmp_path / "net.caffemodel").layer}
+    stored = {
+        layer.name: layer.blobs
+        for layer in messages.read_weights(tmp_path / "net.caffemodel").layer
+    }
     shapes = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
     assert shapes == {"prelu": [()], "scale": [()], "bias": [(2,)], "conv": [(3, 2, 1, 1), (3,)]}
     for name, expected in shapes.items():
         assert all(map(messages.holds, stored[name], expected))
-        assert not any(messages.holds(blob, (*shape, 2)) for blob, shape in zip(stored[name], expected))
+        assert not any(
+            messages.holds(blob, (*shape, 2)) for blob, shape in zip(stored[name], expected)
+        )
     old = locate.caffe_pb2().BlobProto(num=1, channels=1, height=1, width=3, data=[1, 2, 3])
-    assert messages.holds(old, (3,)) and messages.holds(old, (1, 1, 1, 3)) and not messages.holds(old, (3, 1))
+    assert (
+        messages.holds(old, (3,))
+        and messages.holds(old, (1, 1, 1, 3))
+        and not messages.holds(old, (3, 1))
+    )
     assert [messages.by(shape) for shape in ((), (3, 2))] == ["scalar", "3×2"]
 
 
@@ -56,22 +87,38 @@ def test_arrays_become_blobs_and_come_back(shape):
     found = messages.values(stored.blobs[0])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.float32(array).ravel())
-    np.testing.assert_array_equal(messages.values(pb2.BlobProto(double_data=array.ravel().tolist())), array.ravel())
+    np.testing.assert_array_equal(
+        messages.values(pb2.BlobProto(double_data=array.ravel().tolist())), array.ravel()
+    )
     assert messages.values(pb2.BlobProto(double_data=[0.1])).dtype == np.float64
 
 
 def test_texts_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
     """... wherever they stand, and written again."""
     pb2 = locate.caffe_pb2()
-    layer = pb2.LayerParameter(name="LAYER", type="TYPE", bottom=["BOTTOM"], top=["TOP"], include=[pb2.NetStateRule(stage=["STAGE"])],
-                               python_param=pb2.PythonParameter(module="MODULE"))
+    layer = pb2.LayerParameter(
+        name="LAYER",
+        type="TYPE",
+        bottom=["BOTTOM"],
+        top=["TOP"],
+        include=[pb2.NetStateRule(stage=["STAGE"])],
+        python_param=pb2.PythonParameter(module="MODULE"),
+    )
     stored = pb2.NetParameter(name="NETWORK", layer=[layer]).SerializeToString()
     for name in (b"NETWORK", b"LAYER", b"TYPE", b"BOTTOM", b"TOP", b"STAGE", b"MODULE"):
         stored = stored.replace(name, b"\xe9" * len(name))
     (tmp_path / "net.caffemodel").write_bytes(stored)
     read = messages.read_weights(tmp_path / "net.caffemodel")
     layer = read.layer[0]
-    texts = [read.name, layer.name, layer.type, *layer.bottom, *layer.top, *layer.include[0].stage, layer.python_param.module]
+    texts = [
+        read.name,
+        layer.name,
+        layer.type,
+        *layer.bottom,
+        *layer.top,
+        *layer.include[0].stage,
+        layer.python_param.module,
+    ]
     assert texts == ["é" * length for length in (7, 5, 4, 6, 3, 5, 6)]
     messages.write_weights(tmp_path / "again.caffemodel", read)
     assert messages.read_weights(tmp_path / "again.caffemodel") == read
@@ -80,7 +127,13 @@ def test_texts_that_are_no_utf8_are_read_in_silence(tmp_path, capfd):
 
 def test_nothing_asks_protobuf_for_what_its_newer_versions_lack():
     """Python packages of PyPI's protobuf 7; Debian's is 3.21."""
-    gone = ("float_format=", "double_format=", "LABEL_REPEATED", "including_default_value_fields", "GetPrototype(")
+    gone = (
+        "float_format=",
+        "double_format=",
+        "LABEL_REPEATED",
+        "including_default_value_fields",
+        "GetPrototype(",
+    )
     for path in (ROOT / "python/active_convolution").rglob("*.py"):
         text = path.read_text()
         assert not [name for name in gone if name in text], path

@@ -1,11 +1,11 @@
 """setup.sh with stand-ins for dpkg and apt, and the one line that follows a long command."""
+
 import os
 import pty
 import re
 import subprocess
 
 import pytest
-
 from conftest import ROOT
 
 SETUP = ROOT / "scripts/setup.sh"
@@ -40,10 +40,19 @@ def packages(kind):
 def system(tmp_path):
     """A folder with the stand-ins in bin/, what is ``installed`` and what is ``offered``: at first all but alternatives."""
     (tmp_path / "bin").mkdir()
-    for name, text in (("dpkg-query", DPKG_QUERY), ("apt-cache", APT_CACHE), ("apt-get", APT_GET), ("id", "#!/bin/sh\necho 0\n")):
+    for name, text in (
+        ("dpkg-query", DPKG_QUERY),
+        ("apt-cache", APT_CACHE),
+        ("apt-get", APT_GET),
+        ("id", "#!/bin/sh\necho 0\n"),
+    ):
         (tmp_path / "bin" / name).write_text(text.format(tmp_path))
         (tmp_path / "bin" / name).chmod(0o755)
-    everything = [name.rstrip("?").split("|")[0] for kind in ("build", "run", "test") for name in packages(kind)]
+    everything = [
+        name.rstrip("?").split("|")[0]
+        for kind in ("build", "run", "test")
+        for name in packages(kind)
+    ]
     for name in ("installed", "offered"):
         (tmp_path / name).write_text("".join(f"{package}\n" for package in everything))
     (tmp_path / "test-env/lib/python3/site-packages/tensorboard").mkdir(parents=True)
@@ -56,14 +65,25 @@ def forget(system, file, *names):
 
 
 def set_up(system, *options):
-    return subprocess.run([SETUP, *options], capture_output=True, text=True,
-                          env={**os.environ, "PATH": f"{system}/bin:/usr/bin:/bin",
-                               "ACTIVE_CONVOLUTION_TEST_ENV": f"{system}/test-env"})
+    return subprocess.run(
+        [SETUP, *options],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PATH": f"{system}/bin:/usr/bin:/bin",
+            "ACTIVE_CONVOLUTION_TEST_ENV": f"{system}/test-env",
+        },
+    )
 
 
 def installs(system):
     """What was given to apt-get install."""
-    line, = [line for line in (system / "asked").read_text().splitlines() if " install " in line and "print-uris" not in line]
+    (line,) = [
+        line
+        for line in (system / "asked").read_text().splitlines()
+        if " install " in line and "print-uris" not in line
+    ]
     return line.split(" install ")[1].split()
 
 
@@ -79,9 +99,12 @@ def test_apts_many_lines_become_few(system):
     done = set_up(system)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.sub(r"\d+ s", "N s", done.stdout).splitlines() == [
-        "Reading the lists of packages ...", "Reading the lists of packages: done, N s",
+        "Reading the lists of packages ...",
+        "Reading the lists of packages: done, N s",
         "Installing from Debian (2 packages, 4 MB to fetch): cmake python3-six",
-        "Installing packages ...", "Installing packages: done, N s"]
+        "Installing packages ...",
+        "Installing packages: done, N s",
+    ]
 
 
 def test_what_apt_said_is_shown_where_it_fails(system):
@@ -97,7 +120,12 @@ def test_build_needs_neither_browser_nor_test_tools(system):
     assert set_up(system, "--build").returncode == 0
     asked = set(installs(system))
     assert {"cmake", "libboost-python-dev", "python3-numpy", "libopenblas-openmp-dev"} <= asked
-    assert not asked & {"chromium-headless-shell", "python3-pytest", "jupyter-nbconvert", "python3-sklearn"}
+    assert not asked & {
+        "chromium-headless-shell",
+        "python3-pytest",
+        "jupyter-nbconvert",
+        "python3-sklearn",
+    }
 
 
 def test_of_a_choice_what_apt_has(system):
@@ -108,7 +136,9 @@ def test_of_a_choice_what_apt_has(system):
     assert set_up(system, "--build").returncode == 0
     assert installs(system) == ["libopenblas-dev"]
     (system / "asked").unlink()
-    assert set_up(system, "--build").stdout == "" and not (system / "asked").exists()  # the other one is no longer wanted
+    assert (
+        set_up(system, "--build").stdout == "" and not (system / "asked").exists()
+    )  # the other one is no longer wanted
 
 
 def test_what_this_system_has_not_is_left_out(system):
@@ -126,9 +156,14 @@ def test_a_user_without_sudo_is_told_what_to_ask_for(system):
     forget(system, "installed", "cmake", "python3-six")
     for tool in ("bash", "dirname", "sed", "awk", "sort", "grep", "sh"):
         (system / "bin" / tool).symlink_to(f"/usr/bin/{tool}")
-    done = subprocess.run([SETUP], capture_output=True, text=True, env={**os.environ, "PATH": f"{system}/bin"})
+    done = subprocess.run(
+        [SETUP], capture_output=True, text=True, env={**os.environ, "PATH": f"{system}/bin"}
+    )
     assert done.returncode == 1
-    assert done.stderr == "error: these packages are missing; as root: apt-get install cmake python3-six\n"
+    assert (
+        done.stderr
+        == "error: these packages are missing; as root: apt-get install cmake python3-six\n"
+    )
 
 
 @pytest.mark.parametrize("options", [("--fast",), ("--build", "more"), ("more",)])
@@ -143,13 +178,16 @@ MAKE = 'for n in 7 42 100; do echo "[ $n%] Building CXX object a.o"; echo "a.cpp
 
 
 def with_progress(tmp_path, status, **options):
-    script = f'. {ROOT}/scripts/progress.sh; with_progress Compiling {tmp_path}/log bash -c \'{MAKE.format(status)}\''
+    script = f". {ROOT}/scripts/progress.sh; with_progress Compiling {tmp_path}/log bash -c '{MAKE.format(status)}'"
     return subprocess.run(["bash", "-c", "set -euo pipefail; " + script], **options)
 
 
 def test_all_output_is_in_the_log(tmp_path):
     done = with_progress(tmp_path, 0, capture_output=True, text=True)
-    assert re.fullmatch(r"Compiling \.\.\.\nCompiling: done, \d+ s\n", done.stdout) and done.stderr == ""
+    assert (
+        re.fullmatch(r"Compiling \.\.\.\nCompiling: done, \d+ s\n", done.stdout)
+        and done.stderr == ""
+    )
     assert (tmp_path / "log").read_text().count("warning: unused") == 3
 
 
@@ -169,4 +207,7 @@ def test_on_a_terminal_one_line_counts(tmp_path):
     except OSError:  # the end, on Linux
         pass
     os.close(leader)
-    assert re.fullmatch(rb"Compiling \.\.\.(\r\x1b\[KCompiling: (7|42|100) %){3}\r\x1b\[KCompiling: done, \d+ s\r\n", shown)
+    assert re.fullmatch(
+        rb"Compiling \.\.\.(\r\x1b\[KCompiling: (7|42|100) %){3}\r\x1b\[KCompiling: done, \d+ s\r\n",
+        shown,
+    )

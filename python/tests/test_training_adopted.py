@@ -1,10 +1,10 @@
 """Training on databases that other tools made: whichever way the same images are kept, the training is the same, and so are
 its evaluation and its report."""
+
 import shutil
 
 import numpy as np
 import pytest
-
 from active_convolution import evaluation
 from active_convolution.data.adopt import adopt
 from active_convolution.errors import UserError
@@ -12,7 +12,6 @@ from active_convolution.report import content
 from active_convolution.training.changes import Changes
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
-
 from test_data_adopt import CLASSES, COUNTS, images, made  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -56,7 +55,15 @@ def weights(made, tmp_path_factory):  # noqa: F811
     adopt(databases("lmdb", made, folder / "data"))
     for name, text in (("net", NET), ("solver", SOLVER)):
         (folder / f"{name}.prototxt").write_text(text)
-    assert train(solver=folder / "solver.prototxt", data=folder / "data", output=folder / "run", max_iter=1) == 0
+    assert (
+        train(
+            solver=folder / "solver.prototxt",
+            data=folder / "data",
+            output=folder / "run",
+            max_iter=1,
+        )
+        == 0
+    )
     return folder / "run/snapshots/net_iter_1.caffemodel"
 
 
@@ -64,9 +71,17 @@ def measured(folder, output, weights):
     """Trains from ``weights`` on the data set ``folder`` into ``output``, and evaluates; its rows without the seconds."""
     (output.parent / "net.prototxt").write_text(NET)
     (output.parent / "solver.prototxt").write_text(SOLVER)
-    assert train(solver=output.parent / "solver.prototxt", data=folder, output=output, weights=weights) == 0
-    rows = [{name: value for name, value in row.items() if name != "seconds"} for row in Metrics.load(output / "metrics.csv").rows]
-    found = evaluation.evaluate(output / "deploy.prototxt", output / "snapshots/net_iter_6.caffemodel", folder)
+    assert (
+        train(solver=output.parent / "solver.prototxt", data=folder, output=output, weights=weights)
+        == 0
+    )
+    rows = [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in Metrics.load(output / "metrics.csv").rows
+    ]
+    found = evaluation.evaluate(
+        output / "deploy.prototxt", output / "snapshots/net_iter_6.caffemodel", folder
+    )
     assert found[0] == pytest.approx(rows[-1]["test_error"], abs=1e-6) and found[2] == COUNTS["val"]
     assert content.read([output])["runs"][0]["summary"]["iteration"] == 6
     return rows
@@ -98,11 +113,26 @@ def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
         (tmp_path / f"{name}.prototxt").write_text(text)
 
     def trained(output, classes):
-        return train(solver=tmp_path / "solver.prototxt", data=folder, output=tmp_path / output, max_iter=1,
-                     changes=Changes(classes=classes))
+        return train(
+            solver=tmp_path / "solver.prototxt",
+            data=folder,
+            output=tmp_path / output,
+            max_iter=1,
+            changes=Changes(classes=classes),
+        )
+
     assert trained("more", 6) == 0
-    assert evaluation.evaluate(tmp_path / "more/deploy.prototxt", tmp_path / "more/snapshots/net_iter_1.caffemodel", folder)[2] == 9
-    with pytest.raises(UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"):
+    assert (
+        evaluation.evaluate(
+            tmp_path / "more/deploy.prototxt",
+            tmp_path / "more/snapshots/net_iter_1.caffemodel",
+            folder,
+        )[2]
+        == 9
+    )
+    with pytest.raises(
+        UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"
+    ):
         trained("fewer", 3)
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\nd\ne\n")

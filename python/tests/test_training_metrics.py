@@ -1,6 +1,6 @@
 """metrics.csv: read as it was written, cut back for a resumed run, refused where damaged."""
-import pytest
 
+import pytest
 from active_convolution.errors import UserError
 from active_convolution.training.metrics import COLUMNS, Metrics
 
@@ -61,8 +61,9 @@ def test_truncate_drops_what_came_later(metrics):
 def test_values_of_the_newest_iteration_join_its_row(metrics):
     metrics.append(30, test_error=0.5, seconds=3.5)
     assert iterations(metrics) == [10, 20, 30]
-    assert metrics.rows[-1] == dict(iteration=30, loss=1.0, learning_rate=0.01, test_loss=None, test_error=0.5,
-                                    seconds=3.5)
+    assert metrics.rows[-1] == dict(
+        iteration=30, loss=1.0, learning_rate=0.01, test_loss=None, test_error=0.5, seconds=3.5
+    )
 
 
 def test_newest_values(metrics):
@@ -70,18 +71,53 @@ def test_newest_values(metrics):
     assert metrics.last("test_error") == 0.0625
     assert metrics.tested() == 20 and metrics.newest_test()["test_error"] == 0.0625
     metrics.append(40, test_loss=1.25)
-    assert metrics.tested() == 40 and metrics.newest_test()["test_error"] is None, "an earlier test's is not this one's"
+    assert metrics.tested() == 40 and metrics.newest_test()["test_error"] is None, (
+        "an earlier test's is not this one's"
+    )
     assert Metrics().last("loss") is None and Metrics().tested() is None
 
 
-@pytest.mark.parametrize("text", [
-    "", "no record", "loss,iteration\n2.5,10\n", HEADER + "10,2.5,0.1\n", HEADER + "10,2.5,0.1,,,x\n",
-    HEADER + "1.5,2.5,0.1,,,1\n", HEADER + "1" * 200000 + ",1,1,,,1\n", b"\xff\xfe\x00",
-    HEADER + "10,1,1,,,1,5\n", HEADER + "10,1,1,,,1\n" * 2, HEADER + "20,1,1,,,1\n10,1,1,,,2\n", HEADER + "-1,1,1,,,1\n",
-    HEADER + "2147483648,1,1,,,1\n", HEADER + "10,1,1,,,inf\n", HEADER + "10,1,1,,,nan\n", HEADER + "10,1,1,,,-1\n",
-    HEADER + '10,1,1,,,"1\n'],
-    ids=["empty", "text", "columns", "short row", "no number", "no iteration", "long field", "binary", "long row", "twice",
-         "back", "below 0", "beyond an int", "endless", "no seconds", "seconds below 0", "open quotes"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no record",
+        "loss,iteration\n2.5,10\n",
+        HEADER + "10,2.5,0.1\n",
+        HEADER + "10,2.5,0.1,,,x\n",
+        HEADER + "1.5,2.5,0.1,,,1\n",
+        HEADER + "1" * 200000 + ",1,1,,,1\n",
+        b"\xff\xfe\x00",
+        HEADER + "10,1,1,,,1,5\n",
+        HEADER + "10,1,1,,,1\n" * 2,
+        HEADER + "20,1,1,,,1\n10,1,1,,,2\n",
+        HEADER + "-1,1,1,,,1\n",
+        HEADER + "2147483648,1,1,,,1\n",
+        HEADER + "10,1,1,,,inf\n",
+        HEADER + "10,1,1,,,nan\n",
+        HEADER + "10,1,1,,,-1\n",
+        HEADER + '10,1,1,,,"1\n',
+    ],
+    ids=[
+        "empty",
+        "text",
+        "columns",
+        "short row",
+        "no number",
+        "no iteration",
+        "long field",
+        "binary",
+        "long row",
+        "twice",
+        "back",
+        "below 0",
+        "beyond an int",
+        "endless",
+        "no seconds",
+        "seconds below 0",
+        "open quotes",
+    ],
+)
 def test_damage_is_named(tmp_path, text):
     path = tmp_path / "metrics.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

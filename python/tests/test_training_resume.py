@@ -1,4 +1,5 @@
 """Training that was stopped, killed or damaged goes on; what is not to be touched stays as it is."""
+
 import fcntl
 import os
 import re
@@ -9,18 +10,16 @@ import sys
 import time
 
 import pytest
-
 from active_convolution import geometry, positions
 from active_convolution.errors import UserError
 from active_convolution.pycaffe import process
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
-
 from training_runs import MAX_ITER, WARMUP_ITER, run_script, train_script, write_model
 
 pytestmark = pytest.mark.slow
 
-LONG = 600      # iterations: a second or two of training
+LONG = 600  # iterations: a second or two of training
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +44,30 @@ def finished(original, tmp_path):
 @pytest.fixture
 def resume(tiny, digits_data):
     """Goes on with a run of 12 iterations; returns the exit status."""
+
     def run(folder, **options):
-        return train(tiny, **{"variant": "acu", "data": digits_data, "output": folder, "max_iter": 12, "resume": True,
-                              **options})
+        return train(
+            tiny,
+            **{
+                "variant": "acu",
+                "data": digits_data,
+                "output": folder,
+                "max_iter": 12,
+                "resume": True,
+                **options,
+            },
+        )
+
     return run
 
 
 def tree(folder):
     """Every file below a folder, but for Caffe's log."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "train.log"}
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "train.log"
+    }
 
 
 def rows(folder):
@@ -79,7 +93,7 @@ def assert_one_history(folder, last, length, before=()):
     """The records of a run of ``length`` iterations, at ``last``, read as if it had never stopped and begin with the
     rows ``before``."""
     now = rows(folder)
-    assert now[:len(before)] == list(before)
+    assert now[: len(before)] == list(before)
     assert ascends([row["iteration"] for row in now]) and now[-1]["iteration"] == last
     assert ascends([row["seconds"] for row in now])
     history = positions.load_run(folder)
@@ -91,14 +105,22 @@ def assert_one_history(folder, last, length, before=()):
     assert state(folder, last).exists()
 
 
-@pytest.mark.parametrize("number, send", [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGHUP, os.killpg)],
-                         ids=["Ctrl-C", "TERM", "closed terminal"])
-def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, tmp_path, capfd, number, send):
+@pytest.mark.parametrize(
+    "number, send",
+    [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGHUP, os.killpg)],
+    ids=["Ctrl-C", "TERM", "closed terminal"],
+)
+def test_a_stopped_run_takes_a_snapshot_and_goes_on(
+    tiny, digits_data, resume, tmp_path, capfd, number, send
+):
     """Ctrl-C and a closed terminal reach all processes there, `kill` only the one that the user sees."""
     run = tmp_path / "run"
     command = tiny, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", LONG
-    process = train_script(*command, start_new_session=True,
-                           preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # if tests run under nohup
+    process = train_script(
+        *command,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # if tests run under nohup
     wait_for("metrics.csv", run, process)
     send(process.pid, number)
     stdout, stderr = process.communicate(timeout=60)
@@ -106,7 +128,10 @@ def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, t
     stopped = int(re.search(r"\nstopped at iteration (\d+): go on with --resume\n$", stderr)[1])
     assert stopped < LONG
     assert_one_history(run, stopped, LONG)
-    before, log = [row for row in rows(run) if row["iteration"] % 6 == 0], (run / "train.log").read_bytes()     # as without
+    before, log = (
+        [row for row in rows(run) if row["iteration"] % 6 == 0],
+        (run / "train.log").read_bytes(),
+    )  # as without
 
     assert resume(run, max_iter=LONG) == 0
     stdout, stderr = capfd.readouterr()
@@ -118,7 +143,9 @@ def test_a_stopped_run_takes_a_snapshot_and_goes_on(tiny, digits_data, resume, t
 
 def test_ctrl_c_while_it_loads_is_quiet(tiny, digits_data, tmp_path):
     run = tmp_path / "run"
-    process = train_script(tiny, "--variant", "acu", "--data", digits_data, "--output", run, start_new_session=True)
+    process = train_script(
+        tiny, "--variant", "acu", "--data", digits_data, "--output", run, start_new_session=True
+    )
     wait_for("solver.prototxt", run, process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -129,19 +156,40 @@ def test_ctrl_c_while_it_loads_is_quiet(tiny, digits_data, tmp_path):
 def test_ctrl_c_ends_a_test_too(digits_data, tmp_path):
     """The training is kept, and counts as unfinished."""
     run, model = tmp_path / "run", write_model(tmp_path / "tiny", test_iter=[1000000])
-    process = train_script(model, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", 1,
-                           start_new_session=True)
+    process = train_script(
+        model,
+        "--variant",
+        "acu",
+        "--data",
+        digits_data,
+        "--output",
+        run,
+        "--max-iter",
+        1,
+        start_new_session=True,
+    )
     wait_for("snapshots/*.solverstate", run, process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130 and stderr.endswith("stopped at iteration 1: go on with --resume\n")
+    assert process.returncode == 130 and stderr.endswith(
+        "stopped at iteration 1: go on with --resume\n"
+    )
     assert [row["test_error"] for row in rows(run)] == [None]
 
 
 def test_nohup_keeps_a_training_from_stopping(tiny, digits_data, tmp_path):
     run = tmp_path / "run"
-    process = train_script(tiny, "--variant", "acu", "--data", digits_data, "--output", run, start_new_session=True,
-                           preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = train_script(
+        tiny,
+        "--variant",
+        "acu",
+        "--data",
+        digits_data,
+        "--output",
+        run,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
     wait_for("metrics.csv", run, process)
     os.killpg(process.pid, signal.SIGHUP)
     process.communicate(timeout=60)
@@ -149,8 +197,11 @@ def test_nohup_keeps_a_training_from_stopping(tiny, digits_data, tmp_path):
 
 
 def test_a_process_whose_parent_ended_before_it_began_ends_at_once():
-    done = subprocess.run([sys.executable, "-m", "active_convolution.training", "--log", "nowhere"],
-                          env={**process.environment(), "ACTIVE_CONVOLUTION_PARENT": "1"}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "active_convolution.training", "--log", "nowhere"],
+        env={**process.environment(), "ACTIVE_CONVOLUTION_PARENT": "1"},
+        capture_output=True,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, b"", b"")
 
 
@@ -169,7 +220,7 @@ def test_a_killed_run_ends_whole_and_goes_on(tiny, digits_data, tmp_path):
     process = train_script(*command)
     wait_for("snapshots/*.solverstate", run, process)
     process.kill()
-    process.communicate(timeout=30)                 # returns when no process is left that could write to the pipes
+    process.communicate(timeout=30)  # returns when no process is left that could write to the pipes
     left = tree(run)
     time.sleep(0.05)
     assert tree(run) == left, "still training"
@@ -197,14 +248,19 @@ def test_without_a_whole_snapshot_it_begins_anew(original, finished, resume, cap
         path.write_bytes(b"")
     assert resume(finished) == 0
     stderr = capfd.readouterr().err
-    assert stderr.count("warning: passing over") == 4 and "no whole snapshot: starting at iteration 0\n" in stderr
+    assert (
+        stderr.count("warning: passing over") == 4
+        and "no whole snapshot: starting at iteration 0\n" in stderr
+    )
     assert [row["loss"] for row in rows(finished)] == [row["loss"] for row in rows(original)]
 
 
 def test_a_finished_run_says_its_result_again(original, finished, resume, capfd):
     """Also at another place, where it then is at home."""
     assert resume(finished) == 0
-    assert re.fullmatch(rf"test error .* % after 12 iterations, \d+ s, in {finished}\n", capfd.readouterr().out)
+    assert re.fullmatch(
+        rf"test error .* % after 12 iterations, \d+ s, in {finished}\n", capfd.readouterr().out
+    )
     assert rows(finished) == rows(original)
     assert str(finished) in (finished / "solver.prototxt").read_text()
 
@@ -216,8 +272,11 @@ def test_a_last_test_that_is_missing_is_made_up_for(original, finished, resume):
     metrics.save(finished / "metrics.csv")
     assert resume(finished) == 0
     last, expected = rows(finished)[-1], rows(original)[-1]
-    assert [last[name] for name in ("iteration", "loss", "test_loss", "test_error")] == pytest.approx(
-        [expected[name] for name in ("iteration", "loss", "test_loss", "test_error")], rel=1e-4)
+    assert [
+        last[name] for name in ("iteration", "loss", "test_loss", "test_error")
+    ] == pytest.approx(
+        [expected[name] for name in ("iteration", "loss", "test_loss", "test_error")], rel=1e-4
+    )
 
 
 def test_deleted_records_are_no_obstacle(finished, resume):
@@ -233,22 +292,37 @@ def test_damaged_records_are_named(finished, resume, capfd, name):
     before = tree(finished)
     assert resume(finished) == 1
     assert re.fullmatch(rf"error: .*{name} is damaged.*\n", capfd.readouterr().err)
-    assert tree(finished) == {**before, **{finished / file: (finished / file).read_bytes()
-                                           for file in ("solver.prototxt", "train_val.prototxt")}}
+    assert tree(finished) == {
+        **before,
+        **{
+            finished / file: (finished / file).read_bytes()
+            for file in ("solver.prototxt", "train_val.prototxt")
+        },
+    }
 
 
-@pytest.mark.parametrize("changes", [dict(max_iter=24), dict(max_iter=None), dict(seed=7), dict(variant="baseline")],
-                         ids=lambda changes: "".join(changes))
+@pytest.mark.parametrize(
+    "changes",
+    [dict(max_iter=24), dict(max_iter=None), dict(seed=7), dict(variant="baseline")],
+    ids=lambda changes: "".join(changes),
+)
 def test_other_settings_are_refused(finished, resume, changes):
     before = tree(finished)
-    with pytest.raises(UserError, match="is not what this command would train: resume with the model, --variant"):
+    with pytest.raises(
+        UserError, match="is not what this command would train: resume with the model, --variant"
+    ):
         resume(finished, **changes)
     assert tree(finished) == before
 
 
-@pytest.mark.parametrize("old, new, expected", [
-    ("random_seed: 1", "", "solver.prototxt has no random_seed, and was written with one"),
-    ("random_seed: 1", "iter_size: -1 random_seed: 1", "has iter_size -1"), ("max_iter: 12", "max_iter: 0", "how long to train")])
+@pytest.mark.parametrize(
+    "old, new, expected",
+    [
+        ("random_seed: 1", "", "solver.prototxt has no random_seed, and was written with one"),
+        ("random_seed: 1", "iter_size: -1 random_seed: 1", "has iter_size -1"),
+        ("max_iter: 12", "max_iter: 0", "how long to train"),
+    ],
+)
 def test_a_solver_that_was_spoilt_is_refused(finished, old, new, expected):
     solver = finished / "solver.prototxt"
     assert old in solver.read_text()
@@ -263,8 +337,11 @@ def test_a_run_that_has_come_beyond_its_end_is_refused(finished, capfd):
     solver = finished / "solver.prototxt"
     solver.write_text(solver.read_text().replace("max_iter: 12", "max_iter: 2"))
     assert train(output=finished, resume=True) == 1
-    assert re.search("error: .* has come to iteration 12, and is to end at 2: raise max_iter in .*solver.prototxt, or name another "
-                     "--output\n", capfd.readouterr().err)
+    assert re.search(
+        "error: .* has come to iteration 12, and is to end at 2: raise max_iter in .*solver.prototxt, or name another "
+        "--output\n",
+        capfd.readouterr().err,
+    )
 
 
 def test_a_result_that_nobody_kept_is_said_to_be_none(tmp_path, digits_data, capfd):
@@ -288,7 +365,9 @@ def test_settings_with_many_digits_are_the_same_again(tmp_path, digits_data):
 
 def test_a_run_is_never_written_over(finished, resume):
     before = tree(finished)
-    with pytest.raises(UserError, match="holds a run already: go on with --resume, or name another --output"):
+    with pytest.raises(
+        UserError, match="holds a run already: go on with --resume, or name another --output"
+    ):
         resume(finished, resume=False)
     assert tree(finished) == before
 
@@ -303,6 +382,9 @@ def test_two_cannot_train_into_one_folder(finished, resume):
     with open(finished / "train.log") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         before = tree(finished)
-        with pytest.raises(UserError, match="another process is training into .*/run: wait for its end, or stop it$"):
+        with pytest.raises(
+            UserError,
+            match="another process is training into .*/run: wait for its end, or stop it$",
+        ):
             resume(finished)
     assert tree(finished) == before

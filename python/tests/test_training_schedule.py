@@ -1,10 +1,10 @@
 """A shorter training keeps its shape."""
+
 import math
 import re
 from types import SimpleNamespace
 
 import pytest
-
 from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate
@@ -18,7 +18,11 @@ def shortened(model, max_iter, variant="acu", **solver):
     message, net = models.solver(model, variant), models.train_val(model, variant)
     message.MergeFrom(type(message)(**solver))
     schedule.shorten(message, net, max_iter)
-    warmups = [layer.active_convolution_param.warmup_iter for layer in net.layer if layer.type == "ActiveConvolution"]
+    warmups = [
+        layer.active_convolution_param.warmup_iter
+        for layer in net.layer
+        if layer.type == "ActiveConvolution"
+    ]
     return SimpleNamespace(solver=message, net=net, warmups=warmups)
 
 
@@ -26,7 +30,7 @@ def test_everything_moves_in_proportion():
     short = shortened(CIFAR10, 1500)
     assert short.solver.max_iter == 1500
     assert list(short.solver.stepvalue) == [750, 1125]
-    assert short.warmups == [234] * 6                      # 10000 · 1500 / 64000
+    assert short.warmups == [234] * 6  # 10000 · 1500 / 64000
 
 
 def test_a_training_that_was_to_stop_early_keeps_its_own_proportions():
@@ -65,7 +69,10 @@ def test_the_whole_length_changes_nothing(model):
 def test_one_iteration_is_a_schedule_too():
     short = shortened(CIFAR10, 1)
     assert short.warmups == [0] * 6
-    assert list(short.solver.stepvalue) == [1, 1]          # at 0, Caffe would lower the rate before the iteration
+    assert list(short.solver.stepvalue) == [
+        1,
+        1,
+    ]  # at 0, Caffe would lower the rate before the iteration
     assert (short.solver.test_interval, short.solver.snapshot, short.solver.display) == (1, 1, 1)
 
 
@@ -78,12 +85,18 @@ def test_stepsize_moves_and_stays_positive():
     assert shortened(CIFAR10, 64, stepsize=50).solver.stepsize == 1
 
 
-@pytest.mark.parametrize("policy, rate", [
-    ("exp", lambda solver, i: solver.gamma ** i),
-    ("inv", lambda solver, i: (1 + solver.gamma * i) ** -solver.power),
-    ("sigmoid", lambda solver, i: 1 / (1 + math.exp(-solver.gamma * (i - solver.stepsize))))])
+@pytest.mark.parametrize(
+    "policy, rate",
+    [
+        ("exp", lambda solver, i: solver.gamma**i),
+        ("inv", lambda solver, i: (1 + solver.gamma * i) ** -solver.power),
+        ("sigmoid", lambda solver, i: 1 / (1 + math.exp(-solver.gamma * (i - solver.stepsize)))),
+    ],
+)
 def test_smooth_rates_move_in_proportion(policy, rate):
-    settings = dict(lr_policy=policy, gamma=0.99995 if policy == "exp" else 0.0001, power=0.75, stepsize=32000)
+    settings = dict(
+        lr_policy=policy, gamma=0.99995 if policy == "exp" else 0.0001, power=0.75, stepsize=32000
+    )
     whole, short = (shortened(CIFAR10, max_iter, **settings).solver for max_iter in (64000, 1600))
     for part in (0, 0.25, 1):
         assert rate(short, 1600 * part) == pytest.approx(rate(whole, 64000 * part), rel=1e-3)
@@ -106,12 +119,14 @@ def test_the_longest_warm_up_counts():
 
 
 def test_no_length_leads_out_of_an_integer():
-    most = 2 ** 31 - 1
+    most = 2**31 - 1
     long = shortened(CIFAR10, most, stepsize=128_000, stepvalue=[most]).solver
     assert long.stepsize == max(long.stepvalue) == most
     solver, net = models.solver(CIFAR10, "acu"), models.train_val(CIFAR10, "acu")
-    active = next(layer for layer in net.layer if layer.type == "ActiveConvolution").active_convolution_param
-    active.warmup_iter = 2 ** 32 - 1
+    active = next(
+        layer for layer in net.layer if layer.type == "ActiveConvolution"
+    ).active_convolution_param
+    active.warmup_iter = 2**32 - 1
     schedule.shorten(solver, net, 128_000)
     assert active.warmup_iter == most
 
@@ -119,5 +134,8 @@ def test_no_length_leads_out_of_an_integer():
 @pytest.mark.parametrize("gamma, max_iter", [(-0.5, 96_000), (1e38, 32_000), (1.1, 1)])
 def test_a_rate_that_knows_no_other_length_is_refused(gamma, max_iter):
     """gamma ** iter: -0.5 ** 1.5 is no real number, and the others' powers are no float32."""
-    with pytest.raises(UserError, match=f"lr_policy exp with gamma {re.escape(f'{gamma:g}')} cannot be brought to another number"):
+    with pytest.raises(
+        UserError,
+        match=f"lr_policy exp with gamma {re.escape(f'{gamma:g}')} cannot be brought to another number",
+    ):
         shortened(CIFAR10, max_iter, lr_policy="exp", gamma=gamma)

@@ -1,14 +1,13 @@
 """Snapshots: a damaged one is never taken for whole, and a whole one brings everything back."""
+
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-
 from active_convolution.pycaffe import locate
 from active_convolution.training import run_folder, snapshots
 from active_convolution.training.run_folder import RunFolder
-
 from limits import at_once
 from training_runs import write_model
 
@@ -76,7 +75,11 @@ def field_ends(path):
 
 def test_newest_by_number(prefix, solver):
     """10 comes after 9, and a file of another prefix or kind is none."""
-    for name in (f"{prefix}_iter_11.solverstate.h5", f"{prefix}_iter_x.solverstate", f"{prefix}2_iter_12.solverstate"):
+    for name in (
+        f"{prefix}_iter_11.solverstate.h5",
+        f"{prefix}_iter_x.solverstate",
+        f"{prefix}2_iter_12.solverstate",
+    ):
         Path(name).touch()
     assert [snapshot.iteration for snapshot in snapshots.found(prefix)] == [10, 9, 2]
     assert newest(prefix, solver) == (10, [])
@@ -93,14 +96,17 @@ def test_a_file_that_ends_anywhere_is_passed_over(prefix, solver, kind):
         path.write_bytes(content[:end])
         iteration, warnings = newest(prefix, solver)
         assert iteration == 9, f"{kind} cut at byte {end} of {len(content)} was taken for whole"
-        assert len(warnings) == 1 and f"passing over {file(prefix, 10, 'solverstate')}: {path.stem}" in warnings[0]
+        assert (
+            len(warnings) == 1
+            and f"passing over {file(prefix, 10, 'solverstate')}: {path.stem}" in warnings[0]
+        )
 
 
 def test_a_cut_between_two_fields_still_parses(prefix):
     """What makes the test above more than one of protobuf's parser."""
     for kind in ("solverstate", "caffemodel"):
         path = file(prefix, 10, kind)
-        path.write_bytes(path.read_bytes()[:field_ends(path)[3]])
+        path.write_bytes(path.read_bytes()[: field_ends(path)[3]])
         read(path)
 
 
@@ -111,8 +117,15 @@ def test_a_missing_model_is_passed_over(prefix, solver):
 
 
 @pytest.mark.parametrize("kind", ["solverstate", "caffemodel"])
-@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
-                                 lambda path: path.touch() or os.truncate(path, 2 ** 40)])
+@pytest.mark.parametrize(
+    "put",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        Path.mkdir,
+        lambda path: path.touch() or os.truncate(path, 2**40),
+    ],
+)
 def test_what_is_no_file_is_passed_over(prefix, solver, kind, put):
     path = file(prefix, 10, kind)
     path.unlink()
@@ -122,9 +135,21 @@ def test_what_is_no_file_is_passed_over(prefix, solver, kind, put):
     assert iteration == 9 and path.name in warning
 
 
-@pytest.mark.parametrize("text, values", [
-    ('[{"loss": 1, "x": 2.5}]', [{"loss": 1.0, "x": 2.5}]), ("", []), ("{}", []), ("7", []), ("[7]", []), ('[{"loss": "a"}]', []),
-    ('[{"loss": null}]', []), ("[" * 100_000, []), ("\xff", []), (None, [])])
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ('[{"loss": 1, "x": 2.5}]', [{"loss": 1.0, "x": 2.5}]),
+        ("", []),
+        ("{}", []),
+        ("7", []),
+        ("[7]", []),
+        ('[{"loss": "a"}]', []),
+        ('[{"loss": null}]', []),
+        ("[" * 100_000, []),
+        ("\xff", []),
+        (None, []),
+    ],
+)
 def test_what_was_measured_since_is_numbers_or_nothing(prefix, solver, text, values):
     path = Path(f"{prefix}_iter_10.since.json")
     path.write_text(text, encoding="latin-1") if text is not None else os.mkfifo(path)
@@ -145,7 +170,9 @@ def test_a_model_of_another_network_is_passed_over(prefix, solver):
     model.layer[[layer.name for layer in model.layer].index("conv")].blobs[0].data.pop()
     path.write_bytes(model.SerializeToString())
     iteration, (warning,) = newest(prefix, solver)
-    assert iteration == 9 and warning.endswith("_iter_10.caffemodel does not hold all of layer conv")
+    assert iteration == 9 and warning.endswith(
+        "_iter_10.caffemodel does not hold all of layer conv"
+    )
 
 
 def test_no_whole_snapshot_is_none(prefix, solver, tmp_path):
@@ -166,15 +193,17 @@ def test_other_solvers_remember_more_or_less(tmp_path, digits_data, kind):
     assert newest(prefix, solver) == (1, [])
     path = file(prefix, 1, "solverstate")
     state = read(path)
-    del state.history[len(state.history) // 2:]
+    del state.history[len(state.history) // 2 :]
     path.write_bytes(state.SerializeToString())
     assert newest(prefix, solver)[0] is None
 
 
-def test_restore_brings_everything_back_where_the_folder_has_moved(trained, tiny, digits_data, tmp_path):
+def test_restore_brings_everything_back_where_the_folder_has_moved(
+    trained, tiny, digits_data, tmp_path
+):
     """Weights, positions, statistics, momentum, iteration: a snapshot taken at once is the one restored."""
     moved = shutil.copytree(Path(trained[1]).parent, tmp_path / "moved") / Path(trained[1]).name
-    for path in moved.parent.glob("*.solverstate"):     # the place they name is gone
+    for path in moved.parent.glob("*.solverstate"):  # the place they name is gone
         state = read(path)
         state.learned_net = str(tmp_path / "gone" / Path(state.learned_net).name)
         path.write_bytes(state.SerializeToString())
@@ -185,8 +214,10 @@ def test_restore_brings_everything_back_where_the_folder_has_moved(trained, tiny
     other.snapshot()
     again, before = (read(file(folder, 10, "solverstate")) for folder in (prefix, moved))
     assert (again.history, again.current_step) == (before.history, before.current_step)
-    again, before = ([(layer.name, layer.blobs) for layer in read(file(folder, 10, "caffemodel")).layer]
-                     for folder in (prefix, moved))
+    again, before = (
+        [(layer.name, layer.blobs) for layer in read(file(folder, 10, "caffemodel")).layer]
+        for folder in (prefix, moved)
+    )
     assert again == before
 
 

@@ -1,11 +1,11 @@
 """A tiny network on the digits, for tests of the training: one 3×3 convolution, active in the variant ``acu``."""
+
 import dataclasses
 import os
 import subprocess
 
 from active_convolution.networks import models
 from active_convolution.pycaffe import locate
-
 from conftest import ROOT
 
 MAX_ITER, WARMUP_ITER = 240, 80
@@ -16,17 +16,33 @@ def _body(net, data, dataset, variant):
     kernel = dict(num_output=4, kernel_size=3, pad=1, weight_filler=dict(type="msra"))
     if variant == "acu":
         net["conv"] = layers.ActiveConvolution(
-            data, convolution_param=kernel, active_convolution_param=dict(warmup_iter=dataset.warmup_iter))
+            data,
+            convolution_param=kernel,
+            active_convolution_param=dict(warmup_iter=dataset.warmup_iter),
+        )
     else:
         net["conv"] = layers.Convolution(data, convolution_param=kernel)
     net["bn"] = layers.BatchNorm(net["conv"], in_place=True)
     net["relu"] = layers.ReLU(net["bn"], in_place=True)
-    net["score"] = layers.InnerProduct(net["relu"], num_output=dataset.classes, weight_filler=dict(type="msra"))
+    net["score"] = layers.InnerProduct(
+        net["relu"], num_output=dataset.classes, weight_filler=dict(type="msra")
+    )
     return net["score"]
 
 
-TINY = models.Model(dataclasses.replace(models.DIGITS, max_iter=MAX_ITER, steps=(120, 180), warmup_iter=WARMUP_ITER,
-                                        test_interval=60, snapshot=60, display=10), "tiny", _body)
+TINY = models.Model(
+    dataclasses.replace(
+        models.DIGITS,
+        max_iter=MAX_ITER,
+        steps=(120, 180),
+        warmup_iter=WARMUP_ITER,
+        test_interval=60,
+        snapshot=60,
+        display=10,
+    ),
+    "tiny",
+    _body,
+)
 
 
 def write_model(folder, **solver):
@@ -45,9 +61,15 @@ def write_model(folder, **solver):
 
 def train_script(*arguments, **options):
     """Starts scripts/train.py as a user would; a Popen. One thread: there is next to nothing to compute."""
-    return subprocess.Popen([ROOT / "scripts/train.py", *map(str, arguments)], text=True, encoding="utf-8",
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+    return subprocess.Popen(
+        [ROOT / "scripts/train.py", *map(str, arguments)],
+        text=True,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
 
 
 def run_script(*arguments, **options):

@@ -1,4 +1,5 @@
 """Random configurations of the whole contract, in the layer and in the oracle."""
+
 import dataclasses
 
 import numpy as np
@@ -7,7 +8,14 @@ from google.protobuf import text_format
 from ..pycaffe import locate
 from . import oracle
 
-FAR = (40.25, -33.5, 1e30, -1e30, np.inf, -np.inf)  # positions outside every image of a case, in pixels
+FAR = (
+    40.25,
+    -33.5,
+    1e30,
+    -1e30,
+    np.inf,
+    -np.inf,
+)  # positions outside every image of a case, in pixels
 LARGEST = 40  # pixels
 # Largest difference, relative to the sum of the terms' absolute values.
 TOLERANCE = {"float": 1e-4, "double": 1e-10}
@@ -16,10 +24,11 @@ TOLERANCE = {"float": 1e-4, "double": 1e-10}
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A layer's parameters and the shape of its input, N × C × H × W."""
+
     shape: oracle.Shape
     image: tuple
     bias: bool
-    positions: np.ndarray = None      # explicit ones: (K, 2) or (K · position_group, 2)
+    positions: np.ndarray = None  # explicit ones: (K, 2) or (K · position_group, 2)
 
     def layer(self, layer_type="ActiveConvolution"):
         """The text of the LayerParameter."""
@@ -30,8 +39,12 @@ class Case:
             pad_h: {s.pad[0]} pad_w: {s.pad[1]} dilation: {s.dilation[0]} dilation: {s.dilation[1]} }}"""
         if layer_type == "ActiveConvolution":
             positions = [] if self.positions is None else self.positions
-            listed = "".join(f" position {{ x: {x!r} y: {y!r} }}" for x, y in np.array(positions).tolist())
-            parameters += f" active_convolution_param {{ position_group: {s.position_group}{listed} }}"
+            listed = "".join(
+                f" position {{ x: {x!r} y: {y!r} }}" for x, y in np.array(positions).tolist()
+            )
+            parameters += (
+                f" active_convolution_param {{ position_group: {s.position_group}{listed} }}"
+            )
         return f'name: "layer" type: "{layer_type}" bottom: "image" top: "top" {parameters}'
 
     def net(self, layer_type="ActiveConvolution"):
@@ -49,10 +62,20 @@ def random_case(seed, untrained=False, largest=14):
         group, position_group = (int(draw.choice([1, 1, 2, 3])) for _ in range(2))
         explicit = not untrained and bool(draw.random() < 0.3)
         shape = oracle.Shape(
-            outputs=int(np.lcm(group, position_group) * draw.integers(1, 4)), kernel=_pair(draw, 1, 4),
-            stride=_pair(draw, 1, 3), pad=_pair(draw, 0, 3), dilation=(1, 1) if explicit else _pair(draw, 1, 3),
-            group=group, position_group=position_group, explicit=explicit)
-        image = (int(draw.integers(1, 4)), int(group * draw.integers(1, 4)), *_pair(draw, 1, largest))
+            outputs=int(np.lcm(group, position_group) * draw.integers(1, 4)),
+            kernel=_pair(draw, 1, 4),
+            stride=_pair(draw, 1, 3),
+            pad=_pair(draw, 0, 3),
+            dilation=(1, 1) if explicit else _pair(draw, 1, 3),
+            group=group,
+            position_group=position_group,
+            explicit=explicit,
+        )
+        image = (
+            int(draw.integers(1, 4)),
+            int(group * draw.integers(1, 4)),
+            *_pair(draw, 1, largest),
+        )
         if all(len(bases) > 0 for bases in shape.base_pixels(image[2:])):
             synapses = np.prod(shape.kernel) * draw.choice([1, position_group])
             positions = draw.uniform(-3, 3, (synapses, 2)).astype(np.float32) if explicit else None
@@ -65,11 +88,13 @@ def _pair(draw, low, high):
 
 # ---- What the layer and the oracle make of one
 
+
 @dataclasses.dataclass(frozen=True)
 class Values:
     """What one case is computed from, float64 numbers that are exact in float32."""
+
     image: np.ndarray
-    parameters: tuple       # weight, bias, x and y, in the blobs' shapes
+    parameters: tuple  # weight, bias, x and y, in the blobs' shapes
     top_diff: np.ndarray
 
 
@@ -80,16 +105,30 @@ def draw_values(case, seed):
     bias = draw.normal(size=shape.outputs) if case.bias else np.zeros((1, 1, 1, 1))
     at_rest = shape.grid() if case.positions is None else case.positions.T
     of_a_set = (shape.position_group, 1, *shape.kernel)
-    x, y = (_move(draw, np.broadcast_to(start.reshape(-1, 1, *shape.kernel), of_a_set)) for start in at_rest)
+    x, y = (
+        _move(draw, np.broadcast_to(start.reshape(-1, 1, *shape.kernel), of_a_set))
+        for start in at_rest
+    )
     outputs = [len(bases) for bases in shape.base_pixels(case.image[2:])]
-    arrays = draw.normal(size=case.image), weight, bias, x, y, draw.normal(size=(case.image[0], shape.outputs, *outputs))
+    arrays = (
+        draw.normal(size=case.image),
+        weight,
+        bias,
+        x,
+        y,
+        draw.normal(size=(case.image[0], shape.outputs, *outputs)),
+    )
     image, *parameters, top_diff = (array.astype(np.float32).astype(float) for array in arrays)
     return Values(image, tuple(parameters), top_diff)
 
 
 def _move(draw, start):
-    places = [start, draw.integers(-4, 5, start.shape), draw.choice(FAR, start.shape),
-              *draw.uniform(-3, 3, (4, *start.shape))]
+    places = [
+        start,
+        draw.integers(-4, 5, start.shape),
+        draw.choice(FAR, start.shape),
+        *draw.uniform(-3, 3, (4, *start.shape)),
+    ]
     return np.choose(draw.integers(0, len(places), start.shape), places)
 
 
@@ -98,7 +137,9 @@ def check(seed, runner):
     case = random_case(seed, largest=LARGEST)
     values = draw_values(case, seed)
     layer = text_format.Parse(case.layer(), locate.caffe_pb2().LayerParameter())
-    return differences(case, values, *runner.run(layer, values.parameters, values.image, values.top_diff))
+    return differences(
+        case, values, *runner.run(layer, values.parameters, values.image, values.top_diff)
+    )
 
 
 def differences(case, values, top, image, parameters):
@@ -109,8 +150,10 @@ def differences(case, values, top, image, parameters):
     """
     found = dict(zip(("weight", "bias", "x", "y"), parameters), top=top, image=image)
     weight, bias, x, y = values.parameters
-    expected = {"top": oracle.forward(case.shape, values.image, *values.parameters),
-                **oracle.backward(case.shape, values.image, weight, x, y, values.top_diff)}
+    expected = {
+        "top": oracle.forward(case.shape, values.image, *values.parameters),
+        **oracle.backward(case.shape, values.image, weight, x, y, values.top_diff),
+    }
     scale = oracle.magnitudes(case.shape, values.image, *values.parameters, values.top_diff)
     if not case.bias:
         expected["bias"] = scale["bias"] = bias  # a zero that is never updated
@@ -123,5 +166,5 @@ def _difference(found, expected, scale):
         return np.inf
     largest = np.abs(found - expected).max(initial=0)
     if largest == 0:
-        return 0.
+        return 0.0
     return largest / scale.max() if scale.max() > 0 and np.isfinite(largest) else np.inf

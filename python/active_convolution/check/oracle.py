@@ -6,6 +6,7 @@ row of a reading matrix R holds what eq. 6–9 give to the pixels of one axis: 1
 Δ = p − ⌊p⌋. A neighbour outside the image has no column in R, and so counts as zero. The slope matrix S = ∂R/∂p has −1 and
 +1 there (eq. 12–13), and the input gets its gradient through R_yᵀ and R_x.
 """
+
 import dataclasses
 
 import numpy as np
@@ -17,6 +18,7 @@ class Shape:
 
     ``explicit`` says that positions were given: then kernel and dilation have no part in where outputs stand.
     """
+
     outputs: int
     kernel: tuple
     stride: tuple = (1, 1)
@@ -30,8 +32,10 @@ class Shape:
         """The starting positions without explicit ones, x and y, K each: the kernel's taps, row by row."""
         (kh, kw), (dilation_h, dilation_w) = self.kernel, self.dilation
         taps = [(i, j) for i in range(kh) for j in range(kw)]
-        return (np.array([(j - (kw - 1) // 2) * dilation_w for i, j in taps], float),
-                np.array([(i - (kh - 1) // 2) * dilation_h for i, j in taps], float))
+        return (
+            np.array([(j - (kw - 1) // 2) * dilation_w for i, j in taps], float),
+            np.array([(i - (kh - 1) // 2) * dilation_h for i, j in taps], float),
+        )
 
     def base_pixels(self, image):
         """The input rows and the input columns at which output pixels have their base; ``image`` is (height, width)."""
@@ -47,7 +51,9 @@ class Shape:
 def forward(shape, image, weight, bias, x, y):
     """y[d] = Σ_c Σ_k w[d,c,k] · x̃[c] at p_k + b[d]. ``image`` is (N, C, H, W), the others are the layer's blobs."""
     rows, columns = shape.base_pixels(image.shape[2:])
-    top = np.zeros((len(image), shape.outputs, len(rows), len(columns))) + np.reshape(bias, (-1, 1, 1))
+    top = np.zeros((len(image), shape.outputs, len(rows), len(columns))) + np.reshape(
+        bias, (-1, 1, 1)
+    )
     for d, k, channels, synapse, weights in _synapses(shape, image, weight):
         read_y, _ = _reading(rows, y[synapse], image.shape[2])
         read_x, _ = _reading(columns, x[synapse], image.shape[3])
@@ -58,17 +64,22 @@ def forward(shape, image, weight, bias, x, y):
 def backward(shape, image, weight, x, y, top_diff, slope=lambda matrix: matrix):
     """The gradients of weight, bias, x, y and image, as a dict of these names. ``slope`` is applied to the matrices S."""
     rows, columns = shape.base_pixels(image.shape[2:])
-    diff = {"weight": np.zeros(weight.shape), "bias": top_diff.sum(axis=(0, 2, 3)), "x": np.zeros(x.shape),
-            "y": np.zeros(y.shape), "image": np.zeros(image.shape)}
+    diff = {
+        "weight": np.zeros(weight.shape),
+        "bias": top_diff.sum(axis=(0, 2, 3)),
+        "x": np.zeros(x.shape),
+        "y": np.zeros(y.shape),
+        "image": np.zeros(image.shape),
+    }
     weight_diff = diff["weight"].reshape(*weight.shape[:2], -1)
     for d, k, channels, synapse, weights in _synapses(shape, image, weight):
         read_y, slope_y = _reading(rows, y[synapse], image.shape[2])
         read_x, slope_x = _reading(columns, x[synapse], image.shape[3])
         seen, above = image[:, channels], top_diff[:, [d]]
-        weight_diff[d, :, k] = (above * (read_y @ seen @ read_x.T)).sum(axis=(0, 2, 3))            # eq. 10
+        weight_diff[d, :, k] = (above * (read_y @ seen @ read_x.T)).sum(axis=(0, 2, 3))  # eq. 10
         above = above * weights.reshape(-1, 1, 1)
-        diff["x"][synapse] += (above * (read_y @ seen @ slope(slope_x).T)).sum()                          # eq. 12
-        diff["y"][synapse] += (above * (slope(slope_y) @ seen @ read_x.T)).sum()                          # eq. 13
+        diff["x"][synapse] += (above * (read_y @ seen @ slope(slope_x).T)).sum()  # eq. 12
+        diff["y"][synapse] += (above * (slope(slope_y) @ seen @ read_x.T)).sum()  # eq. 13
         diff["image"][:, channels] += read_y.T @ above @ read_x
     return diff
 

@@ -1,4 +1,5 @@
 """Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
+
 import contextlib
 import struct
 import subprocess
@@ -22,13 +23,21 @@ class LayerRunner:
     def __init__(self, precision, gpu=locate.GPU, build=locate.BUILD):
         program = Path(build) / "out/tools/run_layer"
         self._net = locate.caffe_pb2().NetParameter
-        self._log = tempfile.TemporaryFile()  # a pipe that nobody reads would stop a talkative Caffe when it is full
+        self._log = (
+            tempfile.TemporaryFile()
+        )  # a pipe that nobody reads would stop a talkative Caffe when it is full
         try:
             arguments = [precision] if gpu is None else [precision, str(gpu)]
-            self._process = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=self._log)
+            self._process = subprocess.Popen(
+                [program, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+            )
         except OSError as error:
-            raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
+            raise UserError(
+                f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh"
+            ) from error
 
     def __enter__(self):
         return self
@@ -67,7 +76,9 @@ class LayerRunner:
             self._process.wait()
             self._log.seek(0)
             said = self._log.read().decode(errors="replace")
-            raise UserError(f"Caffe ended the layer's process: {locate.last_words(said) or said}") from error
+            raise UserError(
+                f"Caffe ended the layer's process: {locate.last_words(said) or said}"
+            ) from error
 
     def _read(self, count):
         content = self._process.stdout.read(count)

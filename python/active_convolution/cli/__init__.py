@@ -3,6 +3,7 @@
 Such a module has ``parser(prog)``, an ``options.Parser``, and ``run(arguments)``, which does the work and returns the exit
 status. Only the module of the sub-command that is called is imported: what all of them need together takes seconds.
 """
+
 import importlib
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ def _acu(first="--help", *rest):
         return 0
     if first == "--version":
         from . import version
+
         print(version.text())
         return 0
     if first not in SUBCOMMANDS:

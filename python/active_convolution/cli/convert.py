@@ -1,4 +1,5 @@
 """``acu convert``: everything it does is in active_convolution.conversion.converting."""
+
 import argparse
 
 from . import options
@@ -19,13 +20,32 @@ def parser(prog):
     options.model(parser, "a train_val or deploy prototxt")
     options.weights(parser, "its .caffemodel (default: the prototxt alone)")
     options.output(parser, "a new folder", "DIR")
-    parser.add_argument("--layers", nargs="+", default=(), metavar="PATTERN", dest="patterns",
-                        help="convert layers of these names only, such as 'conv[45]' or 'res*_branch2b'")
-    parser.add_argument("--kernel", nargs="+", type=_kernel, default=(), metavar="N or HxW", dest="kernels",
-                        help="convert layers of these kernels only")
-    options.seed(parser, "of the noise in the starting positions of AConvFast (default: %(default)s)")
-    parser.add_argument("--report", type=options.result, metavar="FILE", help="write what was done to FILE, as JSON")
-    field = parser.add_argument_group("active_convolution_param (default: the layer's, or what AConvFast says)")
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        default=(),
+        metavar="PATTERN",
+        dest="patterns",
+        help="convert layers of these names only, such as 'conv[45]' or 'res*_branch2b'",
+    )
+    parser.add_argument(
+        "--kernel",
+        nargs="+",
+        type=_kernel,
+        default=(),
+        metavar="N or HxW",
+        dest="kernels",
+        help="convert layers of these kernels only",
+    )
+    options.seed(
+        parser, "of the noise in the starting positions of AConvFast (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--report", type=options.result, metavar="FILE", help="write what was done to FILE, as JSON"
+    )
+    field = parser.add_argument_group(
+        "active_convolution_param (default: the layer's, or what AConvFast says)"
+    )
     field.add_argument("--warmup-iter", type=int, metavar="N")
     field.add_argument("--normalize-gradient", action=argparse.BooleanOptionalAction)
     field.add_argument("--position-lr-mult", type=float, metavar="F")
@@ -44,6 +64,7 @@ def _kernel(text):
 
 def run(arguments):
     from ..conversion import converting
+
     arguments = vars(arguments)
     fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})
     done = converting.convert(**arguments, options=fields)

@@ -1,4 +1,5 @@
 """``acu evaluate``: everything it does is in active_convolution.evaluation."""
+
 from . import options
 
 DESCRIPTION = """\
@@ -17,23 +18,43 @@ def parser(prog):
     options.model(parser, "a deploy prototxt")
     options.weights(parser, required=True)
     options.data(parser)
-    parser.add_argument("--ten-crop", action="store_true", help="average the class probabilities of ten views: the four "
-                        "corners and the middle, and their mirror images")
-    parser.add_argument("--train-val", type=options.path, metavar="FILE", help="another train_val prototxt")
-    parser.add_argument("--batch", type=options.integer(1, options.ITERATIONS - 1), default=50, metavar="N",
-                        help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
-                             "(default: %(default)s)")
-    parser.add_argument("--json", type=options.result, metavar="FILE",
-                        help="also write the errors of each class, the confusion matrix and the images about which the network "
-                             "errs most surely; acu report shows what it finds as RUN/evaluation.json")
-    parser.add_argument("--predictions", type=options.result, metavar="FILE",
-                        help="also write the answer to every test image, as CSV, in the order of the database")
+    parser.add_argument(
+        "--ten-crop",
+        action="store_true",
+        help="average the class probabilities of ten views: the four "
+        "corners and the middle, and their mirror images",
+    )
+    parser.add_argument(
+        "--train-val", type=options.path, metavar="FILE", help="another train_val prototxt"
+    )
+    parser.add_argument(
+        "--batch",
+        type=options.integer(1, options.ITERATIONS - 1),
+        default=50,
+        metavar="N",
+        help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json",
+        type=options.result,
+        metavar="FILE",
+        help="also write the errors of each class, the confusion matrix and the images about which the network "
+        "errs most surely; acu report shows what it finds as RUN/evaluation.json",
+    )
+    parser.add_argument(
+        "--predictions",
+        type=options.result,
+        metavar="FILE",
+        help="also write the answer to every test image, as CSV, in the order of the database",
+    )
     options.gpu(parser, "run on this GPU (default: on the CPU)")
     return parser
 
 
 def run(arguments):
     from .. import confusion, evaluation
+
     given = vars(arguments)
     to_json, to_csv = given.pop("json"), given.pop("predictions")
     answers = confusion.Confusion()

@@ -1,4 +1,5 @@
 """``acu export``: everything it does is in active_convolution.conversion.exporting."""
+
 import argparse
 
 from . import options
@@ -16,8 +17,11 @@ EXAMPLES = """\
   acu export --model models/cifar10/published/deploy.prototxt --weights acu_plain_cifar10_iter_64000.caffemodel \\
       --fold --output runs/exported
   acu export --format onnx --model deploy.prototxt --weights net.caffemodel --output runs/onnx"""
-FORMATS, FORMS = ("caffe", "onnx", "torch"), ("auto", "dense", "sparse")     # exporting's and forms' own, which take a while to import
-MAX_KERNEL, MAX_MULTIPLY_ADDS, MOST_KERNEL = 63, 10 ** 12, 2 ** 20
+FORMATS, FORMS = (
+    ("caffe", "onnx", "torch"),
+    ("auto", "dense", "sparse"),
+)  # exporting's and forms' own, which take a while to import
+MAX_KERNEL, MAX_MULTIPLY_ADDS, MOST_KERNEL = 63, 10**12, 2**20
 
 
 def parser(prog):
@@ -25,18 +29,41 @@ def parser(prog):
     options.model(parser, "a deploy prototxt")
     options.weights(parser, required=True)
     options.output(parser, "a new folder", "DIR")
-    parser.add_argument("--format", choices=FORMATS, default="caffe", help="of the network (default: %(default)s)")
-    parser.add_argument("--fold", action="store_true", help="let BatchNorm and Scale go into the convolutions")
-    parser.add_argument("--learnable", action="store_true",
-                        help="with --format torch: leave active convolutions what they are, as a class whose positions learn")
-    parser.add_argument("--form", choices=FORMS, default="auto",
-                        help="one dense kernel for each layer, or the sum of a few small ones, cheaper where synapses stand far "
-                             "apart (default: auto, dense unless that is too large, or more than twice as costly)")
-    parser.add_argument("--max-kernel", type=options.integer(1, MOST_KERNEL), default=MAX_KERNEL, metavar="N",
-                        help="the most taps of a kernel along an axis (default: %(default)s)")
-    parser.add_argument("--max-multiply-adds", type=_count, default=MAX_MULTIPLY_ADDS, metavar="N",
-                        help="the most of a layer, for an image, such as 5e9 (default: 1e12)")
-    parser.add_argument("--report", type=options.result, metavar="FILE", help="write report.json to FILE, too")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="caffe", help="of the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fold", action="store_true", help="let BatchNorm and Scale go into the convolutions"
+    )
+    parser.add_argument(
+        "--learnable",
+        action="store_true",
+        help="with --format torch: leave active convolutions what they are, as a class whose positions learn",
+    )
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        default="auto",
+        help="one dense kernel for each layer, or the sum of a few small ones, cheaper where synapses stand far "
+        "apart (default: auto, dense unless that is too large, or more than twice as costly)",
+    )
+    parser.add_argument(
+        "--max-kernel",
+        type=options.integer(1, MOST_KERNEL),
+        default=MAX_KERNEL,
+        metavar="N",
+        help="the most taps of a kernel along an axis (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-multiply-adds",
+        type=_count,
+        default=MAX_MULTIPLY_ADDS,
+        metavar="N",
+        help="the most of a layer, for an image, such as 5e9 (default: 1e12)",
+    )
+    parser.add_argument(
+        "--report", type=options.result, metavar="FILE", help="write report.json to FILE, too"
+    )
     return parser
 
 
@@ -53,6 +80,9 @@ def _count(text):
 
 def run(arguments):
     from ..conversion import exporting, forms
+
     arguments = vars(arguments)
-    limits = forms.Limits(*(arguments.pop(name) for name in ("form", "max_kernel", "max_multiply_adds")))
+    limits = forms.Limits(
+        *(arguments.pop(name) for name in ("form", "max_kernel", "max_multiply_adds"))
+    )
     print(exporting.export(**arguments, limits=limits).text(), end="")

@@ -1,4 +1,5 @@
 """What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
+
 import argparse
 import math
 import os
@@ -8,8 +9,8 @@ from pathlib import Path
 
 from ..pycaffe import locate
 
-SEEDS = 2 ** 32         # what NumPy's and Caffe's generators take
-ITERATIONS = 2 ** 31    # what Caffe counts
+SEEDS = 2**32  # what NumPy's and Caffe's generators take
+ITERATIONS = 2**31  # what Caffe counts
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,12 +19,18 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog, description, examples=None, check=None, former=None):
         """``examples`` follow the options. ``check`` takes the parsed arguments and returns what is wrong with them together,
         a text, or None. ``former`` brings a command line as it was written for a former version to today's."""
-        super().__init__(prog=prog, description=description, epilog=examples and f"examples:\n{examples}",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples and f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         self._check, self._former = check, former or list
 
     def parse_args(self, args=None, namespace=None):
-        arguments = super().parse_args(self._former(sys.argv[1:] if args is None else args), namespace)
+        arguments = super().parse_args(
+            self._former(sys.argv[1:] if args is None else args), namespace
+        )
         wrong = self._check and self._check(arguments) or self._twice(arguments)
         if wrong:
             self.error(wrong)
@@ -41,7 +48,9 @@ class Parser(argparse.ArgumentParser):
         return None
 
     def error(self, message):
-        line = re.sub(r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines()))
+        line = re.sub(
+            r"^argument (--[\w-]+): (?=\S+ (is|names) )", r"\1 ", " ".join(message.splitlines())
+        )
         self.exit(2, f"error: {line} (see {self.prog} --help)\n")
 
 
@@ -51,6 +60,7 @@ def _is_device(name):
 
 
 # ---- Values
+
 
 def path(text):
     """A Path; an empty one would mean the working directory."""
@@ -66,6 +76,7 @@ def result(text):
 
 def integer(least, most=None):
     """The type of an option that is a whole number, ``least`` to ``most`` (None: without end)."""
+
     def parse(text):
         try:
             number = int(text)
@@ -75,6 +86,7 @@ def integer(least, most=None):
             allowed = f"{least} or more" if most is None else f"one from {least} to {most}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: give {allowed}")
         return number
+
     return parse
 
 
@@ -98,7 +110,9 @@ def devices(text):
     """The numbers of GPUs, such as 0 or 0,1, each named once."""
     parts = text.split(",")
     if not all(part.isdecimal() and len(part) < 6 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text} is no list of device numbers such as 0 or 0,1,2,3")
+        raise argparse.ArgumentTypeError(
+            f"{text} is no list of device numbers such as 0 or 0,1,2,3"
+        )
     numbers = [int(part) for part in parts]
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text} names a GPU twice: name each once")
@@ -115,6 +129,7 @@ def device(text):
 
 # ---- Options
 
+
 def model(parser, help):
     parser.add_argument("--model", type=path, required=True, metavar="PROTOTXT", help=help)
 
@@ -129,11 +144,15 @@ def data(parser, help="a data set, as acu data makes it"):
 
 def output(parser, help, metavar="PATH", **options):
     """``options`` (default: required) go to add_argument."""
-    parser.add_argument("--output", type=result, metavar=metavar, help=help, **(options or {"required": True}))
+    parser.add_argument(
+        "--output", type=result, metavar=metavar, help=help, **(options or {"required": True})
+    )
 
 
 def seed(parser, help, default=0):
-    parser.add_argument("--seed", type=integer(0, SEEDS - 1), default=default, metavar="N", help=help)
+    parser.add_argument(
+        "--seed", type=integer(0, SEEDS - 1), default=default, metavar="N", help=help
+    )
 
 
 def jobs(parser, help, default=None):

@@ -1,4 +1,5 @@
 """``acu report``: everything it does is in active_convolution.report."""
+
 from . import options
 
 DESCRIPTION = """\
@@ -12,25 +13,44 @@ EXAMPLES = """\
 
 def parser(prog):
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
-    parser.add_argument("runs", type=options.path, nargs="+", metavar="RUN",
-                        help="the --output of acu train, finished or not; several are shown side by side")
+    parser.add_argument(
+        "runs",
+        type=options.path,
+        nargs="+",
+        metavar="RUN",
+        help="the --output of acu train, finished or not; several are shown side by side",
+    )
     options.output(parser, "the page, such as report.html", "FILE", default=None)
-    parser.add_argument("--serve", type=options.integer(0, 65535), nargs="?", const=8080, metavar="PORT",
-                        help="instead of a file: serve the page on this machine (default: at port %(const)s), made anew at each "
-                             "look, and looked at every ten seconds while a run goes on; Ctrl-C ends it")
+    parser.add_argument(
+        "--serve",
+        type=options.integer(0, 65535),
+        nargs="?",
+        const=8080,
+        metavar="PORT",
+        help="instead of a file: serve the page on this machine (default: at port %(const)s), made anew at each "
+        "look, and looked at every ten seconds while a run goes on; Ctrl-C ends it",
+    )
     return parser
 
 
 def _check(arguments):
     if (arguments.output is None) == (arguments.serve is None):
-        return "give --output FILE, or --serve" if arguments.serve is None else "--output and --serve exclude each other: leave one out"
+        return (
+            "give --output FILE, or --serve"
+            if arguments.serve is None
+            else "--output and --serve exclude each other: leave one out"
+        )
     return None
 
 
 def run(arguments):
     if arguments.serve is not None:
         from ..report import server
-        return server.serve(arguments.runs, arguments.serve, lambda address: print(f"serving {address}", flush=True))
+
+        return server.serve(
+            arguments.runs, arguments.serve, lambda address: print(f"serving {address}", flush=True)
+        )
     from ..report import page
+
     size = page.write(arguments.runs, arguments.output)
     print(f"wrote {arguments.output}, {size / 1e3:,.0f} kB")

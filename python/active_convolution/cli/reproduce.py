@@ -1,4 +1,5 @@
 """``acu reproduce``: everything it does is in active_convolution.paper."""
+
 import argparse
 import sys
 
@@ -21,39 +22,86 @@ FORMATS = ("png", "pdf", "svg")
 
 def parser(prog):
     from ..paper.tables import TABLES
-    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check, former=options.joined_devices)
+
+    parser = options.Parser(
+        prog, DESCRIPTION, EXAMPLES, check=_check, former=options.joined_devices
+    )
     parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
-    options.data(parser, "a data set, as acu data makes it, or a folder of several, each under its name: cifar10, cifar100, "
-                         "places365")
+    options.data(
+        parser,
+        "a data set, as acu data makes it, or a folder of several, each under its name: cifar10, cifar100, "
+        "places365",
+    )
     options.output(parser, "the folder of the runs", "RUNS")
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)")
-    parser.add_argument("--scale", type=_fraction, default=1.0, metavar="F",
-                        help="shorten every schedule to this fraction, warm-up and learning-rate steps included")
-    parser.add_argument("--seeds", type=options.integer(1, 1024), default=1, metavar="N",
-                        help="runs of each network, with the seeds 1 to N (default: %(default)s)")
-    options.jobs(parser, "train this many runs at a time (default: %(default)s), each with OMP_NUM_THREADS threads, or its "
-                         "share of the cores", default=1)
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=_fraction,
+        default=1.0,
+        metavar="F",
+        help="shorten every schedule to this fraction, warm-up and learning-rate steps included",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=options.integer(1, 1024),
+        default=1,
+        metavar="N",
+        help="runs of each network, with the seeds 1 to N (default: %(default)s)",
+    )
+    options.jobs(
+        parser,
+        "train this many runs at a time (default: %(default)s), each with OMP_NUM_THREADS threads, or its "
+        "share of the cores",
+        default=1,
+    )
     options.gpus(parser, "train on these GPUs, a run on one (default: on the CPU)")
-    parser.add_argument("--models", type=options.path, default=options.networks(), metavar="DIR",
-                        help="the folder of the networks (default: %(default)s)")
-    parser.add_argument("--show", action="store_true", help="train nothing: show what has been trained so far")
-    parser.add_argument("--json", type=options.result, metavar="FILE", help="write every number, of each run too, to FILE")
-    parser.add_argument("--figures", type=options.path, metavar="FOLDER",
-                        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run "
-                        "the learned positions (5, 9, 12) and how they moved (6)")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["png"], help="of the figures (default: png)")
+    parser.add_argument(
+        "--models",
+        type=options.path,
+        default=options.networks(),
+        metavar="DIR",
+        help="the folder of the networks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="train nothing: show what has been trained so far"
+    )
+    parser.add_argument(
+        "--json",
+        type=options.result,
+        metavar="FILE",
+        help="write every number, of each run too, to FILE",
+    )
+    parser.add_argument(
+        "--figures",
+        type=options.path,
+        metavar="FOLDER",
+        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run "
+        "the learned positions (5, 9, 12) and how they moved (6)",
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["png"],
+        help="of the figures (default: png)",
+    )
     return parser
 
 
 def _fraction(text):
     fraction = options.number(text)
     if not 0 < fraction <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: give a fraction of the full schedule, above 0, 1 at most")
+        raise argparse.ArgumentTypeError(
+            f"{text} is out of range: give a fraction of the full schedule, above 0, 1 at most"
+        )
     return fraction
 
 
 def _check(arguments):
     from ..paper.tables import TABLES
+
     known = TABLES[arguments.table].datasets
     for name in arguments.datasets or ():
         if name not in known:
@@ -63,13 +111,20 @@ def _check(arguments):
 
 def run(arguments):
     from ..paper import figures, results, runs, tables
+
     table = tables.TABLES[arguments.table]
     gpus = arguments.gpu or ()
     data = arguments.data
     if (data / "manifest.json").exists():  # the one data set: its neighbours are the others
         data = data.absolute().parent
-    chosen = runs.plan(runs.choose(table, arguments.datasets), arguments.models, data, arguments.output, arguments.scale,
-                       arguments.seeds)
+    chosen = runs.plan(
+        runs.choose(table, arguments.datasets),
+        arguments.models,
+        data,
+        arguments.output,
+        arguments.scale,
+        arguments.seeds,
+    )
     if not arguments.show:
         runs.check(chosen)
         status = runs.train_all(chosen, arguments.jobs, gpus)

@@ -1,11 +1,20 @@
 """What ``acu --version`` says: of us, of Caffe, and of the build."""
+
 from pathlib import Path
 
 from .. import __version__
 from ..errors import UserError
 from ..pycaffe import locate
 
-_SAID = {"CAFFE_SOURCE_DIR", "CPU_ONLY", "CUDA_ARCH_BIN", "USE_NCCL", "BLAS", "USE_OPENMP", "CMAKE_BUILD_TYPE"}
+_SAID = {
+    "CAFFE_SOURCE_DIR",
+    "CPU_ONLY",
+    "CUDA_ARCH_BIN",
+    "USE_NCCL",
+    "BLAS",
+    "USE_OPENMP",
+    "CMAKE_BUILD_TYPE",
+}
 
 
 def text():
@@ -26,9 +35,14 @@ def built():
     if not _SAID <= known.keys():
         return "how it was built is not known: ./scripts/build.sh writes that down"
     source = known["CAFFE_SOURCE_DIR"] or "BVLC's Caffe 99bd997"
-    return ", ".join([f"built from {source} {_device(known)}",
-                      f"BLAS {known['BLAS']}", f"OpenMP {'on' if _is_on(known['USE_OPENMP']) else 'off'}",
-                      f"{known['CMAKE_BUILD_TYPE']}"])
+    return ", ".join(
+        [
+            f"built from {source} {_device(known)}",
+            f"BLAS {known['BLAS']}",
+            f"OpenMP {'on' if _is_on(known['USE_OPENMP']) else 'off'}",
+            f"{known['CMAKE_BUILD_TYPE']}",
+        ]
+    )
 
 
 def _device(known):

@@ -1,4 +1,5 @@
 """The layer type of the authors' published code, AConvFast, as ActiveConvolution."""
+
 import math
 
 import numpy as np
@@ -6,8 +7,11 @@ import numpy as np
 from .. import geometry
 from ..errors import UserError
 
-_LEAST_RADIUS, _MOST_RADIUS = np.float32(1e-6), 1e6     # pixels: the layer's own limits, as are the next two
-_MOST_PAD = _MOST_SYNAPSES = 2 ** 20
+_LEAST_RADIUS, _MOST_RADIUS = (
+    np.float32(1e-6),
+    1e6,
+)  # pixels: the layer's own limits, as are the next two
+_MOST_PAD = _MOST_SYNAPSES = 2**20
 
 
 def check(layer):
@@ -16,13 +20,31 @@ def check(layer):
     own, kernel = layer.aconv_param, geometry.kernel(layer)
     synapses, pad = math.prod(kernel) * own.position_group, max(map(abs, _pads(layer, kernel)[0]))
     for name, value, fine, allowed in (
-            ("base_radius", own.base_radius, _LEAST_RADIUS <= own.base_radius <= _MOST_RADIUS, "1e-06 to 1e+06 pixels"),
-            ("base_angle", own.base_angle, math.isfinite(own.base_angle), "finite numbers"),
-            ("pos_filler_std", own.pos_filler_std, -math.inf < own.pos_filler_std <= _MOST_RADIUS, "finite numbers up to 1e+06"),
-            ("kernel_size times position_group", synapses, 0 < synapses <= _MOST_SYNAPSES, f"1 to {_MOST_SYNAPSES} synapses"),
-            ("pad", pad, pad <= _MOST_PAD, f"up to {_MOST_PAD} pixels")):
+        (
+            "base_radius",
+            own.base_radius,
+            _LEAST_RADIUS <= own.base_radius <= _MOST_RADIUS,
+            "1e-06 to 1e+06 pixels",
+        ),
+        ("base_angle", own.base_angle, math.isfinite(own.base_angle), "finite numbers"),
+        (
+            "pos_filler_std",
+            own.pos_filler_std,
+            -math.inf < own.pos_filler_std <= _MOST_RADIUS,
+            "finite numbers up to 1e+06",
+        ),
+        (
+            "kernel_size times position_group",
+            synapses,
+            0 < synapses <= _MOST_SYNAPSES,
+            f"1 to {_MOST_SYNAPSES} synapses",
+        ),
+        ("pad", pad, pad <= _MOST_PAD, f"up to {_MOST_PAD} pixels"),
+    ):
         if not fine:
-            raise UserError(f"layer {layer.name}: {name} is {value}, and an AConvFast layer takes {allowed}")
+            raise UserError(
+                f"layer {layer.name}: {name} is {value}, and an AConvFast layer takes {allowed}"
+            )
 
 
 def translate(layer, blobs, draw):
@@ -56,7 +78,11 @@ def grid_order(layer, with_weights):
     Raises UserError as ``translate`` does."""
     own, kernel = layer.aconv_param, geometry.kernel(layer)
     pad, grid_pad = _pads(layer, kernel)
-    order = _at_taps(_start(own, kernel), kernel) if own.pos_filler_std < 0 and min(grid_pad) >= 0 else None
+    order = (
+        _at_taps(_start(own, kernel), kernel)
+        if own.pos_filler_std < 0 and min(grid_pad) >= 0
+        else None
+    )
     if order is None and min(pad) < 0:
         order = _base_in_the_middle(layer, kernel, with_weights, grid_pad)
     return order
@@ -70,7 +96,9 @@ def _pads(layer, kernel):
 
 def _start(own, kernel):
     """Where the synapses start but for the noise: (K, 2)."""
-    return geometry.ring(kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0)
+    return geometry.ring(
+        kernel[0] * kernel[1], own.base_radius, own.base_angle, own.pos_filler_std < 0
+    )
 
 
 def _at_taps(start, kernel):
@@ -86,8 +114,10 @@ def _base_in_the_middle(layer, kernel, with_weights, grid_pad):
     """An order for the kernel's grid as the start, where the blobs say where the synapses are: only the base, which never
     moves, has its place. What a prototxt cannot say is explicit positions with a negative pad."""
     if not with_weights or min(grid_pad) < 0 or not kernel[0] % 2 or not kernel[1] % 2:
-        raise UserError(f"layer {layer.name} needs a negative pad, which ActiveConvolution takes no more than Convolution: "
-                        "give more pad" + ("" if with_weights else ", or its weights"))
+        raise UserError(
+            f"layer {layer.name} needs a negative pad, which ActiveConvolution takes no more than Convolution: "
+            "give more pad" + ("" if with_weights else ", or its weights")
+        )
     middle = kernel[0] * kernel[1] // 2
     return np.insert(np.arange(1, kernel[0] * kernel[1]), middle, 0)
 
@@ -96,7 +126,9 @@ def _noisy(start, own, draw):
     """The starting positions, (K, 2), or of each set, (position_group·K, 2), where each has noise of its own."""
     if own.pos_filler_std <= 0:
         return start
-    noise = draw.normal(scale=own.pos_filler_std * own.base_radius, size=(own.position_group, *start.shape))
+    noise = draw.normal(
+        scale=own.pos_filler_std * own.base_radius, size=(own.position_group, *start.shape)
+    )
     noise[:, 0] = 0  # the base
     return (start + noise).reshape(-1, 2).astype(np.float32)
 
@@ -105,4 +137,8 @@ def _reordered(layer, blobs, order, kernel):
     weight, bias, *xy = blobs
     bias = bias.ravel() if layer.convolution_param.bias_term else bias.reshape(1, 1, 1, 1)
     weight = weight.reshape(*weight.shape[:2], -1)[:, :, order].reshape(weight.shape)
-    return [weight, bias, *(of_axis.reshape(-1, len(order))[:, order].reshape(-1, 1, *kernel) for of_axis in xy)]
+    return [
+        weight,
+        bias,
+        *(of_axis.reshape(-1, len(order))[:, order].reshape(-1, 1, *kernel) for of_axis in xy),
+    ]

@@ -1,5 +1,6 @@
 """The active convolution for PyTorch: ``ActiveConv2d``, whose positions learn. It needs torch alone, and what `acu
 export --format torch --learnable` writes has the text of this class in it."""
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -17,12 +18,32 @@ class ActiveConv2d(nn.Module):
     between backward and the optimizer's step; positions want 0.01 × the rate and no weight decay.
     """
 
-    def __init__(self, weight, bias, x, y, base, span, stride=(1, 1), groups=1, normalize=True, fix_origin=True):
+    def __init__(
+        self,
+        weight,
+        bias,
+        x,
+        y,
+        base,
+        span,
+        stride=(1, 1),
+        groups=1,
+        normalize=True,
+        fix_origin=True,
+    ):
         super().__init__()
         self.weight, self.x, self.y = nn.Parameter(weight), nn.Parameter(x), nn.Parameter(y)
         self.bias = None if bias is None else nn.Parameter(bias)
-        self.base, self.span, self.stride, self.groups, self.normalize = base, span, stride, groups, normalize
-        self.register_buffer("moves", torch.ones_like(x) if not fix_origin else ((x != 0) | (y != 0)).to(x.dtype))
+        self.base, self.span, self.stride, self.groups, self.normalize = (
+            base,
+            span,
+            stride,
+            groups,
+            normalize,
+        )
+        self.register_buffer(
+            "moves", torch.ones_like(x) if not fix_origin else ((x != 0) | (y != 0)).to(x.dtype)
+        )
 
     def forward(self, image):
         (rows, top), (columns, left) = self._shares(self.y), self._shares(self.x)
@@ -32,8 +53,13 @@ class ActiveConv2d(nn.Module):
         for axis, first in ((1, left), (0, top)):
             size, taps, stride = image.shape[2 + axis], kernel.shape[2 + axis], self.stride[axis]
             start = self.base[axis] + first
-            pads += [-start, start + (size + self.span[axis]) // stride * stride + taps - size]    # negative: cropped
-        return functional.conv2d(functional.pad(image, pads), kernel, self.bias, self.stride, groups=self.groups)
+            pads += [
+                -start,
+                start + (size + self.span[axis]) // stride * stride + taps - size,
+            ]  # negative: cropped
+        return functional.conv2d(
+            functional.pad(image, pads), kernel, self.bias, self.stride, groups=self.groups
+        )
 
     @staticmethod
     def _shares(positions):

@@ -1,15 +1,56 @@
 """How many axes the blobs of a network have, as far as its prototxt tells: no data, no weights, no Caffe."""
 
-_IMAGES = ("Data", "ImageData", "MemoryData", "WindowData")    # num × channels × height × width, then labels
-_SAME = (    # as many as the first bottom's
-    "AbsVal", "BatchNorm", "BatchReindex", "Bias", "BNLL", "Clip", "Concat", "Convolution", "ActiveConvolution", "Crop",
-    "Deconvolution", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN", "Normalize", "Permute", "Pooling", "Power",
-    "PReLU", "ReLU", "Scale", "Sigmoid", "Slice", "Softmax", "Split", "Swish", "TanH", "Threshold", "Tile")
+_IMAGES = (
+    "Data",
+    "ImageData",
+    "MemoryData",
+    "WindowData",
+)  # num × channels × height × width, then labels
+_SAME = (  # as many as the first bottom's
+    "AbsVal",
+    "BatchNorm",
+    "BatchReindex",
+    "Bias",
+    "BNLL",
+    "Clip",
+    "Concat",
+    "Convolution",
+    "ActiveConvolution",
+    "Crop",
+    "Deconvolution",
+    "Dropout",
+    "Eltwise",
+    "ELU",
+    "Exp",
+    "Log",
+    "LRN",
+    "MVN",
+    "Normalize",
+    "Permute",
+    "Pooling",
+    "Power",
+    "PReLU",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Swish",
+    "TanH",
+    "Threshold",
+    "Tile",
+)
 
 
 def counted(net):
     """{name of a layer: number of axes of its first bottom} of the layers of a NetParameter where that is known."""
-    known = dict(zip(net.input, [len(shape.dim) for shape in net.input_shape] or [4] * (len(net.input_dim) // 4)))
+    known = dict(
+        zip(
+            net.input,
+            [len(shape.dim) for shape in net.input_shape] or [4] * (len(net.input_dim) // 4),
+        )
+    )
     found = {}
     for layer in net.layer:
         bottom = known.get(layer.bottom[0]) if layer.bottom else None

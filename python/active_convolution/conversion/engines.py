@@ -1,5 +1,6 @@
 """Exported networks in the engines that read them, each in a process of its own: what is foreign may crash, not the
 export."""
+
 import json
 import math
 import subprocess
@@ -41,7 +42,8 @@ net.eval()
 with engine.no_grad():
     found = net(*[engine.from_numpy(values) for values in inputs.values()])
 outputs = {name: values.numpy() for name, values in zip(net.outputs, found if isinstance(found, tuple) else [found])}
-"""}
+""",
+}
 _FRAME = """
 import json, sys
 import numpy as np
@@ -56,9 +58,17 @@ np.savez(folder + "/outputs.npz", names=json.dumps(list(outputs)), version=engin
 
 # What reads each format, beside Caffe; the first is the one that decides whether the files are right.
 _READERS = {"caffe": ["OpenCV"], "onnx": ["onnxruntime", "OpenCV"], "torch": ["PyTorch"]}
-_ALL = {"caffe": "runs in any Caffe", "onnx": "runs in whatever reads ONNX", "torch": "runs in PyTorch"}
+_ALL = {
+    "caffe": "runs in any Caffe",
+    "onnx": "runs in whatever reads ONNX",
+    "torch": "runs in PyTorch",
+}
 _MISSING = "No module named"
-_NOT_OURS = (_MISSING, "ImportError", "memory")     # what PyTorch may fail of, whatever module it is given
+_NOT_OURS = (
+    _MISSING,
+    "ImportError",
+    "memory",
+)  # what PyTorch may fail of, whatever module it is given
 
 
 class Failed(Exception):
@@ -80,12 +90,20 @@ def run(files, format, original):
             ran[engine] = version, _share(expected, list(found.values()))
         except Failed as failed:
             if format == "torch" and not any(word in str(failed) for word in _NOT_OURS):
-                raise UserError(f"{engine} cannot run the result ({failed}), so nothing is written: give --format caffe") from None
+                raise UserError(
+                    f"{engine} cannot run the result ({failed}), so nothing is written: give --format caffe"
+                ) from None
             ran[engine] = str(failed)
             continue
-        if engine == _READERS[format][0] and format != "caffe" and not ran[engine][1] <= verify.TOLERANCE:
-            raise UserError(f"{engine} {version} computes something else from the result: the largest difference is "
-                            f"{ran[engine][1]:.2g} of the largest value, so nothing is written")
+        if (
+            engine == _READERS[format][0]
+            and format != "caffe"
+            and not ran[engine][1] <= verify.TOLERANCE
+        ):
+            raise UserError(
+                f"{engine} {version} computes something else from the result: the largest difference is "
+                f"{ran[engine][1]:.2g} of the largest value, so nothing is written"
+            )
     return ran, _where(ran, format)
 
 
@@ -98,14 +116,25 @@ def _share(expected, found):
 
 
 def _where(ran, format):
-    same = [f"{engine} {answer[0]} (difference {answer[1]:.0e})" for engine, answer in ran.items()
-            if not isinstance(answer, str) and answer[1] <= verify.TOLERANCE]
-    wrong = [f"{engine} {answer[0]}, which computes something else" for engine, answer in ran.items()
-             if not isinstance(answer, str) and not answer[1] <= verify.TOLERANCE]
-    unable = [f"{engine}, which is not installed" if _MISSING in answer else f"{engine} ({answer})"
-              for engine, answer in ran.items() if isinstance(answer, str)]
+    same = [
+        f"{engine} {answer[0]} (difference {answer[1]:.0e})"
+        for engine, answer in ran.items()
+        if not isinstance(answer, str) and answer[1] <= verify.TOLERANCE
+    ]
+    wrong = [
+        f"{engine} {answer[0]}, which computes something else"
+        for engine, answer in ran.items()
+        if not isinstance(answer, str) and not answer[1] <= verify.TOLERANCE
+    ]
+    unable = [
+        f"{engine}, which is not installed" if _MISSING in answer else f"{engine} ({answer})"
+        for engine, answer in ran.items()
+        if isinstance(answer, str)
+    ]
     tried = f"; the same here in {', '.join(same)}" if same else ""
-    return _ALL[format] + tried + (f"; not in {', '.join(wrong + unable)}" if wrong or unable else "")
+    return (
+        _ALL[format] + tried + (f"; not in {', '.join(wrong + unable)}" if wrong or unable else "")
+    )
 
 
 def outputs(engine, inputs, model, weights=None, python=sys.executable):
@@ -115,14 +144,26 @@ def outputs(engine, inputs, model, weights=None, python=sys.executable):
     ``model`` is the .onnx file, the Python module or the prototxt; ``weights`` belong to the last two. Raises Failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arrays = {f"a{index}": np.ascontiguousarray(values, np.float32) for index, values in enumerate(inputs.values())}
+        arrays = {
+            f"a{index}": np.ascontiguousarray(values, np.float32)
+            for index, values in enumerate(inputs.values())
+        }
         np.savez(Path(folder) / "inputs.npz", names=json.dumps(list(inputs)), **arrays)
-        argument = json.dumps([engine, str(model), None if weights is None else str(weights), folder])
-        done = subprocess.run([python, "-c", _FRAME % _PROGRAMS[engine], argument], env=environment(),
-                              capture_output=True, text=True, errors="replace")
+        argument = json.dumps(
+            [engine, str(model), None if weights is None else str(weights), folder]
+        )
+        done = subprocess.run(
+            [python, "-c", _FRAME % _PROGRAMS[engine], argument],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
         if done.returncode:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
             raise Failed(said[-1] if said else f"{engine} ended with status {done.returncode}")
         with np.load(Path(folder) / "outputs.npz") as stored:
             names = json.loads(str(stored["names"]))
-            return {name: stored[f"a{index}"] for index, name in enumerate(names)}, str(stored["version"])
+            return {name: stored[f"a{index}"] for index, name in enumerate(names)}, str(
+                stored["version"]
+            )

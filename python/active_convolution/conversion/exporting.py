@@ -1,6 +1,7 @@
 """Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
-import os
+
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,16 @@ MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
 FORMATS = ("caffe", "onnx", "torch")
 
 
-def export(model, weights, output, fold=False, format="caffe", limits=forms.Limits(), learnable=False, report=None):
+def export(
+    model,
+    weights,
+    output,
+    fold=False,
+    format="caffe",
+    limits=forms.Limits(),
+    learnable=False,
+    report=None,
+):
     """Writes the network as ordinary convolutions into the new folder ``output``, with report.txt and report.json.
 
     ``model`` is a deploy prototxt and ``weights`` its .caffemodel. ``format`` is one of FORMATS: "caffe" writes
@@ -33,20 +43,33 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
     if limits.kernel > forms.MOST_KERNEL:
         raise BadValue(f"--max-kernel {limits.kernel}: give {forms.MOST_KERNEL} or less")
     if learnable and format != "torch":
-        raise BadValue("--learnable is for --format torch: no other format has a layer whose positions learn")
+        raise BadValue(
+            "--learnable is for --format torch: no other format has a layer whose positions learn"
+        )
     account.check_place(report, output)
     net = _for_testing(model, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         original = _original(net, model, weights, Path(scratch) / "original.prototxt")
         blobs = _checked_blobs(net, original, weights)
         own = probing.input_shapes(original)
-        size, unread = probing.comparing_size(Path(scratch) / "original.prototxt", net, original, {
-            layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
-            for layer in net.layer if layer.type in positions.TYPES})
+        size, unread = probing.comparing_size(
+            Path(scratch) / "original.prototxt",
+            net,
+            original,
+            {
+                layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
+                for layer in net.layer
+                if layer.type in positions.TYPES
+            },
+        )
         cost_size = own if probing.is_sensible(own) else size
         nets.check_run(Path(scratch) / "original.prototxt", [cost_size, size], model)
         nets.resize(original, cost_size)
-        active = {layer.name: _active(layer, original) for layer in net.layer if layer.type in positions.TYPES}
+        active = {
+            layer.name: _active(layer, original)
+            for layer in net.layer
+            if layer.type in positions.TYPES
+        }
         folded = folding.fold(net, blobs) if fold else {}
         limits = limits if format == "caffe" else _without_size(limits)
         made = {} if learnable else _replace(net, blobs, original, limits)
@@ -61,7 +84,10 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
         written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
         ran, runs = engines.run(written, format, original)
         nets.resize(exported, cost_size)
-        rows = [_row(name, made.get(name), blobs, exported, active[name], differences[name]) for name in active]
+        rows = [
+            _row(name, made.get(name), blobs, exported, active[name], differences[name])
+            for name in active
+        ]
         done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
         done.write(folder)
         if report:
@@ -71,20 +97,27 @@ def export(model, weights, output, fold=False, format="caffe", limits=forms.Limi
 
 # ---- The network
 
+
 def _for_testing(model, format):
     """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and
     without what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need
     replaced, takes its images from elsewhere than its input, or has a layer that ``format`` does not know."""
     net = messages.read_net(model)
     for index in reversed(range(len(net.layer))):
-        if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage):
+        if not messages.takes_part(
+            net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage
+        ):
             del net.layer[index]
     source = verify.own_source(net)
     if source is not None:
-        raise UserError(f"{model} reads its images itself, in layer {source.name} of type {source.type}: "
-                        "give the deploy prototxt")
+        raise UserError(
+            f"{model} reads its images itself, in layer {source.name} of type {source.type}: "
+            "give the deploy prototxt"
+        )
     if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
-        raise UserError(f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export")
+        raise UserError(
+            f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export"
+        )
     if format != "caffe":
         onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)
@@ -100,13 +133,18 @@ def _original(net, model, weights, path):
 
 def _checked_blobs(net, original, weights):
     """All blobs as float64, {layer: list of arrays}, and all of them finite."""
-    blobs = {name: [blob.data.astype(float) for blob in of_layer] for name, of_layer in original.params.items()}
+    blobs = {
+        name: [blob.data.astype(float) for blob in of_layer]
+        for name, of_layer in original.params.items()
+    }
     for layer in net.layer:
         if layer.type in positions.TYPES:
             forms.check_synapses(layer, *blobs[layer.name][2:])
     for name, of_layer in blobs.items():
         if not all(np.isfinite(blob).all() for blob in of_layer):
-            raise UserError(f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot")
+            raise UserError(
+                f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot"
+            )
     return blobs
 
 
@@ -118,7 +156,9 @@ def _replace(net, blobs, original, limits):
         if layer.type in positions.TYPES:
             weight, _, *xy = blobs[layer.name]
             x, y = (position.reshape(len(position), -1) for position in xy)
-            parts[layer.name] = forms.parts(layer, weight, x, y, _pixels(original, layer.name), limits)
+            parts[layer.name] = forms.parts(
+                layer, weight, x, y, _pixels(original, layer.name), limits
+            )
     _check_together(net, blobs, parts, limits)
     layers = list(net.layer)
     taken = {name for layer in layers for name in (layer.name, *layer.bottom, *layer.top)}
@@ -130,16 +170,22 @@ def _replace(net, blobs, original, limits):
         written = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name], taken)
         net.layer.extend(each for each, _ in written)
         blobs.update((each.name, arrays) for each, arrays in written if arrays)
-        made[layer.name] = dict(zip([each.name for each, arrays in written if arrays], parts[layer.name]))
+        made[layer.name] = dict(
+            zip([each.name for each, arrays in written if arrays], parts[layer.name])
+        )
     return made
 
 
 def _check_together(net, blobs, parts, limits):
-    numbers = sum(blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer)
+    numbers = sum(
+        blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer
+    )
     numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
     if 4 * numbers > limits.size:
-        raise UserError(f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
-                        "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more")
+        raise UserError(
+            f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
+            "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more"
+        )
 
 
 def to_convolution(layer, blobs, limits=forms.Limits("dense")):
@@ -148,12 +194,15 @@ def to_convolution(layer, blobs, limits=forms.Limits("dense")):
     ``blobs`` are the ACU's: weight, bias, x, y. Raises UserError naming the synapse that cannot be held.
     """
     x, y = (position.reshape(len(position), -1) for position in blobs[2:])
-    (made, arrays), = forms.convolutions(layer, blobs, forms.parts(layer, blobs[0], x, y, 1, limits))
+    ((made, arrays),) = forms.convolutions(
+        layer, blobs, forms.parts(layer, blobs[0], x, y, 1, limits)
+    )
     layer.CopyFrom(made)
     return arrays
 
 
 # ---- The result
+
 
 def _without_size(limits):
     """ONNX keeps weights of any size in a file beside the model."""
@@ -166,8 +215,10 @@ def _live(net, blobs, path, model, sizes):
     messages.write_to_run(path, net)
     reason = nets.why_not_run(path, sizes)
     if reason:
-        raise UserError(f"Caffe cannot run what {model} would be exported to ({reason}): give another --form or a smaller "
-                        "--max-kernel, or name another snapshot")
+        raise UserError(
+            f"Caffe cannot run what {model} would be exported to ({reason}): give another --form or a smaller "
+            "--max-kernel, or name another snapshot"
+        )
     live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
     for name, of_layer in live.params.items():
         for blob, values in zip(of_layer, blobs[name], strict=True):
@@ -198,12 +249,15 @@ def _writers():
     try:
         from . import onnx_model, torch_module
     except ImportError as error:
-        raise UserError(f"this format needs Python's onnx ({error}): install python3-onnx, or run "
-                        "./scripts/setup.sh") from error
+        raise UserError(
+            f"this format needs Python's onnx ({error}): install python3-onnx, or run "
+            "./scripts/setup.sh"
+        ) from error
     return onnx_model, torch_module
 
 
 # ---- The report
+
 
 def _pixels(net, name):
     """Output pixels of a layer for each image."""
@@ -215,14 +269,21 @@ def _active(layer, net):
     the sum over channels and synapses."""
     weight, x = (net.params[layer.name][index].data for index in (0, 2))
     outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
-    read = len({(d * layer.convolution_param.group // outputs, d * len(x) // outputs) for d in range(outputs)})
+    read = len(
+        {
+            (d * layer.convolution_param.group // outputs, d * len(x) // outputs)
+            for d in range(outputs)
+        }
+    )
     return kernel, _pixels(net, layer.name) * math.prod(kernel) * channels * (outputs + 4 * read)
 
 
 def _row(name, made, blobs, exported, active, difference):
-    if made is None:        # it stays an ACU
+    if made is None:  # it stays an ACU
         kernel, cost = active
-        return account.LayerReport(name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference)
+        return account.LayerReport(
+            name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference
+        )
     cost = sum(blobs[each][0].size * _pixels(exported, each) for each in made)
     parts = [(part.kernel, part.dilation) for part in made.values()]
     return account.LayerReport(name, active[0], *parts[0], parts, active[1], cost, *difference)

@@ -1,4 +1,5 @@
 """Folds BatchNorm and Scale layers into the convolutions whose output they alone read."""
+
 import collections
 
 import numpy as np
@@ -60,8 +61,12 @@ def _readers(net):
 
 def _can_take(layer, blobs):
     """Whether a layer is a convolution over two axes whose outputs are the channels that BatchNorm and Scale work on."""
-    return (layer.type in ("Convolution", *positions.TYPES) and layer.convolution_param.axis in (1, -3) and len(blobs) > 0
-            and blobs[0].ndim == 4)
+    return (
+        layer.type in ("Convolution", *positions.TYPES)
+        and layer.convolution_param.axis in (1, -3)
+        and len(blobs) > 0
+        and blobs[0].ndim == 4
+    )
 
 
 def _share(layer, blobs, convolution):
@@ -74,16 +79,25 @@ def _share(layer, blobs, convolution):
         mean, variance = (blob / count if count else 0 * blob for blob in blobs[:2])
         factor = 1 / np.sqrt(variance + layer.batch_norm_param.eps)
         return factor, -mean * factor
-    if layer.type == "Scale" and layer.scale_param.axis in (1, -3) and blobs and blobs[0].shape == (outputs,):
+    if (
+        layer.type == "Scale"
+        and layer.scale_param.axis in (1, -3)
+        and blobs
+        and blobs[0].shape == (outputs,)
+    ):
         return blobs[0], blobs[1] if layer.scale_param.bias_term else np.zeros(outputs)
     return None
 
 
 def _is_fixed(layer):
     """Whether a BatchNorm uses its stored averages in testing, as it does by default."""
-    return layer.batch_norm_param.use_global_stats or not layer.batch_norm_param.HasField("use_global_stats")
+    return layer.batch_norm_param.use_global_stats or not layer.batch_norm_param.HasField(
+        "use_global_stats"
+    )
 
 
 def _folded(blobs, factor, summand):
-    weight, bias, *xy = blobs if len(blobs) > 1 else (*blobs, np.zeros(1))     # an ACU without a bias has one zero
+    weight, bias, *xy = (
+        blobs if len(blobs) > 1 else (*blobs, np.zeros(1))
+    )  # an ACU without a bias has one zero
     return [weight * factor.reshape(-1, 1, 1, 1), bias.ravel() * factor + summand, *xy]

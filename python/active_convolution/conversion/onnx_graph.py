@@ -1,4 +1,5 @@
 """An ONNX graph as it grows, layer by layer of a Caffe network."""
+
 import dataclasses
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import UserError
 class Value:
     """What a layer reads: its name in the graph, its shape at the network's own input size, and which of its axes are
     free, that is have another size with another input."""
+
     name: str
     shape: tuple
     free: frozenset = frozenset()
@@ -29,7 +31,7 @@ class Layer:
 
     def __init__(self, param, blobs, bottoms, tops, index=0):
         self.param, self.blobs, self.bottoms, self.tops = param, blobs, bottoms, tops
-        self._prefix = f"{param.name}::{index}"     # the index tells layers of one name apart
+        self._prefix = f"{param.name}::{index}"  # the index tells layers of one name apart
         self.nodes, self.initializers = [], []
 
     def op(self, kind, *inputs, outputs=1, **attributes):
@@ -58,11 +60,15 @@ class Layer:
         """The sizes of a Value along ``axes`` (consecutive), as an int64 tensor: constant where they are not free."""
         if all(map(value.fixed, axes)):
             return self.integers([value.shape[axis] for axis in axes])
-        return self.op("Slice", self.op("Shape", value.name), *map(self.integers, ([axes[0]], [axes[-1] + 1])))
+        return self.op(
+            "Slice", self.op("Shape", value.name), *map(self.integers, ([axes[0]], [axes[-1] + 1]))
+        )
 
     def refuse(self, why):
         """Raises UserError: this layer has no equal in ONNX."""
-        raise UserError(f"layer {self.param.name} of type {self.param.type} cannot be expressed in ONNX: {why}")
+        raise UserError(
+            f"layer {self.param.name} of type {self.param.type} cannot be expressed in ONNX: {why}"
+        )
 
     def finish(self, values, names):
         """Lets the outputs ``values`` have ``names``."""
@@ -71,9 +77,15 @@ class Layer:
         for value, name in zip(values, names, strict=True):
             if value in produced and value not in renamed:
                 renamed[value] = name
-            else:                                       # a bottom that is passed on, or one value for several tops
-                self.nodes.append(helper.make_node("Identity", [renamed.get(value, value)], [name],
-                                                   name=f"{self._prefix}.{len(self.nodes)}.Identity"))
+            else:  # a bottom that is passed on, or one value for several tops
+                self.nodes.append(
+                    helper.make_node(
+                        "Identity",
+                        [renamed.get(value, value)],
+                        [name],
+                        name=f"{self._prefix}.{len(self.nodes)}.Identity",
+                    )
+                )
         for node in self.nodes:
             for of_node in (node.input, node.output):
                 of_node[:] = [renamed.get(name, name) for name in of_node]

@@ -3,6 +3,7 @@
 Each takes a Layer (onnx_graph) and returns the names of its outputs. The formulas are Caffe's, as caffe.proto states
 them.
 """
+
 import math
 
 import numpy as np
@@ -31,7 +32,9 @@ def exp(layer):
     """base^(shift + scale·x); −1 stands for e."""
     own = layer.param.exp_param
     factor = 1 if own.base == -1 else math.log(own.base)
-    return [layer.op("Exp", layer.scaled(layer.bottoms[0].name, factor * own.scale, factor * own.shift))]
+    return [
+        layer.op("Exp", layer.scaled(layer.bottoms[0].name, factor * own.scale, factor * own.shift))
+    ]
 
 
 def log(layer):
@@ -44,10 +47,16 @@ def log(layer):
 def power(layer):
     """(shift + scale·x)^power."""
     own = layer.param.power_param
-    if own.power == 0 or own.scale == 0:            # a constant, whatever x is
-        with np.errstate(all="ignore"):             # infinite, or no number, as in Caffe
+    if own.power == 0 or own.scale == 0:  # a constant, whatever x is
+        with np.errstate(all="ignore"):  # infinite, or no number, as in Caffe
             constant = 1 if own.power == 0 else np.float32(own.shift) ** np.float32(own.power)
-        return [layer.op("Add", layer.op("Mul", layer.bottoms[0].name, layer.constant(0)), layer.constant(constant))]
+        return [
+            layer.op(
+                "Add",
+                layer.op("Mul", layer.bottoms[0].name, layer.constant(0)),
+                layer.constant(constant),
+            )
+        ]
     value = layer.scaled(layer.bottoms[0].name, own.scale, own.shift)
     if own.power == 2:
         return [layer.op("Mul", value, value)]
@@ -56,26 +65,46 @@ def power(layer):
 
 def clip(layer):
     own = layer.param.clip_param
-    return [layer.op("Clip", layer.bottoms[0].name, layer.constant(own.min), layer.constant(own.max))]
+    return [
+        layer.op("Clip", layer.bottoms[0].name, layer.constant(own.min), layer.constant(own.max))
+    ]
 
 
 def swish(layer):
     bottom = layer.bottoms[0].name
-    return [layer.op("Mul", bottom, layer.op("Sigmoid", layer.scaled(bottom, layer.param.swish_param.beta)))]
+    return [
+        layer.op(
+            "Mul", bottom, layer.op("Sigmoid", layer.scaled(bottom, layer.param.swish_param.beta))
+        )
+    ]
 
 
 def threshold(layer):
-    above = layer.op("Greater", layer.bottoms[0].name, layer.constant(layer.param.threshold_param.threshold))
+    above = layer.op(
+        "Greater", layer.bottoms[0].name, layer.constant(layer.param.threshold_param.threshold)
+    )
     return [layer.op("Cast", above, to=1)]
 
 
 def dropout(layer):
     """Nothing, once trained."""
-    return [layer.op("Dropout", layer.bottoms[0].name, layer.constant(layer.param.dropout_param.dropout_ratio))]
+    return [
+        layer.op(
+            "Dropout",
+            layer.bottoms[0].name,
+            layer.constant(layer.param.dropout_param.dropout_ratio),
+        )
+    ]
 
 
 def softmax(layer):
-    return [layer.op("Softmax", layer.bottoms[0].name, axis=layer.bottoms[0].axis(layer.param.softmax_param.axis))]
+    return [
+        layer.op(
+            "Softmax",
+            layer.bottoms[0].name,
+            axis=layer.bottoms[0].axis(layer.param.softmax_param.axis),
+        )
+    ]
 
 
 def eltwise(layer):
@@ -93,17 +122,31 @@ def lrn(layer):
     """x / (k + α/n · Σ x²)^β across n channels; within a channel x / (1 + α · mean of x²)^β over n × n pixels."""
     own, bottom = layer.param.lrn_param, layer.bottoms[0].name
     if own.norm_region == own.ACROSS_CHANNELS:
-        return [layer.op("LRN", bottom, alpha=own.alpha, beta=own.beta, bias=own.k, size=own.local_size)]
-    mean = layer.op("AveragePool", layer.op("Mul", bottom, bottom), kernel_shape=[own.local_size] * 2, strides=[1, 1],
-                    pads=[own.local_size // 2] * 4, count_include_pad=1)
-    return [layer.op("Mul", bottom, layer.op("Pow", layer.scaled(mean, own.alpha, 1), layer.constant(-own.beta)))]
+        return [
+            layer.op("LRN", bottom, alpha=own.alpha, beta=own.beta, bias=own.k, size=own.local_size)
+        ]
+    mean = layer.op(
+        "AveragePool",
+        layer.op("Mul", bottom, bottom),
+        kernel_shape=[own.local_size] * 2,
+        strides=[1, 1],
+        pads=[own.local_size // 2] * 4,
+        count_include_pad=1,
+    )
+    return [
+        layer.op(
+            "Mul",
+            bottom,
+            layer.op("Pow", layer.scaled(mean, own.alpha, 1), layer.constant(-own.beta)),
+        )
+    ]
 
 
 def mvn(layer):
     """(x − mean) / (√variance + ε) of each channel, or of all channels."""
     own, bottom = layer.param.mvn_param, layer.bottoms[0].name
     axes = [1, 2, 3] if own.across_channels else [2, 3]
-    if len(layer.bottoms[0].shape) != 4:        # Caffe itself makes it four axes
+    if len(layer.bottoms[0].shape) != 4:  # Caffe itself makes it four axes
         layer.refuse("it does not read images")
     centred = layer.op("Sub", bottom, layer.op("ReduceMean", bottom, axes=axes, keepdims=1))
     if not own.normalize_variance:
@@ -117,7 +160,9 @@ def normalize(layer):
     own, (bottom, *_) = layer.param.norm_param, layer.bottoms
     squares = layer.op("Mul", bottom.name, bottom.name)
     axes = layer.integers([1, 2, 3] if own.across_spatial else [1])
-    norm = layer.op("Sqrt", layer.scaled(layer.op("ReduceSum", squares, axes, keepdims=1), 1, own.eps))
+    norm = layer.op(
+        "Sqrt", layer.scaled(layer.op("ReduceSum", squares, axes, keepdims=1), 1, own.eps)
+    )
     scale = layer.constant(np.reshape(layer.blobs[0], (-1, 1, 1)))
     return [layer.op("Mul", layer.op("Div", bottom.name, norm), scale)]
 
@@ -147,7 +192,9 @@ def argmax(layer):
     indices, values = _largest(layer, value, axis, own.top_k)
     if not has_axis:
         dims = [0, 1, -1] + [1] * (len(bottom.shape) - 3)
-        indices, values = (layer.op("Reshape", each, layer.integers(dims)) for each in (indices, values))
+        indices, values = (
+            layer.op("Reshape", each, layer.integers(dims)) for each in (indices, values)
+        )
         if own.out_max_val:
             return [layer.op("Concat", indices, values, axis=1)]
     return [values if own.out_max_val else indices]
@@ -156,8 +203,10 @@ def argmax(layer):
 def _largest(layer, value, axis, top_k):
     if top_k == 1:
         indices = layer.op("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
-        return layer.op("Cast", indices, to=1), layer.op("ReduceMax", value, axes=[axis], keepdims=1)
-    backwards = layer.op("Slice", value, *map(layer.integers, ([-1], [-2 ** 31], [axis], [-1])))
+        return layer.op("Cast", indices, to=1), layer.op(
+            "ReduceMax", value, axes=[axis], keepdims=1
+        )
+    backwards = layer.op("Slice", value, *map(layer.integers, ([-1], [-(2**31)], [axis], [-1])))
     values, indices = layer.op("TopK", backwards, layer.integers([top_k]), axis=axis, outputs=2)
     size = layer.op("Slice", layer.op("Shape", value), *map(layer.integers, ([axis], [axis + 1])))
     last = layer.op("Sub", size, layer.integers([1]))

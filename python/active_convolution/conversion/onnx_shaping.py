@@ -1,10 +1,12 @@
 """Caffe's layers that pool, resize, join, cut and reorder: one function per layer type."""
+
 import numpy as np
 
-_END = 2 ** 31 - 1      # of an axis, whatever its size
+_END = 2**31 - 1  # of an axis, whatever its size
 
 
 # ---- Pooling
+
 
 def pooling(layer):
     own, bottom = layer.param.pooling_param, layer.bottoms[0]
@@ -16,8 +18,10 @@ def pooling(layer):
     if own.global_pooling:
         return [layer.op(f"Global{kind}", bottom.name)]
     windows = [_window(own, axis) for axis in ("h", "w")]
-    sizes = [(size + pad + end - kernel) // stride + 1
-             for size, (kernel, stride, pad, end) in zip(bottom.shape[2:], windows)]
+    sizes = [
+        (size + pad + end - kernel) // stride + 1
+        for size, (kernel, stride, pad, end) in zip(bottom.shape[2:], windows)
+    ]
     if tuple(sizes) != layer.tops[0][2:]:
         layer.refuse("with a stride larger than its kernel, its last windows lie beyond the image")
     kernel, stride, pad, end = (list(of_axes) for of_axes in zip(*windows))
@@ -27,9 +31,13 @@ def pooling(layer):
     if end == pad:
         return [layer.op(kind, bottom.name, pads=pad + pad, count_include_pad=1, **shape)]
     value = bottom.name
-    if any(pad):            # Caffe counts its own pad in the mean, and nothing that lies beyond
+    if any(pad):  # Caffe counts its own pad in the mean, and nothing that lies beyond
         value = layer.op("Pad", value, layer.integers([0, 0, *pad] * 2))
-    return [layer.op(kind, value, pads=[0, 0, *np.subtract(end, pad).tolist()], count_include_pad=0, **shape)]
+    return [
+        layer.op(
+            kind, value, pads=[0, 0, *np.subtract(end, pad).tolist()], count_include_pad=0, **shape
+        )
+    ]
 
 
 def _window(own, axis):
@@ -45,6 +53,7 @@ def _window(own, axis):
 
 # ---- Sizes
 
+
 def interp(layer):
     """DeepLab's and PSPNet's: crop, then bilinear between corners that stay."""
     own, bottom = layer.param.interp_param, layer.bottoms[0]
@@ -54,13 +63,19 @@ def interp(layer):
         value = layer.op("Slice", value, *map(layer.integers, (starts, ends, [2, 3])))
     sizes = layer.tops[0][2:]
     if not (bottom.fixed(2) and bottom.fixed(3)) and not own.height:
-        sizes = layer.size(bottom, (2, 3))          # (((H + crop) − 1) / shrink)·zoom + 1 is Caffe's way of both
+        sizes = layer.size(
+            bottom, (2, 3)
+        )  # (((H + crop) − 1) / shrink)·zoom + 1 is Caffe's way of both
         sizes = layer.op("Add", sizes, layer.integers([sum(crop) - 1]))
         sizes = layer.op("Div", sizes, layer.integers([own.shrink_factor]))
-        sizes = layer.op("Add", layer.op("Mul", sizes, layer.integers([own.zoom_factor])), layer.integers([1]))
+        sizes = layer.op(
+            "Add", layer.op("Mul", sizes, layer.integers([own.zoom_factor])), layer.integers([1])
+        )
     else:
         sizes = layer.integers(sizes)
-    return [_resized(layer, value, sizes, mode="linear", coordinate_transformation_mode="align_corners")]
+    return [
+        _resized(layer, value, sizes, mode="linear", coordinate_transformation_mode="align_corners")
+    ]
 
 
 def _resized(layer, value, sizes, **how):
@@ -73,8 +88,17 @@ def upsample(layer):
     if len(layer.bottoms) > 1:
         layer.refuse("it undoes a pooling by its mask")
     scales = np.divide(layer.tops[0], layer.bottoms[0].shape)
-    return [layer.op("Resize", layer.bottoms[0].name, "", layer.constant(scales), mode="nearest",
-                     coordinate_transformation_mode="asymmetric", nearest_mode="floor")]
+    return [
+        layer.op(
+            "Resize",
+            layer.bottoms[0].name,
+            "",
+            layer.constant(scales),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+    ]
 
 
 def crop(layer):
@@ -87,8 +111,12 @@ def crop(layer):
     if any(offsets) and not all(map(reference.fixed, axes)):
         ends = layer.op("Add", ends, layer.integers(offsets))
     elif any(offsets):
-        ends = layer.integers([reference.shape[axis] + offset for axis, offset in zip(axes, offsets)])
-    return [layer.op("Slice", bottom.name, layer.integers(offsets), ends, layer.integers(list(axes)))]
+        ends = layer.integers(
+            [reference.shape[axis] + offset for axis, offset in zip(axes, offsets)]
+        )
+    return [
+        layer.op("Slice", bottom.name, layer.integers(offsets), ends, layer.integers(list(axes)))
+    ]
 
 
 def tile(layer):
@@ -100,10 +128,15 @@ def tile(layer):
 
 # ---- Order
 
+
 def concat(layer):
     own = layer.param.concat_param
     axis = own.concat_dim if own.HasField("concat_dim") else own.axis
-    return [layer.op("Concat", *[bottom.name for bottom in layer.bottoms], axis=layer.bottoms[0].axis(axis))]
+    return [
+        layer.op(
+            "Concat", *[bottom.name for bottom in layer.bottoms], axis=layer.bottoms[0].axis(axis)
+        )
+    ]
 
 
 def slices(layer):
@@ -115,8 +148,10 @@ def slices(layer):
     if not own.slice_point:
         return layer.op("Split", bottom.name, axis=axis, outputs=count)
     points = [0, *own.slice_point, _END]
-    return [layer.op("Slice", bottom.name, *map(layer.integers, ([first], [last], [axis])))
-            for first, last in zip(points, points[1:])]
+    return [
+        layer.op("Slice", bottom.name, *map(layer.integers, ([first], [last], [axis])))
+        for first, last in zip(points, points[1:])
+    ]
 
 
 def permute(layer):
@@ -128,7 +163,9 @@ def permute(layer):
 def shuffle_channel(layer):
     """Channel i of group g becomes channel g of group i."""
     group, bottom = layer.param.shuffle_channel_param.group, layer.bottoms[0]
-    apart = layer.op("Reshape", bottom.name, layer.integers([0, group, bottom.shape[1] // group, -1]))
+    apart = layer.op(
+        "Reshape", bottom.name, layer.integers([0, group, bottom.shape[1] // group, -1])
+    )
     turned = layer.op("Transpose", apart, perm=[0, 2, 1, 3])
     return [_reshaped(layer, turned, layer.tops[0], bottom)]
 
@@ -145,7 +182,7 @@ def reshape(layer):
     own, bottom = layer.param.reshape_param, layer.bottoms[0]
     first = own.axis if own.axis >= 0 else own.axis + len(bottom.shape) + 1
     last = len(bottom.shape) if own.num_axes == -1 else first + own.num_axes
-    middle = list(own.shape.dim)                    # 0 copies an axis, −1 is what remains: ONNX's are the same
+    middle = list(own.shape.dim)  # 0 copies an axis, −1 is what remains: ONNX's are the same
     return [layer.op("Reshape", bottom.name, _dims(layer, [0] * first + middle, last))]
 
 
@@ -164,8 +201,16 @@ def _reshaped(layer, value, shape, like):
     """``value`` with this shape; its free axes are those of the Value ``like``."""
     free = [axis for axis in range(1, len(shape)) if not like.fixed(axis)]
     if len(free) < 2:
-        return layer.op("Reshape", value, layer.integers(
-            [0 if axis == 0 else -1 if axis in free else size for axis, size in enumerate(shape)]))
+        return layer.op(
+            "Reshape",
+            value,
+            layer.integers(
+                [
+                    0 if axis == 0 else -1 if axis in free else size
+                    for axis, size in enumerate(shape)
+                ]
+            ),
+        )
     return layer.op("Reshape", value, layer.op("Shape", like.name))
 
 

@@ -1,4 +1,5 @@
 """What sizes a network takes, asked of Caffe in a process of its own: a size that does not fit would end it."""
+
 import dataclasses
 import json
 import os
@@ -26,6 +27,7 @@ for size in candidates:
 class Sizes:
     """Of a network's blobs: ``inputs`` and ``outputs`` are names, ``shapes`` {name: shape at the network's own size},
     ``free`` {name: axes whose size follows the input's}, ``symbols`` {name of an input: {axis: its name}}."""
+
     inputs: list
     outputs: list
     shapes: dict
@@ -40,9 +42,18 @@ class Sizes:
 def shapes(model, candidates):
     """For each of ``candidates``, {input: shape}, the shapes of all blobs that the prototxt ``model`` then has, {blob:
     shape}; None where Caffe cannot do it, and for all that come after that."""
-    done = subprocess.run([sys.executable, "-c", _ASK], input=json.dumps([os.fspath(model), candidates]), env=environment(),
-                          capture_output=True, text=True, errors="replace")
-    found = [{name: tuple(size) for name, size in json.loads(line).items()} for line in done.stdout.splitlines()]
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK],
+        input=json.dumps([os.fspath(model), candidates]),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    found = [
+        {name: tuple(size) for name, size in json.loads(line).items()}
+        for line in done.stdout.splitlines()
+    ]
     return found + [None] * (len(candidates) - len(found))
 
 
@@ -51,14 +62,24 @@ def sizes(model, live):
     where Caffe takes twice as much of it: the batch, and height and width together."""
     own = input_shapes(live)
     batch = {name: (2 * size[0], *size[1:]) for name, size in own.items() if size}
-    image = {name: (*size[:2], 2 * size[2], 2 * size[3]) if len(size) == 4 else size for name, size in own.items()}
+    image = {
+        name: (*size[:2], 2 * size[2], 2 * size[3]) if len(size) == 4 else size
+        for name, size in own.items()
+    }
     taken = shapes(model, [batch, image])
-    if taken[0] is None:                    # the process has ended there
-        taken[1], = shapes(model, [image])
+    if taken[0] is None:  # the process has ended there
+        (taken[1],) = shapes(model, [image])
     base = {name: tuple(blob.data.shape) for name, blob in live.blobs.items()}
-    free = {name: frozenset(axis for other in taken if other is not None and len(other[name]) == len(size)
-                            for axis in range(len(size)) if other[name][axis] != size[axis])
-            for name, size in base.items()}
+    free = {
+        name: frozenset(
+            axis
+            for other in taken
+            if other is not None and len(other[name]) == len(size)
+            for axis in range(len(size))
+            if other[name][axis] != size[axis]
+        )
+        for name, size in base.items()
+    }
     return Sizes(list(live.inputs), list(live.outputs), base, free, _symbols(own, base, free))
 
 
@@ -68,7 +89,11 @@ def _symbols(inputs, base, free):
     for name, size in inputs.items():
         symbols[name] = {}
         for axis in free[name]:
-            word = ("batch", "channels", "height", "width")[axis] if len(size) in (1, 2, 4) and axis < 4 else f"axis{axis}"
+            word = (
+                ("batch", "channels", "height", "width")[axis]
+                if len(size) in (1, 2, 4) and axis < 4
+                else f"axis{axis}"
+            )
             if taken.setdefault(word, size[axis]) != size[axis]:
                 word = f"{name}_{word}"
             symbols[name][axis] = word
@@ -81,7 +106,7 @@ def _symbols(inputs, base, free):
 # ---- A size to compare at
 
 _SIDES = (32, 64, 128, 256, 512)
-_SMALLEST = 8       # pixels along an axis
+_SMALLEST = 8  # pixels along an axis
 
 
 def comparing_size(model, net, live, synapses):
@@ -97,11 +122,19 @@ def comparing_size(model, net, live, synapses):
     unread = _unread(net, base, synapses)
     if not unread:
         return own, []
-    larger = [{name: (*size[:2], max(size[2], side), max(size[3], side)) if len(size) == 4 else size
-               for name, size in own.items()} for side in _SIDES]
+    larger = [
+        {
+            name: (*size[:2], max(size[2], side), max(size[3], side)) if len(size) == 4 else size
+            for name, size in own.items()
+        }
+        for side in _SIDES
+    ]
     larger = [sizes for sizes in larger if sizes != own]
-    found = [(own, unread)] + [(sizes, _unread(net, after, synapses)) for sizes, after in zip(larger, shapes(model, larger))
-                               if after is not None]
+    found = [(own, unread)] + [
+        (sizes, _unread(net, after, synapses))
+        for sizes, after in zip(larger, shapes(model, larger))
+        if after is not None
+    ]
     return min(found, key=lambda each: len(each[1]))
 
 
@@ -117,13 +150,19 @@ def is_sensible(size):
 
 def _unread(net, shapes, synapses):
     """The names of the layers in which a synapse reads no pixel, whatever the output."""
-    return [layer.name for layer in net.layer if layer.name in synapses
-            and not _reads_all(shapes[layer.bottom[0]][2:], *synapses[layer.name])]
+    return [
+        layer.name
+        for layer in net.layer
+        if layer.name in synapses
+        and not _reads_all(shapes[layer.bottom[0]][2:], *synapses[layer.name])
+    ]
 
 
 def _reads_all(size, axes, x, y):
     for length, axis, places in zip(size, axes, (y, x)):
-        bases = axis.base + axis.stride * np.arange((length + 2 * axis.pad - axis.extent) // axis.stride + 1)
+        bases = axis.base + axis.stride * np.arange(
+            (length + 2 * axis.pad - axis.extent) // axis.stride + 1
+        )
         read = bases[:, np.newaxis] + places.ravel()
         if not np.any((read >= 0) & (read <= length - 1), axis=0).all():
             return False

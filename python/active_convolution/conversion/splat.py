@@ -3,6 +3,7 @@
 The shares are those of the bilinear interpolation (eq. 6–9), so that the output is the same everywhere, borders
 included. Everything here is float64 and knows no Caffe.
 """
+
 import dataclasses
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 @dataclasses.dataclass(frozen=True)
 class Window:
     """One axis of an ordinary kernel: tap i reads (first + i)·dilation pixels from the base pixel."""
+
     size: int
     first: int
     dilation: int
@@ -33,9 +35,14 @@ def window(axis, positions):
     sides. The layer's dilation stays where all positions are on its lattice.
     """
     spread = axis.dilation if np.all(positions % axis.dilation == 0) else 1
-    at_rest = (axis.extent - 2 * (axis.base + axis.pad) - 1) // spread + 1                                      # t
-    lowest, highest = int(np.floor(positions.min())) // spread, int(np.ceil(positions.max())) // spread
-    size = max(at_rest - 2 * lowest, 2 * highest + 2 - at_rest, at_rest - 2 * (-axis.base // spread))
+    at_rest = (axis.extent - 2 * (axis.base + axis.pad) - 1) // spread + 1  # t
+    lowest, highest = (
+        int(np.floor(positions.min())) // spread,
+        int(np.ceil(positions.max())) // spread,
+    )
+    size = max(
+        at_rest - 2 * lowest, 2 * highest + 2 - at_rest, at_rest - 2 * (-axis.base // spread)
+    )
     first = (at_rest - size) // 2
     return Window(size, first, spread, -axis.base - first * spread)
 
@@ -52,7 +59,9 @@ def placed(axis, positions):
     first, last = int(np.floor(positions.min())) // spread, int(np.ceil(positions.max())) // spread
     start, reach = first * spread, (last - first) * spread + 1
     at_rest = axis.extent - 2 * (axis.base + axis.pad)
-    dropped = max(0, -(-(axis.base + start) // axis.stride), -(-(2 * start + reach - at_rest) // axis.stride))
+    dropped = max(
+        0, -(-(axis.base + start) // axis.stride), -(-(2 * start + reach - at_rest) // axis.stride)
+    )
     pad = axis.stride * dropped - axis.base - start
     same = dropped == 0 and 2 * pad - reach == 2 * axis.pad - axis.extent
     return Window(last - first + 1, first, spread, pad), None if same else dropped
@@ -65,8 +74,10 @@ def splat(weight, x, y, rows, columns):
     D outputs. ``rows`` and ``columns`` are Windows.
     """
     outputs, channels = weight.shape[:2]
-    by_set = weight.reshape(len(x), -1, x.shape[1])                         # set × (outputs of it · channels) × synapse
-    shares = [rows.shares(of_set_y)[:, :, np.newaxis] * columns.shares(of_set_x)[:, np.newaxis]
-              for of_set_x, of_set_y in zip(x, y)]
+    by_set = weight.reshape(len(x), -1, x.shape[1])  # set × (outputs of it · channels) × synapse
+    shares = [
+        rows.shares(of_set_y)[:, :, np.newaxis] * columns.shares(of_set_x)[:, np.newaxis]
+        for of_set_x, of_set_y in zip(x, y)
+    ]
     kernels = [weights @ share.reshape(len(share), -1) for weights, share in zip(by_set, shares)]
     return np.reshape(kernels, (outputs, channels, rows.size, columns.size))

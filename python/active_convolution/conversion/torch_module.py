@@ -3,6 +3,7 @@
 Convolutions, fully connected layers and normalisations become PyTorch's own modules, other weights parameters;
 ActiveConv2d takes the place of an ACU whose positions are to go on learning.
 """
+
 import keyword
 import re
 from pathlib import Path
@@ -18,13 +19,62 @@ from .torch_ops import HELPERS, OPERATORS
 
 MODEL, WEIGHTS = "network.py", "weights.pt"
 _ACTIVE = Path(__file__).with_name("active_conv2d.py")
-_OF_MODULE = (      # what nn.Module has names for
-    "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double",
-    "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu",
-    "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters",
-    "register_buffer", "register_forward_hook", "register_module", "register_parameter", "requires_grad_", "set_extra_state",
-    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad",
-    "list", "slice", "min", "enumerate", "zip", "super", "tuple", "bool", "int")
+_OF_MODULE = (  # what nn.Module has names for
+    "add_module",
+    "apply",
+    "bfloat16",
+    "buffers",
+    "call_super_init",
+    "children",
+    "compile",
+    "cpu",
+    "cuda",
+    "double",
+    "dump_patches",
+    "eval",
+    "extra_repr",
+    "float",
+    "forward",
+    "get_buffer",
+    "get_extra_state",
+    "get_parameter",
+    "get_submodule",
+    "half",
+    "ipu",
+    "load_state_dict",
+    "modules",
+    "mtia",
+    "named_buffers",
+    "named_children",
+    "named_modules",
+    "named_parameters",
+    "parameters",
+    "register_buffer",
+    "register_forward_hook",
+    "register_module",
+    "register_parameter",
+    "requires_grad_",
+    "set_extra_state",
+    "set_submodule",
+    "share_memory",
+    "state_dict",
+    "to",
+    "to_empty",
+    "train",
+    "training",
+    "type",
+    "xpu",
+    "zero_grad",
+    "list",
+    "slice",
+    "min",
+    "enumerate",
+    "zip",
+    "super",
+    "tuple",
+    "bool",
+    "int",
+)
 _HEAD = '''"""{title}, exported from Caffe: ``Network`` takes {inputs} and gives {outputs}.
 
     net = Network()
@@ -42,19 +92,36 @@ from torch.nn import functional
 def active(layer):
     """The function of onnx_model.TABLE for an ACU: a node that only this module knows."""
     if len(layer.bottoms) > 1:
-        raise UserError(f"layer {layer.param.name} reads {len(layer.bottoms)} images, which a class whose positions learn does not: "
-                        "leave out --learnable")
+        raise UserError(
+            f"layer {layer.param.name} reads {len(layer.bottoms)} images, which a class whose positions learn does not: "
+            "leave out --learnable"
+        )
     rows, columns = geometry.axes(layer.param)
     own, weight = layer.param.active_convolution_param, layer.blobs[0]
     authors = layer.param.type == "AConvFast"
-    bias = [layer.constant(layer.blobs[1].ravel())] if layer.param.convolution_param.bias_term else [""]
+    bias = (
+        [layer.constant(layer.blobs[1].ravel())]
+        if layer.param.convolution_param.bias_term
+        else [""]
+    )
     x, y = (position.reshape(len(position), -1) for position in layer.blobs[2:])
-    return [layer.op("ActiveConv2d", layer.bottoms[0].name, layer.constant(weight.reshape(*weight.shape[:2], -1)), *bias,
-                     layer.constant(x), layer.constant(y), base=[rows.base, columns.base],
-                     span=[2 * axis.pad - axis.extent for axis in (rows, columns)], stride=[rows.stride, columns.stride],
-                     groups=layer.param.convolution_param.group, domain="active_convolution",
-                     normalize=int(layer.param.aconv_param.normalize if authors else own.normalize_gradient),
-                     fix_origin=int(authors or own.fix_origin))]
+    return [
+        layer.op(
+            "ActiveConv2d",
+            layer.bottoms[0].name,
+            layer.constant(weight.reshape(*weight.shape[:2], -1)),
+            *bias,
+            layer.constant(x),
+            layer.constant(y),
+            base=[rows.base, columns.base],
+            span=[2 * axis.pad - axis.extent for axis in (rows, columns)],
+            stride=[rows.stride, columns.stride],
+            groups=layer.param.convolution_param.group,
+            domain="active_convolution",
+            normalize=int(layer.param.aconv_param.normalize if authors else own.normalize_gradient),
+            fix_origin=int(authors or own.fix_origin),
+        )
+    ]
 
 
 TABLE = {**onnx_model.TABLE, "ActiveConvolution": active, "AConvFast": active}
@@ -75,9 +142,23 @@ class _Module:
 
     def __init__(self, graph):
         self.graph, self.state = graph, {}
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self._constants = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
+        }
         self._names = {"": "None"}
-        self._taken = {"self", "torch", "nn", "functional", "inf", "nan", "inputs", "outputs", "Network", "ActiveConv2d", *_OF_MODULE}
+        self._taken = {
+            "self",
+            "torch",
+            "nn",
+            "functional",
+            "inf",
+            "nan",
+            "inputs",
+            "outputs",
+            "Network",
+            "ActiveConv2d",
+            *_OF_MODULE,
+        }
         self._made, self._run = [], []
         self._inputs = [self._name(value.name) for value in graph.input]
         for node in graph.node:
@@ -86,32 +167,46 @@ class _Module:
     def text(self):
         run = "\n".join(self._run)
         outputs = [value.name for value in self.graph.output]
-        parts = [_HEAD.format(title=self.graph.name.replace("\\", "/").replace('"', "'"), inputs=", ".join(self._inputs),
-                              outputs=", ".join(map(self._name, outputs)))]
+        parts = [
+            _HEAD.format(
+                title=self.graph.name.replace("\\", "/").replace('"', "'"),
+                inputs=", ".join(self._inputs),
+                outputs=", ".join(map(self._name, outputs)),
+            )
+        ]
         everything = run + "\n".join(self._made)
-        parts += ["\n" + text for name, text in HELPERS.items() if re.search(rf"\b{name}\(", everything)]
+        parts += [
+            "\n" + text for name, text in HELPERS.items() if re.search(rf"\b{name}\(", everything)
+        ]
         if "ActiveConv2d(" in everything:
             parts.append("\n\nclass" + _ACTIVE.read_text(encoding="utf-8").split("\nclass", 1)[1])
         answers = ", ".join(map(self._name, outputs))
-        parts.append(f"""
+        parts.append(
+            f"""
 
 class Network(nn.Module):
     inputs, outputs = {[value.name for value in self.graph.input]!r}, {outputs!r}
 
     def __init__(self):
         super().__init__()
-""" + "\n".join(self._made) + f"""
+"""
+            + "\n".join(self._made)
+            + f"""
 
     def forward(self, {", ".join(self._inputs)}):
 {run}
         return {answers}
-""")
+"""
+        )
         return "".join(parts)
 
     # ---- Nodes
 
     def _add(self, node):
-        own = {attribute.name: _plain(helper.get_attribute_value(attribute)) for attribute in node.attribute}
+        own = {
+            attribute.name: _plain(helper.get_attribute_value(attribute))
+            for attribute in node.attribute
+        }
         if node.op_type in ("Conv", "ConvTranspose"):
             value = self._convolution(node, own)
         elif node.op_type == "Gemm":
@@ -126,8 +221,14 @@ class Network(nn.Module):
         elif node.op_type == "Split":
             value = f"torch.chunk({self._name(node.input[0])}, {len(node.output)}, {own['axis']})"
         else:
-            value = OPERATORS[node.op_type]([self._argument(node, name) for name in node.input], own)
-            if node.op_type == "Div" and node.input[1] in self._constants and self._constants[node.input[1]].dtype == np.int64:
+            value = OPERATORS[node.op_type](
+                [self._argument(node, name) for name in node.input], own
+            )
+            if (
+                node.op_type == "Div"
+                and node.input[1] in self._constants
+                and self._constants[node.input[1]].dtype == np.int64
+            ):
                 value = value.replace(" / ", " // ")
         self._run.append(f"        {', '.join(map(self._name, node.output))} = {value}")
 
@@ -136,11 +237,17 @@ class Network(nn.Module):
         axes, transposed = weight.ndim - 2, node.op_type == "ConvTranspose"
         channels = [weight.shape[0], weight.shape[1] * own["group"]]
         channels = channels if transposed else channels[::-1]
-        sizes = [tuple(own[name]) for name in ("kernel_shape", "strides")] + [tuple(own["pads"][:axes])]
-        options = f"dilation={tuple(own['dilations'])}, groups={own['group']}, bias={len(node.input) > 2}"
+        sizes = [tuple(own[name]) for name in ("kernel_shape", "strides")] + [
+            tuple(own["pads"][:axes])
+        ]
+        options = (
+            f"dilation={tuple(own['dilations'])}, groups={own['group']}, bias={len(node.input) > 2}"
+        )
         kind = f"nn.Conv{'Transpose' if transposed else ''}{axes}d"
         arguments = ", ".join(map(str, [*channels, *sizes]))
-        return self._called(node, f"{kind}({arguments}, {options})", weight=weight, **self._bias(node))
+        return self._called(
+            node, f"{kind}({arguments}, {options})", weight=weight, **self._bias(node)
+        )
 
     def _linear(self, node, own):
         weight = self._constants[node.input[1]]
@@ -151,13 +258,31 @@ class Network(nn.Module):
     def _batch_norm(self, node, own):
         _, _, mean, variance = (self._constants[name] for name in node.input[1:])
         made = f"BatchNorm({len(mean)}, eps={own['epsilon']!r}, affine=False)"
-        return self._called(node, made, running_mean=mean, running_var=variance, num_batches_tracked=np.zeros((), np.int64))
+        return self._called(
+            node,
+            made,
+            running_mean=mean,
+            running_var=variance,
+            num_batches_tracked=np.zeros((), np.int64),
+        )
 
     def _active(self, node, own):
-        arrays = dict(zip(("weight", "bias", "x", "y"), (self._constants.get(name) for name in node.input[1:])))
-        shapes = ", ".join("None" if array is None else f"torch.zeros({array.shape})" for array in arrays.values())
-        own = {name: bool(value) if name in ("normalize", "fix_origin") else tuple(value) if isinstance(value, list) else value
-               for name, value in own.items()}
+        arrays = dict(
+            zip(
+                ("weight", "bias", "x", "y"), (self._constants.get(name) for name in node.input[1:])
+            )
+        )
+        shapes = ", ".join(
+            "None" if array is None else f"torch.zeros({array.shape})" for array in arrays.values()
+        )
+        own = {
+            name: bool(value)
+            if name in ("normalize", "fix_origin")
+            else tuple(value)
+            if isinstance(value, list)
+            else value
+            for name, value in own.items()
+        }
         fixed = own["fix_origin"] & (arrays["x"] == 0) & (arrays["y"] == 0)
         moves = np.where(fixed, np.float32(0), np.float32(1))
         told = ("base", "span", "stride", "groups", "normalize", "fix_origin")
@@ -190,13 +315,25 @@ class Network(nn.Module):
             listed = node.op_type not in ("Add", "Sub", "Mul", "Div", "Concat")
             return repr(array.tolist()) if listed else f"torch.tensor({array.tolist()})"
         if array.ndim == 0:
-            if node.op_type in ("Max", "Pow", "Clip", "Add", "Sub", "Mul", "Div", "Greater", "PRelu"):
+            if node.op_type in (
+                "Max",
+                "Pow",
+                "Clip",
+                "Add",
+                "Sub",
+                "Mul",
+                "Div",
+                "Greater",
+                "PRelu",
+            ):
                 return repr(float(array))
         if node.op_type == "Resize":
             return f"torch.tensor({array.tolist()})"
         if name not in self._names:
             self._names[name] = f"self.{self._fresh(name.split('::')[0])}"
-            self._made.append(f"        {self._names[name]} = nn.Parameter(torch.zeros({array.shape}))")
+            self._made.append(
+                f"        {self._names[name]} = nn.Parameter(torch.zeros({array.shape}))"
+            )
             self.state[self._names[name].removeprefix("self.")] = array
         return self._names[name]
 
@@ -218,4 +355,10 @@ class Network(nn.Module):
 
 
 def _plain(value):
-    return value.decode() if isinstance(value, bytes) else list(value) if not isinstance(value, (int, float, str)) else value
+    return (
+        value.decode()
+        if isinstance(value, bytes)
+        else list(value)
+        if not isinstance(value, (int, float, str))
+        else value
+    )

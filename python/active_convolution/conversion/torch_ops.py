@@ -38,24 +38,27 @@ def _last_argmax(x, axis):
     """Where the largest value is; of equals the last."""
     return x.shape[axis] - 1 - x.flip(axis).argmax(axis, keepdim=True)
 ''',
-    "_unsqueezed": '''
+    "_unsqueezed": """
 def _unsqueezed(x, axes):
     for axis in axes:
         x = x.unsqueeze(axis)
     return x
-''',
+""",
     "BatchNorm": '''
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Of any number of axes."""
 
     def _check_input_dim(self, x):
         pass
-'''}
+''',
+}
 
 
 def _call(function, *names):
     """For an operator that is a function of its inputs, and of the attributes called ``names``."""
-    return lambda inputs, own: f"{function}({', '.join([*inputs, *(repr(own[name]) for name in names)])})"
+    return lambda inputs, own: (
+        f"{function}({', '.join([*inputs, *(repr(own[name]) for name in names)])})"
+    )
 
 
 def _between(sign):
@@ -64,9 +67,11 @@ def _between(sign):
 
 def _reduced(function):
     """Over the axes of the attribute, or of the second input."""
+
     def expression(inputs, own):
         axes = own["axes"] if "axes" in own else inputs[1]
         return f"{inputs[0]}.{function}({axes}, keepdim={bool(own.get('keepdims', 1))})"
+
     return expression
 
 
@@ -100,27 +105,58 @@ def _pad(inputs, own):
 
 
 OPERATORS = {
-    "Abs": _call("torch.abs"), "Add": _between("+"), "Sub": _between("-"), "Mul": _between("*"), "Greater": _between(">"),
-    "Div": lambda inputs, own: f"{inputs[0]} / {inputs[1]}", "Max": _call("torch.maximum"), "MatMul": _between("@"),
-    "Pow": _call("torch.pow"), "Relu": _call("torch.relu"), "LeakyRelu": _call("functional.leaky_relu", "alpha"),
-    "Elu": _call("functional.elu", "alpha"), "Sigmoid": _call("torch.sigmoid"), "Tanh": _call("torch.tanh"),
-    "Exp": _call("torch.exp"), "Log": _call("torch.log"), "Sqrt": _call("torch.sqrt"),
-    "Softplus": _call("functional.softplus"), "Clip": _call("torch.clamp"), "Identity": lambda inputs, own: inputs[0],
-    "PRelu": lambda inputs, own: f"torch.where({inputs[0]} > 0, {inputs[0]}, {inputs[0]} * {inputs[1]})",
+    "Abs": _call("torch.abs"),
+    "Add": _between("+"),
+    "Sub": _between("-"),
+    "Mul": _between("*"),
+    "Greater": _between(">"),
+    "Div": lambda inputs, own: f"{inputs[0]} / {inputs[1]}",
+    "Max": _call("torch.maximum"),
+    "MatMul": _between("@"),
+    "Pow": _call("torch.pow"),
+    "Relu": _call("torch.relu"),
+    "LeakyRelu": _call("functional.leaky_relu", "alpha"),
+    "Elu": _call("functional.elu", "alpha"),
+    "Sigmoid": _call("torch.sigmoid"),
+    "Tanh": _call("torch.tanh"),
+    "Exp": _call("torch.exp"),
+    "Log": _call("torch.log"),
+    "Sqrt": _call("torch.sqrt"),
+    "Softplus": _call("functional.softplus"),
+    "Clip": _call("torch.clamp"),
+    "Identity": lambda inputs, own: inputs[0],
+    "PRelu": lambda inputs, own: (
+        f"torch.where({inputs[0]} > 0, {inputs[0]}, {inputs[0]} * {inputs[1]})"
+    ),
     "Cast": lambda inputs, own: f"{inputs[0]}.{'long' if own['to'] == 7 else 'float'}()",
     "Softmax": _call("torch.softmax", "axis"),
-    "LRN": lambda inputs, own: (f"functional.local_response_norm({inputs[0]}, {own['size']}, {own['alpha']!r}, "
-                                f"{own['beta']!r}, {own['bias']!r})"),
-    "ReduceMean": _reduced("mean"), "ReduceSum": _reduced("sum"), "ReduceMax": _reduced("amax"),
+    "LRN": lambda inputs, own: (
+        f"functional.local_response_norm({inputs[0]}, {own['size']}, {own['alpha']!r}, "
+        f"{own['beta']!r}, {own['bias']!r})"
+    ),
+    "ReduceMean": _reduced("mean"),
+    "ReduceSum": _reduced("sum"),
+    "ReduceMax": _reduced("amax"),
     "Concat": lambda inputs, own: f"torch.cat([{', '.join(inputs)}], {own['axis']})",
-    "Slice": lambda inputs, own: (f"_cut({', '.join(inputs)})" if len(inputs) > 3 else
-                                  f"{inputs[0]}[{inputs[1]}[0]:{inputs[2]}[0]]"),
+    "Slice": lambda inputs, own: (
+        f"_cut({', '.join(inputs)})"
+        if len(inputs) > 3
+        else f"{inputs[0]}[{inputs[1]}[0]:{inputs[2]}[0]]"
+    ),
     "Shape": lambda inputs, own: f"torch.tensor({inputs[0]}.shape)",
-    "Flatten": lambda inputs, own: f"torch.flatten({inputs[0]}, {own['axis']})", "Reshape": _call("_reshaped"),
-    "Transpose": _call("torch.permute", "perm"), "Unsqueeze": _call("_unsqueezed"), "MaxPool": _max_pool,
-    "AveragePool": _average_pool, "GlobalAveragePool": lambda inputs, own: f"{inputs[0]}.mean((2, 3), keepdim=True)",
-    "GlobalMaxPool": lambda inputs, own: f"{inputs[0]}.amax((2, 3), keepdim=True)", "Pad": _pad,
+    "Flatten": lambda inputs, own: f"torch.flatten({inputs[0]}, {own['axis']})",
+    "Reshape": _call("_reshaped"),
+    "Transpose": _call("torch.permute", "perm"),
+    "Unsqueeze": _call("_unsqueezed"),
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": lambda inputs, own: f"{inputs[0]}.mean((2, 3), keepdim=True)",
+    "GlobalMaxPool": lambda inputs, own: f"{inputs[0]}.amax((2, 3), keepdim=True)",
+    "Pad": _pad,
     "Tile": lambda inputs, own: f"{inputs[0]}.repeat({inputs[1]})",
-    "Gather": lambda inputs, own: f"{inputs[0]}[{inputs[1]}]", "ArgMax": _call("_last_argmax", "axis"),
-    "TopK": lambda inputs, own: f"torch.topk({inputs[0]}, {inputs[1]}[0], {own['axis']})", "Resize": _resize}
+    "Gather": lambda inputs, own: f"{inputs[0]}[{inputs[1]}]",
+    "ArgMax": _call("_last_argmax", "axis"),
+    "TopK": lambda inputs, own: f"torch.topk({inputs[0]}, {inputs[1]}[0], {own['axis']})",
+    "Resize": _resize,
+}
 # "Split" needs the number of its outputs, and stands with the operators that have weights in torch_module.

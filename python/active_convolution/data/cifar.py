@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 from whatever people have: the python or binary archive or images in one of layouts.py's ways,
 packed or not, or arrays."""
+
 import functools
 import io
 import os
@@ -18,11 +19,27 @@ from . import layouts
 from .datum import decode
 from .sources import Dataset, Split, open_source
 
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _SIDE = 32
 _SHAPE = (3, _SIDE, _SIDE)
 _PIXELS = 3 * _SIDE * _SIDE
-_ALIASES = {"plane": "airplane", "aeroplane": "airplane", "auto": "automobile", "car": "automobile"}  # CIFAR-10's
+_ALIASES = {
+    "plane": "airplane",
+    "aeroplane": "airplane",
+    "auto": "automobile",
+    "car": "automobile",
+}  # CIFAR-10's
 _COARSE = 20  # CIFAR-100's superclasses, which some have as folders above the classes'
 _TEST_SHARE = 0.2  # of a set without labelled test images: Kaggle's 50,000 leave the usual 10,000
 
@@ -30,20 +47,27 @@ _TEST_SHARE = 0.2  # of a set without labelled test images: Kaggle's 50,000 leav
 # Python 3 writes bytes for Python 2. None of them runs anything that the file chooses.
 _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core") for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))}
-_CORE = np.empty(0).__reduce__()[0].__module__.rpartition(".")[0]     # numpy.core, or numpy._core since NumPy 2
+    for core in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
+}
+_CORE = (
+    np.empty(0).__reduce__()[0].__module__.rpartition(".")[0]
+)  # numpy.core, or numpy._core since NumPy 2
 
 
 # ---- The batch files in which CIFAR is distributed (Krizhevsky, 2009): python pickles and plain binary
 #
 # Both hold an image as 3072 bytes: the red, the green, then the blue plane, each 32 rows of 32 pixels.
 
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Loads containers and NumPy arrays only: a pickle may otherwise run any code."""
 
     def find_class(self, module, name):
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which image data does not need")
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which image data does not need"
+            )
         return super().find_class(re.sub(r"numpy\._?core", _CORE, module), name)
 
 
@@ -55,17 +79,25 @@ def _read_python(data, name, classes, label_key):
     """
     try:
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
-        entries = {key if isinstance(key, str) else key.decode(): value for key, value in batch.items()}
+        entries = {
+            key if isinstance(key, str) else key.decode(): value for key, value in batch.items()
+        }
         pixels, labels = (_array(entries[key], len(data)) for key in ("data", label_key))
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{name} is not a whole python batch of CIFAR ({type(error).__name__}: {error}): "
-                        "fetch the archive again") from error
+        raise UserError(
+            f"{name} is not a whole python batch of CIFAR ({type(error).__name__}: {error}): "
+            "fetch the archive again"
+        ) from error
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
-        raise UserError(f"{name} holds {pixels.dtype} data of shape {pixels.shape}, not uint8 (N, {_PIXELS}): "
-                        "fetch the archive again")
+        raise UserError(
+            f"{name} holds {pixels.dtype} data of shape {pixels.shape}, not uint8 (N, {_PIXELS}): "
+            "fetch the archive again"
+        )
     if labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]:
-        raise UserError(f"{name} holds {len(pixels)} images but {labels.size} integer labels in shape {labels.shape}: "
-                        "fetch the archive again")
+        raise UserError(
+            f"{name} holds {len(pixels)} images but {labels.size} integer labels in shape {labels.shape}: "
+            "fetch the archive again"
+        )
     return _checked(pixels, labels, name, classes)
 
 
@@ -87,8 +119,10 @@ def _read_binary(data, name, classes, label_bytes):
     """
     row = label_bytes + _PIXELS
     if len(data) % row:
-        raise UserError(f"{name} is {len(data)} bytes long, not a multiple of {row}: it is truncated or another "
-                        "set's; fetch the archive again")
+        raise UserError(
+            f"{name} is {len(data)} bytes long, not a multiple of {row}: it is truncated or another "
+            "set's; fetch the archive again"
+        )
     rows = np.frombuffer(data, np.uint8).reshape(-1, row)
     return _checked(rows[:, label_bytes:], rows[:, label_bytes - 1], name, classes)
 
@@ -98,12 +132,15 @@ def _checked(pixels, labels, name, classes):
         raise UserError(f"{name} holds no images: fetch the archive again")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
-        raise UserError(f"{name}: image {wrong[0]} has label {labels[wrong[0]]}, but there are only {classes} "
-                        f"classes, from 0; fetch the archive again")
+        raise UserError(
+            f"{name}: image {wrong[0]} has label {labels[wrong[0]]}, but there are only {classes} "
+            f"classes, from 0; fetch the archive again"
+        )
     return Split(pixels.reshape(-1, *_SHAPE), labels.astype(np.int64))
 
 
 # ---- Images in one of the ways of layouts.py
+
 
 def _read_images(source, listing, class_names, classes):
     """Decodes the images of a Listing (see layouts.py) of ``source``, with a progress bar.
@@ -112,21 +149,34 @@ def _read_images(source, listing, class_names, classes):
     train and test, with images (N, 3, 32, 32) uint8, RGB, in the order of their names, however they are packed. Raises
     UserError for missing or unknown classes and for images that cannot be read or are not 32x32.
     """
-    train, test = (dict(_fine(part) if classes > len(CIFAR10_CLASSES) else part) for part in (listing.train, listing.test))
+    train, test = (
+        dict(_fine(part) if classes > len(CIFAR10_CLASSES) else part)
+        for part in (listing.train, listing.test)
+    )
     class_names = class_names or _alphabetical(train, test, classes, source.path)
-    labels = {split: _labels(part, class_names, split, source.path) for split, part in (("train", train), ("test", test))
-              if part}
+    labels = {
+        split: _labels(part, class_names, split, source.path)
+        for split, part in (("train", train), ("test", test))
+        if part
+    }
     names = sorted([*train, *test])
     images, place = _decode_all(source, names), {name: index for index, name in enumerate(names)}
-    splits = {split: Split(images[[place[name] for name in sorted(labels[split])]],
-                           np.array([labels[split][name] for name in sorted(labels[split])])) for split in labels}
+    splits = {
+        split: Split(
+            images[[place[name] for name in sorted(labels[split])]],
+            np.array([labels[split][name] for name in sorted(labels[split])]),
+        )
+        for split in labels
+    }
     return (splits["train"], splits["test"]) if test else _drawn(splits["train"], source.path)
 
 
 def _fine(entries):
     """``entries``, (name, class), with the class's folder in the place of its superclass's, where CIFAR-100 has both."""
-    nested = all(isinstance(label, str) and f"/{label}/" in f"/{os.path.dirname(os.path.dirname(name))}/"
-                 for name, label in entries)
+    nested = all(
+        isinstance(label, str) and f"/{label}/" in f"/{os.path.dirname(os.path.dirname(name))}/"
+        for name, label in entries
+    )
     if nested and len({label for _, label in entries}) == _COARSE:
         return [(name, name.split("/")[-2]) for name, _ in entries]
     return entries
@@ -135,8 +185,10 @@ def _fine(entries):
 def _alphabetical(train, test, classes, path):
     found = layouts.in_order({*train.values(), *test.values()})
     if len(found) != classes:
-        raise UserError(f"{path} holds images of {len(found)} classes, not {classes}: "
-                        "add the missing ones, or remove those that do not belong")
+        raise UserError(
+            f"{path} holds images of {len(found)} classes, not {classes}: "
+            "add the missing ones, or remove those that do not belong"
+        )
     return found
 
 
@@ -145,22 +197,35 @@ def _labels(part, class_names, split, path):
     index = {name: label for label, name in enumerate(class_names)}
     if class_names == CIFAR10_CLASSES:
         index.update({short: index[name] for short, name in _ALIASES.items()})
-        index.update({key: label for label in range(len(class_names)) for key in (label, str(label))})
+        index.update(
+            {key: label for label in range(len(class_names)) for key in (label, str(label))}
+        )
     found = {label if label in index else str(label).lower().strip() for label in part.values()}
     unknown = sorted(map(str, found - set(index)))
-    missing = sorted(set(range(len(class_names))) - {index[label] for label in found - set(unknown)})
+    missing = sorted(
+        set(range(len(class_names))) - {index[label] for label in found - set(unknown)}
+    )
     if unknown:
-        raise UserError(f"{path} has images of {split}/{unknown[0]}, which is no class of this set: "
-                        f"rename it to one of {', '.join(class_names)}, or remove it")
+        raise UserError(
+            f"{path} has images of {split}/{unknown[0]}, which is no class of this set: "
+            f"rename it to one of {', '.join(class_names)}, or remove it"
+        )
     if missing:
-        raise UserError(f"{path} has no images of {split}/{class_names[missing[0]]}: every class needs some")
-    return {name: index[label if label in index else str(label).lower().strip()] for name, label in part.items()}
+        raise UserError(
+            f"{path} has no images of {split}/{class_names[missing[0]]}: every class needs some"
+        )
+    return {
+        name: index[label if label in index else str(label).lower().strip()]
+        for name, label in part.items()
+    }
 
 
 def _drawn(split, path):
     """A Split as two, for a set that says nothing of its test images' classes."""
-    print(f"{path} has no test images with classes: a fifth of each class's images, drawn, are the test set",
-          file=sys.stderr)
+    print(
+        f"{path} has no test images with classes: a fifth of each class's images, drawn, are the test set",
+        file=sys.stderr,
+    )
     test = layouts.drawn(split.labels, _TEST_SHARE, seed=0)
     return tuple(Split(split.images[mask], split.labels[mask]) for mask in (~test, test))
 
@@ -181,11 +246,14 @@ def _decoded(data, name):
         raise UserError(f"{name} is not a readable image: replace or remove it")
     height, width = image.shape[:2]
     if (height, width) != (_SIDE, _SIDE):
-        raise UserError(f"{name} is {width}x{height} pixels, not {_SIDE}x{_SIDE}: resize or remove it")
+        raise UserError(
+            f"{name} is {width}x{height} pixels, not {_SIDE}x{_SIDE}: resize or remove it"
+        )
     return image[:, :, ::-1].transpose(2, 0, 1)  # BGR to RGB, then planes
 
 
 # ---- Arrays in one .npz file: X, Y for training and xt, yt for testing
+
 
 def _read_arrays(path, classes):
     """The training and the test Split in the file ``path``: X, xt (N, 3, 32, 32) uint8 RGB and Y, yt (N,) labels.
@@ -194,30 +262,42 @@ def _read_arrays(path, classes):
     else, such as another set.
     """
     images, labels = Array("u1", (None, *_SHAPE)), Array("iu", (None,))
-    arrays = read_npz(path, {"X": images, "Y": labels, "xt": images, "yt": labels}, "fetch it again")
-    train, test = (_checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt")))
+    arrays = read_npz(
+        path, {"X": images, "Y": labels, "xt": images, "yt": labels}, "fetch it again"
+    )
+    train, test = (
+        _checked_arrays(path, arrays, *names, classes) for names in (("X", "Y"), ("xt", "yt"))
+    )
     missing = np.setdiff1d(np.arange(classes), train.labels)
     if len(missing):
-        raise UserError(f"{path}: Y has no training images of {len(missing)} of the {classes} classes, {missing[0]} first: "
-                        "every class needs some; give the set that the file is of, or a file with all classes")
+        raise UserError(
+            f"{path}: Y has no training images of {len(missing)} of the {classes} classes, {missing[0]} first: "
+            "every class needs some; give the set that the file is of, or a file with all classes"
+        )
     return train, test
 
 
 def _checked_arrays(path, arrays, images_name, labels_name, classes):
     images, labels = arrays[images_name], arrays[labels_name]
     if not len(images) or len(labels) != len(images):
-        raise UserError(f"{path}: {images_name} holds {len(images)} images and {labels_name} {len(labels)} labels: "
-                        "fetch it again")
+        raise UserError(
+            f"{path}: {images_name} holds {len(images)} images and {labels_name} {len(labels)} labels: "
+            "fetch it again"
+        )
     if labels.min() < 0 or labels.max() >= classes:
-        raise UserError(f"{path}: {labels_name} holds labels from {labels.min()} to {labels.max()}, and should hold 0 to "
-                        f"{classes - 1}")
+        raise UserError(
+            f"{path}: {labels_name} holds labels from {labels.min()} to {labels.max()}, and should hold 0 to "
+            f"{classes - 1}"
+        )
     return Split(images, labels.astype(np.int64))
 
 
 # ---- What they have in common, and which there are
 
+
 class _Batches(NamedTuple):
     """Batch files in one folder. ``decode(data, name, classes)`` gives the Split in the bytes of one file."""
+
     kind: str
     train: tuple
     test: tuple
@@ -225,14 +305,21 @@ class _Batches(NamedTuple):
 
     def roots(self, names):
         """The folders that hold one of the files."""
-        return {str(PurePosixPath(name).parent) for name in names if name.rpartition("/")[2] in self.train + self.test}
+        return {
+            str(PurePosixPath(name).parent)
+            for name in names
+            if name.rpartition("/")[2] in self.train + self.test
+        }
 
     def read(self, source, folder, classes):
         files = {file: str(PurePosixPath(folder, file)) for file in self.train + self.test}
         missing = [name for name in files.values() if name not in source.names]
         if missing:
             raise UserError(f"{source.path} lacks {missing[0]}: fetch the whole archive again")
-        return tuple(self._join(source, [files[file] for file in part], classes) for part in (self.train, self.test))
+        return tuple(
+            self._join(source, [files[file] for file in part], classes)
+            for part in (self.train, self.test)
+        )
 
     def _join(self, source, names, classes):
         data = dict(source.read(names))
@@ -242,6 +329,7 @@ class _Batches(NamedTuple):
 
 class _Set(NamedTuple):
     """``batches`` are the forms in which it is distributed; without ``class_names`` they are in alphabetical order."""
+
     title: str
     classes: int
     batches: tuple
@@ -250,13 +338,43 @@ class _Set(NamedTuple):
 
 _BATCHES_10 = tuple(f"data_batch_{number}" for number in range(1, 6))
 _SETS = {
-    "cifar10": _Set("CIFAR-10", 10, (
-        _Batches("python batches", _BATCHES_10, ("test_batch",), functools.partial(_read_python, label_key="labels")),
-        _Batches("binary batches", tuple(f"{name}.bin" for name in _BATCHES_10), ("test_batch.bin",),
-                 functools.partial(_read_binary, label_bytes=1))), CIFAR10_CLASSES),
-    "cifar100": _Set("CIFAR-100", 100, (
-        _Batches("python batches", ("train",), ("test",), functools.partial(_read_python, label_key="fine_labels")),
-        _Batches("binary batches", ("train.bin",), ("test.bin",), functools.partial(_read_binary, label_bytes=2)))),
+    "cifar10": _Set(
+        "CIFAR-10",
+        10,
+        (
+            _Batches(
+                "python batches",
+                _BATCHES_10,
+                ("test_batch",),
+                functools.partial(_read_python, label_key="labels"),
+            ),
+            _Batches(
+                "binary batches",
+                tuple(f"{name}.bin" for name in _BATCHES_10),
+                ("test_batch.bin",),
+                functools.partial(_read_binary, label_bytes=1),
+            ),
+        ),
+        CIFAR10_CLASSES,
+    ),
+    "cifar100": _Set(
+        "CIFAR-100",
+        100,
+        (
+            _Batches(
+                "python batches",
+                ("train",),
+                ("test",),
+                functools.partial(_read_python, label_key="fine_labels"),
+            ),
+            _Batches(
+                "binary batches",
+                ("train.bin",),
+                ("test.bin",),
+                functools.partial(_read_binary, label_bytes=2),
+            ),
+        ),
+    ),
 }
 
 
@@ -273,12 +391,18 @@ def read(dataset, path):
     if str(path).endswith(".npz"):
         return Dataset(known.classes, "arrays in a .npz file", *_read_arrays(path, known.classes))
     with open_source(path) as source:
-        batches = [(form, root) for form in known.batches for root in sorted(form.roots(source.names))]
+        batches = [
+            (form, root) for form in known.batches for root in sorted(form.roots(source.names))
+        ]
         listings = [listing for listing in layouts.find(source) if listing.test or not batches]
-        _check_one(dataset, source, [f"{form.kind} in {root}" for form, root in batches]
-                   + [f"{listing.kind} in {listing.root or '.'}" for listing in listings])
+        _check_one(
+            dataset,
+            source,
+            [f"{form.kind} in {root}" for form, root in batches]
+            + [f"{listing.kind} in {listing.root or '.'}" for listing in listings],
+        )
         if batches:
-            (form, root), = batches
+            ((form, root),) = batches
             train, test = form.read(source, root, known.classes)
             return Dataset(known.classes, f"{form.kind} in a {source.kind}", train, test)
         train, test = _read_images(source, listings[0], known.class_names, known.classes)
@@ -288,9 +412,11 @@ def read(dataset, path):
 def accepted(dataset):
     """What ``path`` may be for ``dataset``, in words."""
     number = dataset.removeprefix("cifar")
-    return (f"cifar-{number}-python.tar.gz, cifar-{number}-binary.tar.gz, a folder unpacked from one of them, a folder, "
-            "tar archive or zip of images (train/<class>/*.png and test/<class>/*.png, or train/*.png and "
-            "trainLabels.csv), or an .npz file with the arrays X, Y, xt, yt")
+    return (
+        f"cifar-{number}-python.tar.gz, cifar-{number}-binary.tar.gz, a folder unpacked from one of them, a folder, "
+        "tar archive or zip of images (train/<class>/*.png and test/<class>/*.png, or train/*.png and "
+        "trainLabels.csv), or an .npz file with the arrays X, Y, xt, yt"
+    )
 
 
 def _check_one(dataset, source, found):
@@ -299,4 +425,6 @@ def _check_one(dataset, source, found):
     if not found:
         raise UserError(f"{source.path} holds no {title}: give {accepted(dataset)}")
     if len(found) > 1:
-        raise UserError(f"{source.path} holds more than one {title} ({'; '.join(sorted(found))}): name the one to read")
+        raise UserError(
+            f"{source.path} holds more than one {title} ({'; '.join(sorted(found))}): name the one to read"
+        )

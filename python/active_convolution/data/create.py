@@ -2,6 +2,7 @@
 
 What maps a new image to the network's input lies beside them: ``whitening.npz`` (CIFAR) or ``mean.npy`` (digits).
 """
+
 import math
 import shutil
 
@@ -31,19 +32,30 @@ def create(dataset, output, source=None, seed=0, fold=None, size=None):
     _check_arguments(dataset, source, seed, fold, size)
     with whole_folder(output) as folder:
         locate.caffe_pb2()  # a fork that is not built should be said now, not after minutes of whitening
-        data = sources.read_digits(fold=fold, size=size) if dataset == "digits" else cifar.read(dataset, source)
+        data = (
+            sources.read_digits(fold=fold, size=size)
+            if dataset == "digits"
+            else cifar.read(dataset, source)
+        )
         padding = _PADDING[dataset]
         _check_space(folder, output, data, padding)
-        train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(data, folder)
+        train, test, preprocessing = (_prepare_digits if dataset == "digits" else _prepare_cifar)(
+            data, folder
+        )
         train = train._replace(images=preprocess.pad(train.images, padding))
         preprocessing["steps"].append(f"training images padded with zeros, {padding} on each side")
-        manifest = {"dataset": dataset, "source": data.source, "seed": seed, "classes": data.classes,
-                    **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
-                    **({} if fold is None else {"fold": fold}),
-                    "preprocessing": {**preprocessing, "train_padding": padding},
-                    "train": _write(folder, "train", train, data.classes, seed),
-                    "test": _write(folder, "test", test, data.classes, seed),
-                    "versions": versions()}
+        manifest = {
+            "dataset": dataset,
+            "source": data.source,
+            "seed": seed,
+            "classes": data.classes,
+            **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
+            **({} if fold is None else {"fold": fold}),
+            "preprocessing": {**preprocessing, "train_padding": padding},
+            "train": _write(folder, "train", train, data.classes, seed),
+            "test": _write(folder, "test", test, data.classes, seed),
+            "versions": versions(),
+        }
         write_manifest(folder, manifest)
     return manifest
 
@@ -56,22 +68,30 @@ def _check_arguments(dataset, source, seed, fold, size):
     if dataset != "digits" and (fold, size) != (None, None):
         raise BadValue("--fold and --size are the digits': leave them out")
     if fold is not None and fold not in range(1, sources.DIGITS_FOLDS + 1):
-        raise BadValue(f"--fold {fold} is out of range: the digits have the folds 1 to {sources.DIGITS_FOLDS}")
+        raise BadValue(
+            f"--fold {fold} is out of range: the digits have the folds 1 to {sources.DIGITS_FOLDS}"
+        )
     if size is not None and not all(8 <= side <= 64 for side in size):
-        raise BadValue(f"--size {size[0]}x{size[1]} is out of range: digits of 8x8 pixels can be enlarged up to 64x64")
+        raise BadValue(
+            f"--size {size[0]}x{size[1]} is out of range: digits of 8x8 pixels can be enlarged up to 64x64"
+        )
     database.check_seed(seed)
 
 
 def _check_space(folder, output, data, padding):
     channels, height, width = data.train.images.shape[1:]
     padded = channels, height + 2 * padding, width + 2 * padding
-    needed = (database.space_needed(len(data.train.labels), padded)
-              + database.space_needed(len(data.test.labels), data.test.images.shape[1:])
-              + 4 * math.prod((channels, height, width)) ** 2)  # the whitening matrix, float32
+    needed = (
+        database.space_needed(len(data.train.labels), padded)
+        + database.space_needed(len(data.test.labels), data.test.images.shape[1:])
+        + 4 * math.prod((channels, height, width)) ** 2
+    )  # the whitening matrix, float32
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{output} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free: "
-                        "free some space or name another --output")
+        raise UserError(
+            f"{output} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free: "
+            "free some space or name another --output"
+        )
 
 
 def _prepare_digits(data, folder):
@@ -79,7 +99,11 @@ def _prepare_digits(data, folder):
     with whole_file(folder / "mean.npy", "wb") as file:
         np.save(file, mean)
     train, test = (part._replace(images=part.images - mean) for part in (data.train, data.test))
-    return train, test, {"steps": ["pixels divided by 16", "mean training image (mean.npy) subtracted"]}
+    return (
+        train,
+        test,
+        {"steps": ["pixels divided by 16", "mean training image (mean.npy) subtracted"]},
+    )
 
 
 def _prepare_cifar(data, folder):
@@ -91,6 +115,10 @@ def _write(folder, split, part, classes, seed):
     """Writes one LMDB; returns its entry in the manifest."""
     path = database_path(folder, split)
     database.write(path, part.images, part.labels, seed)
-    return {"images": len(part.labels), "images_per_class": np.bincount(part.labels, minlength=classes).tolist(),
-            "shape": list(part.images.shape[1:]), "bytes": database_bytes(folder, split),
-            "sha256": database.checksum(path)}
+    return {
+        "images": len(part.labels),
+        "images_per_class": np.bincount(part.labels, minlength=classes).tolist(),
+        "shape": list(part.images.shape[1:]),
+        "bytes": database_bytes(folder, split),
+        "sha256": database.checksum(path),
+    }

@@ -1,4 +1,5 @@
 """Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it, and back."""
+
 import math
 import os
 from pathlib import Path
@@ -13,7 +14,6 @@ from ..files import whole_folder
 from ..pycaffe.locate import caffe_pb2
 from ..pycaffe.messages import by, parsed
 from . import datum
-from .checksums import checksum  # noqa: F401: part of what this module offers
 
 _TRANSACTION = 500  # images
 _PAGE = 4096  # bytes
@@ -23,10 +23,13 @@ _OVERHEAD_BYTES = 64  # of a record: key, label and shape, and what LMDB adds
 
 # ---- Writing
 
+
 def space_needed(count, shape):
     """An upper bound in bytes for an LMDB of ``count`` float32 images of ``shape`` (C, H, W)."""
     pages = math.ceil((_FLOAT_BYTES * math.prod(shape) + _OVERHEAD_BYTES) / _PAGE)
-    return int(1.1 * count * pages * _PAGE) + 2 ** 20  # a tenth and a mebibyte for the tree above the records
+    return (
+        int(1.1 * count * pages * _PAGE) + 2**20
+    )  # a tenth and a mebibyte for the tree above the records
 
 
 def write(path, images, labels, seed=0):
@@ -39,15 +42,20 @@ def write(path, images, labels, seed=0):
     path = Path(path)
     room = space_needed(len(images), images.shape[1:])
     try:
-        with whole_folder(path) as folder, lmdb.open(os.fsencode(folder), map_size=room, sync=False, mode=0o666) as database:
+        with (
+            whole_folder(path) as folder,
+            lmdb.open(os.fsencode(folder), map_size=room, sync=False, mode=0o666) as database,
+        ):
             with tqdm(desc=f"writing {path.name}", total=len(order), unit="image") as bar:
                 for start in range(0, len(order), _TRANSACTION):
-                    part = order[start:start + _TRANSACTION]
+                    part = order[start : start + _TRANSACTION]
                     _put(database, start, images[part], labels[part])
                     bar.update(len(part))
             database.sync(True)
     except lmdb.Error as error:
-        raise UserError(f"cannot write {path.name} ({error}): free some space or name another --output") from error
+        raise UserError(
+            f"cannot write {path.name} ({error}): free some space or name another --output"
+        ) from error
 
 
 def _put(database, first_key, images, labels):
@@ -70,9 +78,10 @@ def _datum(image, label):
 
 # ---- The order of the images
 
+
 def check_seed(seed):
-    if not 0 <= seed < 2 ** 32:
-        raise BadValue(f"--seed {seed} is out of range: give one from 0 to {2 ** 32 - 1}")
+    if not 0 <= seed < 2**32:
+        raise BadValue(f"--seed {seed} is out of range: give one from 0 to {2**32 - 1}")
 
 
 def permutation(count, seed):
@@ -83,6 +92,7 @@ def permutation(count, seed):
 
 # ---- Reading
 
+
 def batches(path, shape, count, size):
     """Yields (images (n, C, H, W) float32, labels (n,)), n <= ``size``, of the LMDB folder ``path`` in its order. The
     images are one buffer, which the next batch fills again.
@@ -91,10 +101,15 @@ def batches(path, shape, count, size):
     """
     images, labels = np.empty((min(size, count), *shape), np.float32), []
     try:
-        with lmdb.open(os.fsencode(path), readonly=True, lock=False) as database, database.begin() as transaction:
+        with (
+            lmdb.open(os.fsencode(path), readonly=True, lock=False) as database,
+            database.begin() as transaction,
+        ):
             if transaction.stat()["entries"] != count:
-                raise UserError(f"{path} holds {transaction.stat()['entries']} images, and its manifest says {count}: "
-                                "make the data set anew")
+                raise UserError(
+                    f"{path} holds {transaction.stat()['entries']} images, and its manifest says {count}: "
+                    "make the data set anew"
+                )
             for key, value in transaction.cursor():
                 images[len(labels)], label = _image(path, key, value, shape)
                 labels.append(label)
@@ -104,7 +119,7 @@ def batches(path, shape, count, size):
     except lmdb.Error as error:
         raise UserError(f"cannot read {path} ({error}): make the data set anew") from error
     if labels:
-        yield images[:len(labels)], np.array(labels)
+        yield images[: len(labels)], np.array(labels)
 
 
 def _image(path, key, value, shape):
@@ -116,5 +131,7 @@ def _image(path, key, value, shape):
     except (DecodeError, ValueError) as error:
         raise UserError(f"{where} is damaged: make the data set anew") from error
     if pixels.shape != shape:
-        raise UserError(f"{where} is {by(pixels.shape)}, and the manifest says {by(shape)}: make the data set anew")
+        raise UserError(
+            f"{where} is {by(pixels.shape)}, and the manifest says {by(shape)}: make the data set anew"
+        )
     return pixels, record.label

@@ -1,11 +1,14 @@
 """Images as Caffe's Datum: raw pixels, or an encoded file that Caffe's Data layer decodes with OpenCV."""
+
 import math
 import os
 import re
 from typing import NamedTuple, Optional
 
-_MOST_PIXELS = 2 ** 28
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))  # read at the import: a bound on memory for hostile files
+_MOST_PIXELS = 2**28
+os.environ.setdefault(
+    "OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS)
+)  # read at the import: a bound on memory for hostile files
 import cv2
 import numpy as np
 
@@ -33,6 +36,7 @@ class Recipe(NamedTuple):
     it to those very pixels, and else they become one. ``smooth``: shrinking averages areas, in place of bilinear
     interpolation, which is convert_imageset's.
     """
+
     width: int
     height: int
     resize: Optional[str] = "stretch"
@@ -52,7 +56,9 @@ def from_file(data, label, recipe):
     if recipe.resize is None and (width, height) != (recipe.width, recipe.height):
         return f"{width}x{height} pixels, not {recipe.width}x{recipe.height} as the others"
     if math.prod(_scales(image, recipe)) * width * height > _MOST_PIXELS:
-        return f"{width}x{height} pixels, too narrow to be cropped to {recipe.width}x{recipe.height}"
+        return (
+            f"{width}x{height} pixels, too narrow to be cropped to {recipe.width}x{recipe.height}"
+        )
     image = resized(image, recipe)
     if recipe.encode == "raw":
         return _datum(label, recipe, data=image.transpose(2, 0, 1).tobytes())
@@ -71,12 +77,20 @@ def resized(image, recipe):
     size = tuple(max(1, round(scale * side)) for scale, side in zip(scales, image.shape[1::-1]))
     if size != image.shape[1::-1]:
         shrinks = recipe.smooth and max(scales) < 1
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
     left, top = (size[0] - recipe.width) // 2, (size[1] - recipe.height) // 2  # negative: to pad
     if left > 0 or top > 0:
-        image = image[max(top, 0):max(top, 0) + recipe.height, max(left, 0):max(left, 0) + recipe.width]
+        image = image[
+            max(top, 0) : max(top, 0) + recipe.height, max(left, 0) : max(left, 0) + recipe.width
+        ]
     missing = recipe.height - image.shape[0], recipe.width - image.shape[1]
-    return np.pad(image, [(side // 2, side - side // 2) for side in missing] + [(0, 0)]) if any(missing) else image
+    return (
+        np.pad(image, [(side // 2, side - side // 2) for side in missing] + [(0, 0)])
+        if any(missing)
+        else image
+    )
 
 
 def _scales(image, recipe):
@@ -103,8 +117,12 @@ def pixels(datum):
 
 def _kept(data, image, recipe):
     """Whether the file ``data``, which decodes to ``image`` or None, may stay as it is."""
-    return (image is not None and image.shape == (recipe.height, recipe.width, 3) and image.dtype == np.uint8
-            and data.startswith((_JPEG, _PNG)))
+    return (
+        image is not None
+        and image.shape == (recipe.height, recipe.width, 3)
+        and image.dtype == np.uint8
+        and data.startswith((_JPEG, _PNG))
+    )
 
 
 def _encoded(data, label, recipe):
@@ -112,11 +130,15 @@ def _encoded(data, label, recipe):
 
 
 def _datum(label, recipe, **content):
-    return caffe_pb2().Datum(channels=3, height=recipe.height, width=recipe.width, label=label,
-                             **content).SerializeToString()
+    return (
+        caffe_pb2()
+        .Datum(channels=3, height=recipe.height, width=recipe.width, label=label, **content)
+        .SerializeToString()
+    )
 
 
 # ---- Image files to pixels; what was cut off is not taken for an image
+
 
 def decode(data):
     """The image in ``data``, the bytes of a file, (H, W, 3) uint8, BGR, or None where there is no whole one.
@@ -153,6 +175,9 @@ def _first_scan(data):
     Any number of 0xFF may fill up the space before a marker.
     """
     place = len(_JPEG)
-    while (fill := _FILL.match(data, place)) and data[fill.end():fill.end() + 1] not in (b"\xda", b""):
-        place = fill.end() + 1 + int.from_bytes(data[fill.end() + 1:fill.end() + 3], "big")
+    while (fill := _FILL.match(data, place)) and data[fill.end() : fill.end() + 1] not in (
+        b"\xda",
+        b"",
+    ):
+        place = fill.end() + 1 + int.from_bytes(data[fill.end() + 1 : fill.end() + 3], "big")
     return place

@@ -1,4 +1,5 @@
 """The archives that the authors of CIFAR publish, fetched once into a cache folder, resumed and verified."""
+
 import fcntl
 import hashlib
 import http.client
@@ -13,12 +14,13 @@ from tqdm import tqdm
 
 from ..errors import UserError
 
-_PATIENCE = 60      # seconds without a byte before the server counts as gone
-_PIECE = 1 << 20    # bytes
+_PATIENCE = 60  # seconds without a byte before the server counts as gone
+_PIECE = 1 << 20  # bytes
 
 
 class Archive(NamedTuple):
     """A file on the data set's own page, and the MD5 that stands beside it there."""
+
     url: str
     md5: str
 
@@ -28,8 +30,14 @@ class Archive(NamedTuple):
 
 
 ARCHIVES = {
-    "cifar10": Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
-    "cifar100": Archive("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+    ),
+    "cifar100": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+    ),
 }
 
 
@@ -59,11 +67,18 @@ def fetch(archive, folder=None):
                     part.unlink()
     except urllib.error.URLError as error:  # before OSError, which it is
         raise _unreachable(archive, path, getattr(error, "reason", error)) from error
-    except (http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:    # the last of a redirection to no URL
+    except (
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+        ValueError,
+    ) as error:  # the last of a redirection to no URL
         raise _unreachable(archive, path, error or type(error).__name__) from error
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or part}: {error.strerror}; free some space, or name another "
-                        "cache folder with XDG_CACHE_HOME") from error
+        raise UserError(
+            f"cannot write {error.filename or part}: {error.strerror}; free some space, or name another "
+            "cache folder with XDG_CACHE_HOME"
+        ) from error
     return path
 
 
@@ -84,15 +99,19 @@ def _complete(archive, file, path):
     if found != archive.md5:
         size = os.path.getsize(file.name)
         os.unlink(file.name)
-        raise UserError(f"{archive.url} sent {size:,} bytes with the MD5 {found}, not {archive.md5}: they have been "
-                        "removed; try again, and see whether a proxy or a login page stands between")
+        raise UserError(
+            f"{archive.url} sent {size:,} bytes with the MD5 {found}, not {archive.md5}: they have been "
+            "removed; try again, and see whether a proxy or a login page stands between"
+        )
     os.replace(file.name, path)
 
 
 def _receive(archive, file):
     """Appends what ``file`` lacks."""
     begun = file.tell()
-    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    request = urllib.request.Request(
+        archive.url, headers={"Range": f"bytes={begun}-"} if begun else {}
+    )
     try:
         opener = urllib.request.build_opener()  # unlike urlopen, with the proxies of now
         response = opener.open(request, timeout=_PATIENCE)
@@ -106,7 +125,14 @@ def _receive(archive, file):
             begun = 0
         rest = response.headers.get("Content-Length")
         total = begun + int(rest) if rest and rest.isdecimal() else None
-        with tqdm(total=total, initial=begun, desc=archive.name, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=total,
+            initial=begun,
+            desc=archive.name,
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+        ) as bar:
             while piece := response.read(_PIECE):
                 file.write(piece)
                 bar.update(len(piece))
@@ -124,5 +150,7 @@ def _unreachable(archive, path, reason):
         reason = f"the connection ended {reason.expected:,} bytes early; the same command goes on from there"
     if isinstance(reason, urllib.error.HTTPError):
         reason = f"{reason.code} {reason.reason}"
-    return UserError(f"cannot fetch {archive.url} ({reason}): fetch it on a machine with a network, put it at {path}, "
-                     "or give it as --source")
+    return UserError(
+        f"cannot fetch {archive.url} ({reason}): fetch it on a machine with a network, put it at {path}, "
+        "or give it as --source"
+    )

@@ -1,5 +1,6 @@
 """A data set folder: its manifest, which says what it holds and proves that it is whole, how it comes to be over
 several runs, and what it was made with."""
+
 import contextlib
 import fcntl
 import json
@@ -10,16 +11,27 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..files import DAMAGE, TEXT_BYTES, check_new, json_object, object_in, open_regular, reading, whole_file, whole_folder
+from ..files import (
+    DAMAGE,
+    TEXT_BYTES,
+    check_new,
+    json_object,
+    object_in,
+    open_regular,
+    reading,
+    whole_file,
+    whole_folder,
+)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SPLITS = ("train", "test")
 BACKENDS = ("LMDB", "LEVELDB", "HDF5", "IMAGES")
-_SETTINGS = "settings.json"    # what a folder that several runs filled was begun with
+_SETTINGS = "settings.json"  # what a folder that several runs filled was begun with
 
 
 # ---- The manifest
+
 
 def database_path(folder, split):
     """The LMDB folder of ``split``, "train" or "test", in a data set folder of our own."""
@@ -35,7 +47,10 @@ def source_bytes(path, backend):
     """The size of what a layer's source names: an LMDB's file, a LevelDB's tables, the list of another; 0 where there is
     nothing."""
     path = Path(path)
-    files = {"LMDB": [path / "data.mdb"], "LEVELDB": [*path.glob("*.ldb"), *path.glob("*.sst")]}.get(backend, [path])
+    files = {
+        "LMDB": [path / "data.mdb"],
+        "LEVELDB": [*path.glob("*.ldb"), *path.glob("*.sst")],
+    }.get(backend, [path])
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
@@ -61,13 +76,19 @@ def check_manifest(folder, splits=SPLITS):
     try:
         manifest = _checked(content, folder)
     except DAMAGE as error:
-        raise UserError(f"{folder} is no data set, its {MANIFEST} is damaged ({_reason(error)}): {remedy}") from error
+        raise UserError(
+            f"{folder} is no data set, its {MANIFEST} is damaged ({_reason(error)}): {remedy}"
+        ) from error
     for split in splits:
         if split not in manifest:
-            raise UserError(f"{folder} has no part \"{split}\", by its {MANIFEST}: {remedy}, with both databases")
+            raise UserError(
+                f'{folder} has no part "{split}", by its {MANIFEST}: {remedy}, with both databases'
+            )
         part = manifest[split]
         if part["images"] < 1:
-            raise UserError(f"{part['path']} holds no images, by its {MANIFEST}: remove {folder} and {remedy}")
+            raise UserError(
+                f"{part['path']} holds no images, by its {MANIFEST}: remove {folder} and {remedy}"
+            )
         if source_bytes(part["path"], part["backend"]) != part["bytes"]:
             before = "" if content.get("adopted") else f"remove {folder} and "
             raise UserError(f"{part['path']} is missing or not whole: {before}{remedy}")
@@ -78,7 +99,11 @@ def has_classes(manifest, number):
     """Whether a network that knows so many classes fits a data set with this manifest. Where another tool made it and nobody
     named its classes, there may be more of them than its images show."""
     known = manifest["classes"] or number
-    return known <= number if manifest.get("adopted") and not manifest["label_names"] else known == number
+    return (
+        known <= number
+        if manifest.get("adopted") and not manifest["label_names"]
+        else known == number
+    )
 
 
 def _content(folder, remedy):
@@ -87,8 +112,14 @@ def _content(folder, remedy):
         content = json_object(folder / MANIFEST)
         number = content["format"]
     except (OSError, UserError, *DAMAGE) as error:
-        adopt = f", or acu data adopt {folder} where another tool made its databases" if folder.is_dir() else ""
-        raise UserError(f"{folder} is no data set, its {MANIFEST} is missing or damaged: {remedy}{adopt}") from error
+        adopt = (
+            f", or acu data adopt {folder} where another tool made its databases"
+            if folder.is_dir()
+            else ""
+        )
+        raise UserError(
+            f"{folder} is no data set, its {MANIFEST} is missing or damaged: {remedy}{adopt}"
+        ) from error
     if number != FORMAT:
         raise UserError(f"{folder} has format {number}, this version needs {FORMAT}: {remedy}")
     return content
@@ -100,26 +131,41 @@ def _checked(content, folder):
     mean = content.get("preprocessing", {}).get("mean_value", [])
     for channel in range(len(mean)):
         _number(mean, channel)
-    names, parts = content.get("label_names"), {split: content[split] for split in SPLITS if split in content}
+    names, parts = (
+        content.get("label_names"),
+        {split: content[split] for split in SPLITS if split in content},
+    )
     if not parts:
         raise KeyError("train")
-    listed = [len(part["images_per_class"]) for part in parts.values() if part.get("images_per_class")]
+    listed = [
+        len(part["images_per_class"]) for part in parts.values() if part.get("images_per_class")
+    ]
     classes = content.get("classes", max(listed, default=None))
     if classes is not None:
         _whole({"classes": classes}, "classes", 1)
         if any(number != classes for number in listed):
             raise ValueError(f"images_per_class has {listed[0]} entries for {classes} classes")
-    if names is not None and (not all(isinstance(name, str) for name in names) or len(names) != classes):
+    if names is not None and (
+        not all(isinstance(name, str) for name in names) or len(names) != classes
+    ):
         raise ValueError(f"label_names are not {classes} texts")
-    return {**content, "classes": classes, "label_names": names,
-            **{split: _checked_part(part, split, folder) for split, part in parts.items()}}
+    return {
+        **content,
+        "classes": classes,
+        "label_names": names,
+        **{split: _checked_part(part, split, folder) for split, part in parts.items()},
+    }
 
 
 def _checked_part(part, split, folder):
     _whole(part, "images", 0)
-    _whole(part, "bytes", 0, 2 ** 63)
+    _whole(part, "bytes", 0, 2**63)
     shape = part["shape"]
-    if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape) or math.prod(shape) >= 2 ** 31:
+    if (
+        len(shape) != 3
+        or not all(type(side) is int and side > 0 for side in shape)
+        or math.prod(shape) >= 2**31
+    ):
         raise ValueError(f"shape is {shape!r:.40}, and should be channels, height, width")
     for label in range(len(part.get("images_per_class") or ())):
         _whole(part["images_per_class"], label, 0)
@@ -132,14 +178,20 @@ def _checked_part(part, split, folder):
     for name in ("path", "root_folder", "sha256"):
         if name in part:
             _text(part, name)
-    return {**part, "backend": backend, "path": str(folder.absolute() / part.get("path", f"{split}_lmdb"))}
+    return {
+        **part,
+        "backend": backend,
+        "path": str(folder.absolute() / part.get("path", f"{split}_lmdb")),
+    }
 
 
-def _whole(entries, name, least, most=2 ** 31):
+def _whole(entries, name, least, most=2**31):
     """The whole number ``entries[name]``, from ``least`` and below ``most``."""
     value = entries[name]
     if type(value) is not int or not least <= value < most:
-        raise ValueError(f"{name} is {value!r:.40}, and should be a whole number from {least} and below {most}")
+        raise ValueError(
+            f"{name} is {value!r:.40}, and should be a whole number from {least} and below {most}"
+        )
     return value
 
 
@@ -156,10 +208,13 @@ def _text(entries, name):
 
 
 def _reason(error):
-    return f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
+    return (
+        f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:120]
+    )
 
 
 # ---- A folder that several runs fill, one after the other, until it is whole
+
 
 @contextlib.contextmanager
 def partial_folder(path, settings):
@@ -179,7 +234,9 @@ def partial_folder(path, settings):
         _check_settings(folder, file, settings)
         yield folder
         try:
-            folder.rename(path)     # with the settings: whatever is removed before or after it, a kill may come between
+            folder.rename(
+                path
+            )  # with the settings: whatever is removed before or after it, a kill may come between
         except OSError as error:
             raise UserError(f"cannot rename {folder} to {path}: {error.strerror}") from error
 
@@ -190,34 +247,52 @@ def _locked(folder):
         open_regular(folder / _SETTINGS).close()  # of a pipe there would be no end
         file = open(folder / _SETTINGS, "r+")
     except OSError as error:
-        raise UserError(f"{folder} is in the way, it is no begun data set ({error.strerror}): remove it or name "
-                        "another --output") from error
+        raise UserError(
+            f"{folder} is in the way, it is no begun data set ({error.strerror}): remove it or name "
+            "another --output"
+        ) from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UserError(f"another process is writing {folder} ({error.strerror}): wait for its end, or stop "
-                        "it") from error
+        raise UserError(
+            f"another process is writing {folder} ({error.strerror}): wait for its end, or stop it"
+        ) from error
     return file
 
 
 def _check_settings(folder, file, settings):
     with reading(folder / _SETTINGS, "is damaged", f"remove {folder} to start over"):
-        begun = object_in(file.read(TEXT_BYTES))    # not by its name: to close it would release the lock
+        begun = object_in(
+            file.read(TEXT_BYTES)
+        )  # not by its name: to close it would release the lock
         different = [name for name in settings if begun.get(name) != settings[name]]
     if different:
         name = different[0]
-        raise UserError(f"{folder} was begun with {name} {begun.get(name)}, not {settings[name]}: give that again, or "
-                        "remove the folder to start over")
+        raise UserError(
+            f"{folder} was begun with {name} {begun.get(name)}, not {settings[name]}: give that again, or "
+            "remove the folder to start over"
+        )
 
 
 # ---- What it was made with
 
+
 def versions():
     """Of Python and of the libraries on which a data set's content depends: {name: version}."""
-    import cv2              # these here, for those who only read a manifest: they take seconds
+    import cv2  # these here, for those who only read a manifest: they take seconds
     import google.protobuf
     import lmdb
     import sklearn
-    modules = {"numpy": np, "scikit-learn": sklearn, "opencv": cv2, "lmdb": lmdb, "protobuf": google.protobuf}
-    return {"python": platform.python_version(), **{name: module.__version__ for name, module in modules.items()}}
+
+    modules = {
+        "numpy": np,
+        "scikit-learn": sklearn,
+        "opencv": cv2,
+        "lmdb": lmdb,
+        "protobuf": google.protobuf,
+    }
+    return {
+        "python": platform.python_version(),
+        **{name: module.__version__ for name, module in modules.items()},
+    }

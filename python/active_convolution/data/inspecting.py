@@ -2,6 +2,7 @@
 
 To compare an LMDB with its checksum needs no Caffe; it is imported where records have to be read.
 """
+
 import json
 import sys
 
@@ -15,8 +16,14 @@ from .checksums import checksum
 def _answer(source, known):
     try:
         if known is not None and source["backend"] == "LMDB":
-            return {"images": 0, "shape": [], "images_per_class": [], "sha256": checksum(source["path"])}
+            return {
+                "images": 0,
+                "shape": [],
+                "images_per_class": [],
+                "sha256": checksum(source["path"]),
+            }
         from . import backends
+
         size = source["size"] and tuple(source["size"])
         return backends.inspect(backends.Database(**{**source, "size": size}))._asdict()
     except UserError as error:

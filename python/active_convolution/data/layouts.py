@@ -6,6 +6,7 @@
 - Tiny ImageNet's ``val/val_annotations.txt``;
 - the class in the file's name, as darknet has it: ``train/0_frog.png``.
 """
+
 import collections
 import re
 from typing import NamedTuple
@@ -15,18 +16,40 @@ import numpy as np
 from ..errors import UserError
 from . import annotations
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
-_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
-          "validation": "val", "eval": "val"}
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pnm",
+)
+_PARTS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "eval": "val",
+}
 _NUMBERED = re.compile(r"\d+_(.+)\.\w+$")
 _LOOKED_AT = 100  # rows of a table, to see whether images are listed there
-_DIGITS = 2 ** 8  # a folder's name has fewer letters; Python refuses to read a number of thousands
+_DIGITS = 2**8  # a folder's name has fewer letters; Python refuses to read a number of thousands
 _IMAGES = ("images", "image", "imgs", "img", "jpegimages")  # folders that are no class
 
 
 class Listing(NamedTuple):
     """What lies below ``root`` in a source: ``kind`` says in words how. ``train`` and ``test`` are lists of (name, class),
     the class a text, or a number where a table numbers them; ``left`` is {why: how many images were passed over}."""
+
     root: str
     kind: str
     train: list
@@ -50,8 +73,15 @@ def find(source):
     if not found:
         single = _single(source, images)
         return [single] if single else []
-    outside = len(images) - sum(len(listing.train) + len(listing.test) + sum(listing.left.values()) for listing in found)
-    return [found[0]._replace(left={**found[0].left, **_without_none({"outside of train and test": outside})}), *found[1:]]
+    outside = len(images) - sum(
+        len(listing.train) + len(listing.test) + sum(listing.left.values()) for listing in found
+    )
+    return [
+        found[0]._replace(
+            left={**found[0].left, **_without_none({"outside of train and test": outside})}
+        ),
+        *found[1:],
+    ]
 
 
 def _part_of(name):
@@ -68,13 +98,17 @@ def _parted(source, root, parts):
     for folder, names in parts.items():
         part = _PARTS[folder.lower()]
         prefix = f"{root}/{folder}/".lstrip("/")
-        if all(name.startswith(f"{prefix}{folder}/") for name in names):    # as archives unpack, into a folder of their name
+        if all(
+            name.startswith(f"{prefix}{folder}/") for name in names
+        ):  # as archives unpack, into a folder of their name
             prefix = f"{prefix}{folder}/"
         kind, entries = _classes(source, prefix, names, rows.get(part) or {})
         if not entries:
             left[f"in {prefix[:-1]}, which says nothing of their classes"] += len(names)
         elif part in labelled:
-            raise UserError(f"{source.path} has two folders for {part}, {prefix[:-1]} being one: leave one")
+            raise UserError(
+                f"{source.path} has two folders for {part}, {prefix[:-1]} being one: leave one"
+            )
         else:
             labelled[part] = folder, entries
             kinds.append(kind)
@@ -90,34 +124,53 @@ def _parted(source, root, parts):
 
 def _classes(source, prefix, names, table):
     """(the way in words, [(name, class)]) for the images ``names`` of a part's folder ``prefix``."""
-    inside = {name: name[len(prefix):].split("/") for name in names}
+    inside = {name: name[len(prefix) :].split("/") for name in names}
     if all(len(parts) > 1 and parts[0].lower() not in _IMAGES for parts in inside.values()):
         return "images in a folder per class", [(name, parts[0]) for name, parts in inside.items()]
     annotated = _annotated(source, prefix)
     if annotated:
-        return "annotated images", [(name, annotated[parts[-1]]) for name, parts in inside.items()
-                                    if parts[-1] in annotated]
+        return "annotated images", [
+            (name, annotated[parts[-1]]) for name, parts in inside.items() if parts[-1] in annotated
+        ]
     numbered = {name: _NUMBERED.match(parts[-1]) for name, parts in inside.items()}
     if all(numbered.values()):
-        return "images with the class in their names", [(name, match[1]) for name, match in numbered.items()]
+        return "images with the class in their names", [
+            (name, match[1]) for name, match in numbered.items()
+        ]
     if table:
-        return "images and a table of classes", [(name, table[name]) for name in names if name in table]
-    folders = [(name, parts[0]) for name, parts in inside.items() if len(parts) > 1 and parts[0].lower() not in _IMAGES]
+        return "images and a table of classes", [
+            (name, table[name]) for name in names if name in table
+        ]
+    folders = [
+        (name, parts[0])
+        for name, parts in inside.items()
+        if len(parts) > 1 and parts[0].lower() not in _IMAGES
+    ]
     return "images in a folder per class", folders
 
 
 def _annotated(source, prefix):
     """{file: class} of Tiny ImageNet's annotations: a file, its class, and a box a line, with tabs between."""
-    file = next((name for name in source.names if name.startswith(prefix) and name.endswith("annotations.txt")
-                 and "/" not in name[len(prefix):]), None)
+    file = next(
+        (
+            name
+            for name in source.names
+            if name.startswith(prefix)
+            and name.endswith("annotations.txt")
+            and "/" not in name[len(prefix) :]
+        ),
+        None,
+    )
     if file is None:
         return {}
-    (_, data), = source.read([file])
+    ((_, data),) = source.read([file])
     rows = [line.split("\t") for line in annotations.text(data).splitlines() if line.strip()]
     wrong = next((row for row in rows if len(row) < 2 or "\0" in row[0] + row[1]), None)
     if wrong:
-        raise UserError(f"{source.path}: {file} has the line {wrong[0]!r:.60}, and should have an image and its class, "
-                        "with a tab between")
+        raise UserError(
+            f"{source.path}: {file} has the line {wrong[0]!r:.60}, and should have an image and its class, "
+            "with a tab between"
+        )
     return {row[0]: row[1].strip() for row in rows}
 
 
@@ -125,22 +178,45 @@ def _single(source, images):
     """The Listing of one tree without parts, or of images and a table; None where there are no classes."""
     rows = _tables(source, "").get("train")
     if rows:
-        return Listing("", "images and a table of classes", sorted(rows.items()), [],
-                       _without_none({"that the table does not list": len(images) - len(rows)}))
+        return Listing(
+            "",
+            "images and a table of classes",
+            sorted(rows.items()),
+            [],
+            _without_none({"that the table does not list": len(images) - len(rows)}),
+        )
     split = [name.split("/") for name in images]
     common = 0
-    while split and all(len(parts) > common + 2 and parts[common] == split[0][common] for parts in split):
+    while split and all(
+        len(parts) > common + 2 and parts[common] == split[0][common] for parts in split
+    ):
         common += 1
-    folders = [(name, parts[common]) for name, parts in zip(images, split) if len(parts) > common + 1]
+    folders = [
+        (name, parts[common]) for name, parts in zip(images, split) if len(parts) > common + 1
+    ]
     if len({label for _, label in folders}) > 1:
-        return Listing("/".join(split[0][:common]), "images in a folder per class", folders, [],
-                       _without_none({"in no class's folder": len(images) - len(folders)}))
+        return Listing(
+            "/".join(split[0][:common]),
+            "images in a folder per class",
+            folders,
+            [],
+            _without_none({"in no class's folder": len(images) - len(folders)}),
+        )
     known = _annotated(source, "")
-    annotated = [(name, known[parts[-1]]) for name, parts in zip(images, split) if parts[-1] in known]
+    annotated = [
+        (name, known[parts[-1]]) for name, parts in zip(images, split) if parts[-1] in known
+    ]
     if annotated:
-        return Listing("", "annotated images", annotated, [],
-                       _without_none({"without a class": len(images) - len(annotated)}))
-    numbered = [(name, match[1]) for name in images if (match := _NUMBERED.match(name.rsplit("/", 1)[-1]))]
+        return Listing(
+            "",
+            "annotated images",
+            annotated,
+            [],
+            _without_none({"without a class": len(images) - len(annotated)}),
+        )
+    numbered = [
+        (name, match[1]) for name in images if (match := _NUMBERED.match(name.rsplit("/", 1)[-1]))
+    ]
     if images and len(numbered) == len(images):
         return Listing("", "images with the class in their names", numbered, [], {})
     return None
@@ -152,29 +228,42 @@ def _without_none(counts):
 
 # ---- Tables
 
+
 def _tables(source, root):
     """{part: {name: class}} of the tables that lie in the folder ``root`` of ``source``; of several for one part the first
     that lists images which are there. Kaggle's example of a submission is none of them."""
     prefix = f"{root}/" if root else ""
-    tables = sorted(name for name in source.names if name.startswith(prefix) and name.lower().endswith((".csv", ".tsv"))
-                    and name[len(prefix):].count("/") <= 1)
-    ends = {end for name in source.names if is_image(name) for end in _ends(name)} if tables else frozenset()
+    tables = sorted(
+        name
+        for name in source.names
+        if name.startswith(prefix)
+        and name.lower().endswith((".csv", ".tsv"))
+        and name[len(prefix) :].count("/") <= 1
+    )
+    ends = (
+        {end for name in source.names if is_image(name) for end in _ends(name)}
+        if tables
+        else frozenset()
+    )
     found = {}
     for name in tables:
-        stem = name[len(prefix):].lower()
+        stem = name[len(prefix) :].lower()
         if "sample" in stem or "submission" in stem:
             continue
         part = next((part for word, part in _PARTS.items() if word in stem), "train")
         if part in found:
             continue
-        (_, data), = source.read([name])
+        ((_, data),) = source.read([name])
         try:
             rows = annotations.read_rows(data, f"{source.path}: {name}")
         except UserError:
-            continue    # of something else
+            continue  # of something else
         if ends.isdisjoint(_plain(file).rpartition("/")[2] for file, _ in rows[:_LOOKED_AT]):
-            continue    # and of no image: resolved, which looks at all of them, would find none
-        known = resolved(rows, source.names, name.rpartition("/")[0], part)[0] or resolved(rows, source.names, root, part)[0]
+            continue  # and of no image: resolved, which looks at all of them, would find none
+        known = (
+            resolved(rows, source.names, name.rpartition("/")[0], part)[0]
+            or resolved(rows, source.names, root, part)[0]
+        )
         if known:
             found[part] = dict(known)
     return found
@@ -194,14 +283,16 @@ def resolved(rows, names, folder, part="train"):
     images = [name for name in names if name.startswith(prefix) and is_image(name)]
     best, known = 0, {}
     for start in _starts(images, [file for file, _ in rows[:10]], prefix, part):
-        inside = {name[len(start):]: name for name in images if name.startswith(start)}
+        inside = {name[len(start) :]: name for name in images if name.startswith(start)}
         short = {key.rsplit(".", 1)[0]: name for key, name in inside.items()}
         hits = sum(file in inside or file in short for file, _ in rows[:_LOOKED_AT])
         if hits > best:
             best, known = hits, {**short, **inside}
     classes = classes_of([label for _, label in rows])
-    return ([(known[file], label) for (file, _), label in zip(rows, classes) if file in known],
-            [(file, label) for (file, _), label in zip(rows, classes) if file not in known])
+    return (
+        [(known[file], label) for (file, _), label in zip(rows, classes) if file in known],
+        [(file, label) for (file, _), label in zip(rows, classes) if file not in known],
+    )
 
 
 def _starts(images, files, prefix, part):
@@ -210,11 +301,12 @@ def _starts(images, files, prefix, part):
     found = {prefix}
     for name in images:
         for whole in (f"/{name}", f"/{name.rsplit('.', 1)[0]}"):
-            found.update(whole[1:-len(end) + 1] for end in ends if whole.endswith(end))
+            found.update(whole[1 : -len(end) + 1] for end in ends if whole.endswith(end))
 
     def order(start):
-        inside = [_PARTS.get(folder.lower()) for folder in start[len(prefix):].split("/")]
+        inside = [_PARTS.get(folder.lower()) for folder in start[len(prefix) :].split("/")]
         return start != prefix, part not in inside, start.count("/"), start
+
     return sorted((start for start in found if start.startswith(prefix)), key=order)
 
 
@@ -225,9 +317,14 @@ def _plain(file):
 
 # ---- Classes and labels
 
+
 def classes_of(labels):
     """The texts ``labels`` as numbers, where all of them are."""
-    return [int(label) for label in labels] if all(label.isdecimal() and len(label) < 6 for label in labels) else labels
+    return (
+        [int(label) for label in labels]
+        if all(label.isdecimal() and len(label) < 6 for label in labels)
+        else labels
+    )
 
 
 def in_order(classes):
@@ -242,5 +339,5 @@ def drawn(labels, share, seed):
     for label in np.unique(labels):
         places = random.permutation(np.flatnonzero(labels == label))
         if len(places) > 1:
-            mask[places[:min(max(round(share * len(places)), 1), len(places) - 1)]] = True
+            mask[places[: min(max(round(share * len(places)), 1), len(places) - 1)]] = True
     return mask

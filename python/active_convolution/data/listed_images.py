@@ -4,6 +4,7 @@ them, to an LMDB of Datum, by several processes, over as many runs as it takes.
 A record's key is its image's place in the list, so the result depends neither on the number of processes nor on when
 they were stopped. An image that cannot be read leaves its key out; the next run tries it again.
 """
+
 import collections
 import contextlib
 import errno
@@ -32,27 +33,39 @@ from .annotations import UTF16, text
 from .database import permutation
 from .sources import Folder, read_file
 
-MOST_CLASSES = 2 ** 16
-_LINES = 100_000  # at a time: as Python objects the 1.8 million of Places365 would take half a gigabyte
-_CHUNK, _CHUNK_BYTES = 16, 2 ** 24  # the most images that a process takes at a time, and where it gives back pixels, of those
-_LINE = 2 ** 16  # bytes
+MOST_CLASSES = 2**16
+_LINES = (
+    100_000  # at a time: as Python objects the 1.8 million of Places365 would take half a gigabyte
+)
+_CHUNK, _CHUNK_BYTES = (
+    16,
+    2**24,
+)  # the most images that a process takes at a time, and where it gives back pixels, of those
+_LINE = 2**16  # bytes
 _PATH = 4096  # bytes: Linux's PATH_MAX
 _AT_MOST = f"and one has at most {_PATH}: mend it, or take it from the list"
-_NAMES = 2 ** 30  # bytes of all names: those of ImageNet's 14 million take half of it
+_NAMES = 2**30  # bytes of all names: those of ImageNet's 14 million take half of it
 _DIGITS = 9  # of a label: Python refuses to read a number of thousands
-_UTF16 = 2 ** 28  # bytes of a list that is turned into UTF-8 at once
+_UTF16 = 2**28  # bytes of a list that is turned into UTF-8 at once
 _AHEAD = 3  # chunks for each process that may be on the way: this bounds the memory
-_TRANSACTION = 2 ** 26  # bytes of records between two commits: all that a kill can lose
-_FIRST_MAP = 2 ** 30  # bytes
-_NO_LMDB = (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError)
+_TRANSACTION = 2**26  # bytes of records between two commits: all that a kill can lose
+_FIRST_MAP = 2**30  # bytes
+_NO_LMDB = (
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+)
 _BOM = b"\xef\xbb\xbf"  # a byte-order mark, which editors of Windows put first
 
 
 # ---- The lists
 
+
 class ImageList(NamedTuple):
     """``names`` (N,), the images' paths as NumPy bytes, relative to the folder of images; ``labels`` (N,) uint16;
     ``file``, where they come from, and its ``sha256``."""
+
     file: Path
     sha256: str
     names: np.ndarray
@@ -80,8 +93,11 @@ def read_list(file, classes=MOST_CLASSES):
                 digest.update(b"".join(part))
                 if first == 1:
                     part[0] = part[0].removeprefix(_BOM)
-                entries = [_entry(line, file, number, classes)
-                           for number, line in enumerate(part, first) if line.strip()]
+                entries = [
+                    _entry(line, file, number, classes)
+                    for number, line in enumerate(part, first)
+                    if line.strip()
+                ]
                 names.append(np.array([name for name, _ in entries], np.bytes_))
                 _check_memory(sum(map(len, names)), max(part.itemsize for part in names), file)
                 labels.append(np.array([label for _, label in entries], np.uint16))
@@ -89,9 +105,13 @@ def read_list(file, classes=MOST_CLASSES):
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     if not sum(map(len, names)):
-        raise UserError(f"{file} lists no images: give a list with an image and its label a line, such as Places365's "
-                        "places365_train_standard.txt")
-    result = ImageList(Path(file), digest.hexdigest(), np.concatenate(names), np.concatenate(labels))
+        raise UserError(
+            f"{file} lists no images: give a list with an image and its label a line, such as Places365's "
+            "places365_train_standard.txt"
+        )
+    result = ImageList(
+        Path(file), digest.hexdigest(), np.concatenate(names), np.concatenate(labels)
+    )
     _check_unique(result)
     return result
 
@@ -102,15 +122,21 @@ def image_list(file, entries):
     Raises UserError for a name that leads out of the folder of images or is none, and for an image that is listed twice."""
     outside = next((name for name, _ in entries if ".." in name.split("/")), None)
     if outside is not None:
-        raise UserError(f"{file} lists {outside!r:.60}, which leads out of the folder of images: list images below it")
+        raise UserError(
+            f"{file} lists {outside!r:.60}, which leads out of the folder of images: list images below it"
+        )
     names = [os.fsencode(name) for name, _ in entries]
     longest = max(names, key=len, default=b"")
     if len(longest) > _PATH:
-        raise UserError(f"{file} lists {os.fsdecode(longest)!r:.60}, a path of {len(longest)} bytes, {_AT_MOST}")
+        raise UserError(
+            f"{file} lists {os.fsdecode(longest)!r:.60}, a path of {len(longest)} bytes, {_AT_MOST}"
+        )
     _check_memory(len(names), len(longest), file)
     names = np.array(names, np.bytes_)
     labels = np.array([label for _, label in entries], np.uint16)
-    digest = hashlib.sha256(b"\n".join(b"%s %d" % entry for entry in zip(names.tolist(), labels.tolist())))
+    digest = hashlib.sha256(
+        b"\n".join(b"%s %d" % entry for entry in zip(names.tolist(), labels.tolist()))
+    )
     result = ImageList(Path(file), digest.hexdigest(), names, labels)
     _check_unique(result)
     return result
@@ -134,14 +160,18 @@ def find_missing(images, folder):
 def _as_utf8(opened, file):
     stored = opened.read(_UTF16 + 1)
     if len(stored) > _UTF16:
-        raise UserError(f"{file} is a text in UTF-16 of more than {_UTF16 // 2 ** 20} MiB: store it as UTF-8")
+        raise UserError(
+            f"{file} is a text in UTF-16 of more than {_UTF16 // 2**20} MiB: store it as UTF-8"
+        )
     return io.BytesIO(os.fsencode(text(stored)))
 
 
 def _line(lines, file):
     line = lines.readline(_LINE)
     if len(line) == _LINE:
-        raise UserError(f"{file} has a line of {_LINE} bytes and more, {_shown(line)}, and should have an image and its label a line")
+        raise UserError(
+            f"{file} has a line of {_LINE} bytes and more, {_shown(line)}, and should have an image and its label a line"
+        )
     return line
 
 
@@ -152,25 +182,35 @@ def _entry(line, file, number, classes):
     while name.startswith(b"./"):
         name = name[2:].lstrip(b"/")
     if not name or not label.isdigit() or b"\0" in name:
-        raise UserError(f"{file} line {number} is {_shown(line)}, and should be an image and its label, such as "
-                        "'/a/airfield/00000001.jpg 0'")
+        raise UserError(
+            f"{file} line {number} is {_shown(line)}, and should be an image and its label, such as "
+            "'/a/airfield/00000001.jpg 0'"
+        )
     label = label.lstrip(b"0") or b"0"
     if len(label) > _DIGITS or int(label) >= classes:
-        raise UserError(f"{file} line {number} has the label {label.decode():.{_DIGITS}}, and should have one from 0 to "
-                        f"{classes - 1}")
+        raise UserError(
+            f"{file} line {number} has the label {label.decode():.{_DIGITS}}, and should have one from 0 to "
+            f"{classes - 1}"
+        )
     if len(name) > _PATH:
-        raise UserError(f"{file} line {number} is {_shown(line)}, with a path of {len(name)} bytes, {_AT_MOST}")
+        raise UserError(
+            f"{file} line {number} is {_shown(line)}, with a path of {len(name)} bytes, {_AT_MOST}"
+        )
     if b".." in name.split(b"/"):
-        raise UserError(f"{file} line {number} is {_shown(line)}, which leads out of the folder of images: "
-                        "list images below it")
+        raise UserError(
+            f"{file} line {number} is {_shown(line)}, which leads out of the folder of images: "
+            "list images below it"
+        )
     return name, int(label)
 
 
 def _check_memory(count, width, file):
     """NumPy keeps every name in the ``width`` of the longest."""
     if count * width > _NAMES:
-        raise UserError(f"{file} lists {count} images, with paths of up to {width} bytes, more than fits into "
-                        f"{_NAMES // 2 ** 20} MiB: shorten the longest, or list fewer images")
+        raise UserError(
+            f"{file} lists {count} images, with paths of up to {width} bytes, more than fits into "
+            f"{_NAMES // 2**20} MiB: shorten the longest, or list fewer images"
+        )
 
 
 def _shown(line):
@@ -182,8 +222,10 @@ def _check_unique(images):
     names = np.sort(images.names)
     repeated = names[1:][names[1:] == names[:-1]]
     if len(repeated):
-        raise UserError(f"{images.file} lists {len(repeated)} images twice, {os.fsdecode(repeated[0])} among them: "
-                        "fetch the list again")
+        raise UserError(
+            f"{images.file} lists {len(repeated)} images twice, {os.fsdecode(repeated[0])} among them: "
+            "fetch the list again"
+        )
 
 
 def _names_in(folder):
@@ -197,8 +239,10 @@ def _names_in(folder):
 
 # ---- The LMDB
 
+
 class Result(NamedTuple):
     """Which images of the list have a record, a mask, and which of those tried now have none, {name: reason}."""
+
     written: np.ndarray
     unreadable: dict
 
@@ -234,14 +278,18 @@ class Workers:
         try:
             read = _from_folder if isinstance(source, Folder) else _from_archive
             for part, files in read(images, source, indices, _chunk(recipe)):
-                waiting.append((part, self._pool.submit(_convert, files, images.labels[part].tolist(), recipe)))
+                waiting.append(
+                    (part, self._pool.submit(_convert, files, images.labels[part].tolist(), recipe))
+                )
                 if len(waiting) > self._ahead:
                     yield _finished(waiting)
             while waiting:
                 yield _finished(waiting)
         except BrokenProcessPool as error:
-            raise UserError("a worker process was killed, perhaps for want of memory: run the same command again, "
-                            "with fewer --jobs") from error
+            raise UserError(
+                "a worker process was killed, perhaps for want of memory: run the same command again, "
+                "with fewer --jobs"
+            ) from error
 
 
 def _chunk(recipe):
@@ -254,14 +302,16 @@ def _from_folder(images, source, indices, chunk):
     """(indices, paths) for a process at a time: the processes read the files themselves."""
     folder = os.fsencode(source.path)
     for start in range(0, len(indices), chunk):
-        part = indices[start:start + chunk]
+        part = indices[start : start + chunk]
         yield part, [os.path.join(folder, name) for name in images.names[part].tolist()]
 
 
 def _from_archive(images, source, indices, chunk):
     """(indices, contents) for a process at a time."""
     there = set(source.names)
-    wanted = {os.fsdecode(name): index for name, index in zip(images.names[indices].tolist(), indices)}
+    wanted = {
+        os.fsdecode(name): index for name, index in zip(images.names[indices].tolist(), indices)
+    }
     missing = np.array([index for name, index in wanted.items() if name not in there], int)
     if len(missing):
         yield missing, [None] * len(missing)
@@ -280,11 +330,20 @@ def write_images(path, images, source, recipe, workers, max_unreadable):
     """
     unreadable = {}
     begun = (Path(path) / "data.mdb").exists()
-    written = workers.written(path, len(images.names)) if begun else np.zeros(len(images.names), bool)
+    written = (
+        workers.written(path, len(images.names)) if begun else np.zeros(len(images.names), bool)
+    )
     with _opened(path) as database:
-        bar = tqdm(desc=f"writing {Path(path).name}", total=len(written), initial=int(written.sum()), unit="image")
+        bar = tqdm(
+            desc=f"writing {Path(path).name}",
+            total=len(written),
+            initial=int(written.sum()),
+            unit="image",
+        )
         with bar, _Writer(database) as writer:
-            for indices, records in workers.convert(images, source, np.flatnonzero(~written), recipe):
+            for indices, records in workers.convert(
+                images, source, np.flatnonzero(~written), recipe
+            ):
                 for index, record in zip(indices, records):
                     if isinstance(record, str):
                         unreadable[os.fsdecode(images.names[index])] = record
@@ -340,8 +399,10 @@ def _opened(path):
     except _NO_LMDB as error:
         raise UserError(_damaged(path, f"LMDB says {error}")) from error
     except (lmdb.Error, OSError) as error:
-        raise UserError(f"cannot write {path} ({error}): free some space, and run the same command again to go "
-                        "on") from error
+        raise UserError(
+            f"cannot write {path} ({error}): free some space, and run the same command again to go "
+            "on"
+        ) from error
 
 
 def _written(path, count):
@@ -352,11 +413,21 @@ def _written(path, count):
     """
     written, last = np.zeros(count, bool), (0, b"")
     with _opened(path) as database:
-        transaction = database.begin(write=True, buffers=True)  # without an end, so that it comes to nothing
+        transaction = database.begin(
+            write=True, buffers=True
+        )  # without an end, so that it comes to nothing
         for key, value in transaction.cursor():
-            key, place = bytes(key), np.frombuffer(value, np.uint8).__array_interface__["data"][0] if len(value) else 0
+            key, place = (
+                bytes(key),
+                np.frombuffer(value, np.uint8).__array_interface__["data"][0] if len(value) else 0,
+            )
             last = max(last, (place, value), key=lambda record: record[0])
-            if not key.isdigit() or len(key) != len(_key(0)) or int(key) >= count or written[int(key)]:
+            if (
+                not key.isdigit()
+                or len(key) != len(_key(0))
+                or int(key) >= count
+                or written[int(key)]
+            ):
                 raise UserError(_damaged(path, f"it has the key {key!r:.40}"))
             written[int(key)] = True
         bytes(last[1][-1:])
@@ -380,7 +451,9 @@ def _finished(waiting):
 
 def _start_worker():
     end_with_parent(multiprocessing.parent_process().pid)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent sees to the end
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process; the parent sees to the end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's would clean up here, too
     cv2.setNumThreads(1)
 

@@ -2,6 +2,7 @@
 
 Caffe's networks take it from there: they crop, mirror and subtract the mean themselves.
 """
+
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -19,6 +20,7 @@ SIZE = 256  # pixels on each side
 class PlacesPart(NamedTuple):
     """The files of one split: ``source``, the folder of images, and ``list``, which names and labels them, as given
     with the options ``prefix``source and ``prefix``list."""
+
     source: Path
     list: Path
     prefix: str = "--"
@@ -26,6 +28,7 @@ class PlacesPart(NamedTuple):
 
 class Options(NamedTuple):
     """As building.BuildOptions; and ``raw`` stores pixels in the place of files (see datum.Recipe)."""
+
     seed: int = 0
     raw: bool = False
     jobs: Optional[int] = None
@@ -41,15 +44,23 @@ def create(output, train, val, options=Options()):
     shared = building.BuildOptions(options.seed, options.jobs, options.max_unreadable)
     building.check_options(shared)
     check_new(output)  # now, not after the lists
-    parts = {"train": _read_part(train, options.max_unreadable),
-             "test": _read_part(val._replace(prefix="--val-"), options.max_unreadable)}
+    parts = {
+        "train": _read_part(train, options.max_unreadable),
+        "test": _read_part(val._replace(prefix="--val-"), options.max_unreadable),
+    }
     if parts["train"].images.sha256 == parts["test"].images.sha256:
-        raise UserError(f"--list {train.list} and --val-list {val.list} are the same: give the training and the "
-                        "validation list")
+        raise UserError(
+            f"--list {train.list} and --val-list {val.list} are the same: give the training and the "
+            "validation list"
+        )
     content = {"dataset": "places365", "source": f"{train.list.name} and {val.list.name}"}
-    settings = {"--source": str(train.source.resolve()), "--list of SHA-256": parts["train"].images.sha256,
-                "--val-source": str(val.source.resolve()), "--val-list of SHA-256": parts["test"].images.sha256,
-                "--raw": options.raw}
+    settings = {
+        "--source": str(train.source.resolve()),
+        "--list of SHA-256": parts["train"].images.sha256,
+        "--val-source": str(val.source.resolve()),
+        "--val-list of SHA-256": parts["test"].images.sha256,
+        "--raw": options.raw,
+    }
     recipe = Recipe(SIZE, SIZE, encode="raw" if options.raw else "jpeg")
     return building.build(output, parts, recipe, content, settings, shared)
 
@@ -57,7 +68,11 @@ def create(output, train, val, options=Options()):
 def _read_part(part, max_unreadable):
     """The building.ImagePart of a PlacesPart: its images are found to be in its folder but for what may be missing."""
     if not part.source.is_dir():
-        raise UserError(f"{part.prefix}source {part.source} is no folder: give the one with the unpacked images")
-    read = building.ImagePart(Folder(part.source), read_list(part.list, CLASSES), f"{part.prefix}source")
+        raise UserError(
+            f"{part.prefix}source {part.source} is no folder: give the one with the unpacked images"
+        )
+    read = building.ImagePart(
+        Folder(part.source), read_list(part.list, CLASSES), f"{part.prefix}source"
+    )
     building.check_there(read, max_unreadable)
     return read

@@ -2,6 +2,7 @@
 
 It reproduces the input of the networks that the paper's authors published.
 """
+
 import sys
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ class Whitening(NamedTuple):
     λ and U are the eigenvalues and eigenvectors of the covariance (divided by N) of the images it was fitted on.
     ``mean`` (P,) and ``matrix`` W (P, P), symmetric, are float32.
     """
+
     mean: np.ndarray
     matrix: np.ndarray
 
@@ -48,7 +50,9 @@ class Whitening(NamedTuple):
         mean = rows.mean(axis=0, dtype=np.float64)
         eigenvalues, vectors = _few(rows - mean) if len(rows) < len(mean) else _many(rows, mean)
         others = 1 / np.sqrt(REGULARISATION)  # of the eigenvectors with eigenvalue 0
-        matrix = vectors * (1 / np.sqrt(eigenvalues + REGULARISATION) - others) @ vectors.T + others * np.eye(len(mean))
+        matrix = vectors * (
+            1 / np.sqrt(eigenvalues + REGULARISATION) - others
+        ) @ vectors.T + others * np.eye(len(mean))
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
     def __call__(self, images):
@@ -69,8 +73,10 @@ class Whitening(NamedTuple):
         declared = {"mean": Array("f", (None,)), "matrix": Array("f", (None, None))}
         whitening = cls(**read_npz(path, declared, "make the data set again with acu data"))
         if whitening.matrix.shape != 2 * whitening.mean.shape:
-            raise UserError(f"{path}: matrix is {whitening.matrix.shape}, and mean has {len(whitening.mean)} values: make the "
-                            "data set again with acu data")
+            raise UserError(
+                f"{path}: matrix is {whitening.matrix.shape}, and mean has {len(whitening.mean)} values: make the "
+                "data set again with acu data"
+            )
         return whitening
 
 
@@ -87,7 +93,7 @@ def _many(rows, mean):
 def _few(centred):
     """The same of fewer rows than D, without a covariance: the N that need not be zero."""
     _, singular, vectors = np.linalg.svd(centred, full_matrices=False)
-    return singular ** 2 / len(centred), vectors.T
+    return singular**2 / len(centred), vectors.T
 
 
 def whitened(train, test, folder):
@@ -96,12 +102,20 @@ def whitened(train, test, folder):
     train, test = map(global_contrast_normalise, (train, test))
     whitening = Whitening.fit(train)
     whitening.save(folder / "whitening.npz")
-    return whitening(train), whitening(test), {
-        "steps": ["channels in the order red, green, blue",
-                  f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
-                  "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
-                  f"eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})"],
-        "contrast_scale": SCALE, "whitening_regularisation": REGULARISATION}
+    return (
+        whitening(train),
+        whitening(test),
+        {
+            "steps": [
+                "channels in the order red, green, blue",
+                f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
+                "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
+                f"eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
+            ],
+            "contrast_scale": SCALE,
+            "whitening_regularisation": REGULARISATION,
+        },
+    )
 
 
 def pad(images, pixels):

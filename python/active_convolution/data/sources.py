@@ -1,5 +1,6 @@
 """Where images come from: what every reader returns, scikit-learn's digits, and the files of a folder, of a tar archive,
 packed or not, or of a zip, behind one interface."""
+
 import bz2
 import contextlib
 import functools
@@ -18,15 +19,31 @@ import numpy as np
 from ..errors import UserError
 from ..files import DAMAGE, open_regular
 
-MOST = 2 ** 28  # bytes of a file: CIFAR-100's training batch has 2^27
+MOST = 2**28  # bytes of a file: CIFAR-100's training batch has 2^27
 _DEPTH = 6  # <any folder>/<set>/train/<class>/images/<image>: what lies deeper in a folder belongs to something else
-_DAMAGE = (*DAMAGE, MemoryError, tarfile.TarError, OSError, zlib.error, lzma.LZMAError, NotImplementedError)
+_DAMAGE = (
+    *DAMAGE,
+    MemoryError,
+    tarfile.TarError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_COMPRESSIONS = {b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File,
-                 b"\xfd7zXZ\x00": lzma.LZMAFile}
-_RATIO, _LEAST_LIMIT = 100, 2 ** 30  # files that are compressed already hardly shrink; but a small archive may hold bitmaps
-_PIECE = 2 ** 20
-_PADDING = 2 ** 26  # bytes of zeros at the end of a tar archive: of tar's blocking factors the largest
+_COMPRESSIONS = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_RATIO, _LEAST_LIMIT = (
+    100,
+    2**30,
+)  # files that are compressed already hardly shrink; but a small archive may hold bitmaps
+_PIECE = 2**20
+_PADDING = (
+    2**26
+)  # bytes of zeros at the end of a tar archive: of tar's blocking factors the largest
 DIGITS_TRAIN, DIGITS_TEST = 1500, 297
 DIGITS_FOLDS = 6
 _DIGITS_MAXIMUM = 16  # the set's pixels count the set dots of a 4x4 block
@@ -34,12 +51,14 @@ _DIGITS_MAXIMUM = 16  # the set's pixels count the set dots of a 4x4 block
 
 class Split(NamedTuple):
     """One part of a data set: ``images`` (N, C, H, W) and their ``labels`` (N,), integers from 0."""
+
     images: np.ndarray
     labels: np.ndarray
 
 
 class Dataset(NamedTuple):
     """A data set as it was read, before any preprocessing. ``source`` says in words what it was read from."""
+
     classes: int
     source: str
     train: Split
@@ -47,6 +66,7 @@ class Dataset(NamedTuple):
 
 
 # ---- The digits
+
 
 def read_digits(split_seed=0, fold=None, size=None):
     """The handwritten digits that come with scikit-learn, 1797 real images of 8x8 pixels (Alpaydin and Kaynak, 1998), as
@@ -57,30 +77,48 @@ def read_digits(split_seed=0, fold=None, size=None):
     are the 299 of that part, which share none with another part's: for a cross-validation. ``size``, (width, height) in
     pixels, enlarges the images bilinearly.
     """
-    from sklearn.datasets import load_digits            # here, for those who read other data: it takes seconds
+    from sklearn.datasets import (
+        load_digits,  # here, for those who read other data: it takes seconds
+    )
+
     digits = load_digits()
     images = (digits.images / _DIGITS_MAXIMUM).astype(np.float32)
     if size is not None:
         import cv2
-        images = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in images])
+
+        images = np.stack(
+            [cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in images]
+        )
     train, test = _split_digits(digits.target, split_seed, fold)
-    return Dataset(10, "scikit-learn's load_digits",
-                   *(Split(images[chosen, None], digits.target[chosen]) for chosen in (train, test)))
+    return Dataset(
+        10,
+        "scikit-learn's load_digits",
+        *(Split(images[chosen, None], digits.target[chosen]) for chosen in (train, test)),
+    )
 
 
 def _split_digits(labels, seed, fold):
     """Returns the numbers of the training images and of the test images."""
     from sklearn.model_selection import StratifiedKFold, train_test_split
+
     if fold is None:
-        return train_test_split(np.arange(len(labels)), train_size=DIGITS_TRAIN, test_size=DIGITS_TEST, stratify=labels,
-                                random_state=seed)
+        return train_test_split(
+            np.arange(len(labels)),
+            train_size=DIGITS_TRAIN,
+            test_size=DIGITS_TEST,
+            stratify=labels,
+            random_state=seed,
+        )
     folds = StratifiedKFold(DIGITS_FOLDS, shuffle=True, random_state=seed)
     train, test = list(folds.split(labels, labels))[fold - 1]
-    size = len(labels) // DIGITS_FOLDS  # the same for every part: the images left over are trained on
+    size = (
+        len(labels) // DIGITS_FOLDS
+    )  # the same for every part: the images left over are trained on
     return np.concatenate((train, test[size:])), test[:size]
 
 
 # ---- Files, packed or not
+
 
 def open_source(path):
     """A context manager that yields the Folder, Zip or Tar at ``path``. Raises UserError where there is none of them.
@@ -96,7 +134,9 @@ def open_source(path):
         with open_regular(path) as file:
             start = file.read(len(_ZIP[0]))
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: give the path of a folder, a tar archive or a zip") from error
+        raise UserError(
+            f"{path} does not exist: give the path of a folder, a tar archive or a zip"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     return contextlib.closing(Zip(path) if start in _ZIP else Tar(path))
@@ -111,6 +151,7 @@ def read_file(path):
 
 class Folder:
     """The regular files up to six levels deep in a folder."""
+
     kind = "folder"
 
     def __init__(self, path):
@@ -168,7 +209,9 @@ class _Archive:
     def read(self, names):
         member = data = None
         for name in sorted(names, key=lambda name: self._offset(self._members[name])):
-            if self._members[name] is not member:       # a hard link's, for which a packed archive would begin anew
+            if (
+                self._members[name] is not member
+            ):  # a hard link's, for which a packed archive would begin anew
                 member = self._members[name]
                 with self._damage_reported():
                     data = self._read_member(member, f"{self.path}: {name}")
@@ -179,13 +222,18 @@ class _Archive:
         try:
             yield
         except _DAMAGE as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")  # tarfile lists all that it tried
-            raise UserError(f"cannot read {self.path} as a {self.kind} ({reason}): it is truncated, damaged or "
-                            "something else; fetch it again") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(
+                ":"
+            )  # tarfile lists all that it tried
+            raise UserError(
+                f"cannot read {self.path} as a {self.kind} ({reason}): it is truncated, damaged or "
+                "something else; fetch it again"
+            ) from error
 
 
 class Tar(_Archive):
     """The regular files in a tar archive, read without unpacking it. Any damage raises UserError."""
+
     kind = "tar archive"
 
     def __init__(self, path):
@@ -209,7 +257,13 @@ class Tar(_Archive):
         before = {}
         for member in self._tar.getmembers():
             if not member.isdir():
-                before[member.name] = member if member.isfile() else before.get(member.linkname) if member.islnk() else None
+                before[member.name] = (
+                    member
+                    if member.isfile()
+                    else before.get(member.linkname)
+                    if member.islnk()
+                    else None
+                )
                 yield member.name, before[member.name]
 
     @staticmethod
@@ -243,7 +297,9 @@ class _Unpacked:
         self._raw = open_regular(path)
         start = self._raw.read(6)
         self._raw.seek(0)
-        opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        opener = next(
+            (opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None
+        )
         self._file = opener(self._raw) if opener else self._raw
         self._limit = self._limit if opener else float("inf")
 
@@ -265,12 +321,15 @@ class _Unpacked:
 
     def _check(self, place):
         if place > self._limit:
-            raise UserError(f"{self._path} unpacks to more than {_RATIO} times its size, which is no archive of images: "
-                            "fetch it again, or unpack it and give the folder")
+            raise UserError(
+                f"{self._path} unpacks to more than {_RATIO} times its size, which is no archive of images: "
+                "fetch it again, or unpack it and give the folder"
+            )
 
 
 class Zip(_Archive):
     """The files in a zip. Any damage raises UserError."""
+
     kind = "zip"
 
     def __init__(self, path):
@@ -278,10 +337,15 @@ class Zip(_Archive):
         with self._damage_reported():
             self._zip = zipfile.ZipFile(path)
             try:
-                infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]  # is_dir fails without a name
+                infos = [
+                    info for info in self._zip.infolist() if not info.filename.endswith("/")
+                ]  # is_dir fails without a name
                 if any(info.flag_bits & 1 for info in infos):
                     raise UserError(f"{path} is encrypted: unpack it, and give the folder")
-                self._keep((info.filename, None if stat.S_ISLNK(info.external_attr >> 16) else info) for info in infos)
+                self._keep(
+                    (info.filename, None if stat.S_ISLNK(info.external_attr >> 16) else info)
+                    for info in infos
+                )
             except BaseException:
                 self.close()
                 raise
@@ -299,7 +363,9 @@ class Zip(_Archive):
 
 def _bounded(size, name):
     if size > MOST:
-        raise UserError(f"{name} is {size / 2 ** 20:,.0f} MiB, more than an image or a batch of images takes: remove it")
+        raise UserError(
+            f"{name} is {size / 2**20:,.0f} MiB, more than an image or a batch of images takes: remove it"
+        )
     return True
 
 

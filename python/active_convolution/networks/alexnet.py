@@ -1,4 +1,5 @@
 """AlexNet (Krizhevsky et al., 2012) in the two halves of the original, with the parameters customary in Caffe."""
+
 from ..pycaffe import locate
 from . import units
 
@@ -13,24 +14,43 @@ def alexnet(net, data, dataset, variant):
     top = _convolution(net, 2, top, bias=0.1, num_output=256, kernel_size=5, pad=2, group=2)
     top = _pool(net, 2, _normalise(net, 2, top))
     for index, outputs, group, bias in (3, 384, 1, 0), (4, 384, 2, 0.1), (5, 256, 2, 0.1):
-        top = _convolution(net, index, top, units.active(dataset, variant, position_group=group),
-                           bias=bias, num_output=outputs, kernel_size=3, pad=1, group=group)
+        top = _convolution(
+            net,
+            index,
+            top,
+            units.active(dataset, variant, position_group=group),
+            bias=bias,
+            num_output=outputs,
+            kernel_size=3,
+            pad=1,
+            group=group,
+        )
     top = _pool(net, 5, top)
     for index in (6, 7):
         top = _fully_connected(net, f"fc{index}", top, 4096, std=0.005, bias=0.1)
         net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
-        net[f"drop{index}"] = top = locate.caffe().layers.Dropout(net[f"relu{index}"], in_place=True, dropout_ratio=0.5)
+        net[f"drop{index}"] = top = locate.caffe().layers.Dropout(
+            net[f"relu{index}"], in_place=True, dropout_ratio=0.5
+        )
     return _fully_connected(net, "score", top, dataset.classes, std=0.01, bias=0)
 
 
 def _fillers(std, bias):
-    return dict(weight_filler=dict(type="gaussian", std=std), bias_filler=dict(type="constant", value=bias))
+    return dict(
+        weight_filler=dict(type="gaussian", std=std), bias_filler=dict(type="constant", value=bias)
+    )
 
 
 def _convolution(net, index, bottom, active_param=None, bias=0, **convolution_param):
     """Adds a convolution and its ReLU."""
-    top = units.convolution(net, f"conv{index}", bottom, _RATES, dict(convolution_param, **_fillers(0.01, bias)),
-                            active_param)
+    top = units.convolution(
+        net,
+        f"conv{index}",
+        bottom,
+        _RATES,
+        dict(convolution_param, **_fillers(0.01, bias)),
+        active_param,
+    )
     net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
     return net[f"relu{index}"]
 
@@ -42,10 +62,14 @@ def _normalise(net, index, bottom):
 
 def _pool(net, index, bottom):
     caffe = locate.caffe()
-    net[f"pool{index}"] = caffe.layers.Pooling(bottom, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2)
+    net[f"pool{index}"] = caffe.layers.Pooling(
+        bottom, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2
+    )
     return net[f"pool{index}"]
 
 
 def _fully_connected(net, name, bottom, outputs, std, bias):
-    net[name] = locate.caffe().layers.InnerProduct(bottom, num_output=outputs, param=_RATES, **_fillers(std, bias))
+    net[name] = locate.caffe().layers.InnerProduct(
+        bottom, num_output=outputs, param=_RATES, **_fillers(std, bias)
+    )
     return net[name]

@@ -1,4 +1,5 @@
 """Networks of a user's own to begin with: one of the paper's, for other images."""
+
 import dataclasses
 import math
 import os
@@ -21,28 +22,45 @@ def new(output, like, classes=None, size=None, channels=None, test_images=None, 
     Caffe cannot build the network, as for images that are too small for it.
     """
     output = Path(output)
-    model = _model(like, os.path.basename(os.path.realpath(output)), classes=classes, size=size, channels=channels,
-                   mean=tuple(mean) or None, **_tests(test_images))
+    model = _model(
+        like,
+        os.path.basename(os.path.realpath(output)),
+        classes=classes,
+        size=size,
+        channels=channels,
+        mean=tuple(mean) or None,
+        **_tests(test_images),
+    )
     with whole_folder(output) as folder:
         for variant in models.VARIANTS:
             solver = models.solver(model, variant)
             solver.net = str(output / variant / "train_val.prototxt")
             solver.snapshot_prefix = f"runs/{model.dataset.name}_{variant}"
-            for kind, message in (("train_val", models.train_val(model, variant)), ("deploy", models.deploy(model, variant)),
-                                  ("solver", solver)):
+            for kind, message in (
+                ("train_val", models.train_val(model, variant)),
+                ("deploy", models.deploy(model, variant)),
+                ("solver", solver),
+            ):
                 path = folder / variant / f"{kind}.prototxt"
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(f"# From acu models new --like {like}: yours to change.\n{models.text(message)}",
-                                encoding="utf-8")
-        nets.check_net(folder / models.VARIANTS[1] / "deploy.prototxt", f"{like} for {model.dataset.size}×{model.dataset.size}")
+                path.write_text(
+                    f"# From acu models new --like {like}: yours to change.\n{models.text(message)}",
+                    encoding="utf-8",
+                )
+        nets.check_net(
+            folder / models.VARIANTS[1] / "deploy.prototxt",
+            f"{like} for {model.dataset.size}×{model.dataset.size}",
+        )
 
 
 def _model(like, name, **changes):
     """The Model ``like`` with a Task called ``name`` and with those of ``changes`` that are not None."""
     found = next((model for model in models.MODELS if model.folder == like), None)
     if found is None:
-        raise BadValue(f"--like {like} is none of the networks here: give one of "
-                       + ", ".join(model.folder for model in models.MODELS))
+        raise BadValue(
+            f"--like {like} is none of the networks here: give one of "
+            + ", ".join(model.folder for model in models.MODELS)
+        )
     given = {field: value for field, value in changes.items() if value is not None}
     task = dataclasses.replace(found.dataset, name=name, crops=True, **given)
     if len(task.mean) not in (0, 1, task.channels):

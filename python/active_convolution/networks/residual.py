@@ -8,6 +8,7 @@ stride is in its first convolution, and the last sum is activated before the poo
 The 3×3 convolutions in the blocks are active. A projection stays ordinary in every network: a 1×1 ACU has but the
 synapse at the origin, which never moves.
 """
+
 from ..pycaffe import locate
 from . import units
 
@@ -37,15 +38,19 @@ def residual26(net, data, dataset, variant):
 
 def _basic(width, stride):
     """The convolution parameters of a block, in order."""
-    return [dict(num_output=width, kernel_size=3, pad=1, stride=stride),
-            dict(num_output=width, kernel_size=3, pad=1, stride=1)]
+    return [
+        dict(num_output=width, kernel_size=3, pad=1, stride=stride),
+        dict(num_output=width, kernel_size=3, pad=1, stride=1),
+    ]
 
 
 def _bottleneck(width, stride):
     """The convolution parameters of a block, in order."""
-    return [dict(num_output=width, kernel_size=1, stride=stride),
-            dict(num_output=width, kernel_size=3, pad=1, stride=1),
-            dict(num_output=4 * width, kernel_size=1, stride=1)]
+    return [
+        dict(num_output=width, kernel_size=1, stride=stride),
+        dict(num_output=width, kernel_size=3, pad=1, stride=1),
+        dict(num_output=4 * width, kernel_size=1, stride=1),
+    ]
 
 
 def _residual(net, top, channels, kind, blocks, widths, dataset, variant):
@@ -67,7 +72,9 @@ def _shortcut(net, suffix, top, activated, channels, path):
     outputs, stride = path[-1]["num_output"], path[0]["stride"]
     if (channels, 1) == (outputs, stride):
         return top
-    return units.unbiased(net, f"shortcut{suffix}", activated, num_output=outputs, kernel_size=1, stride=stride)
+    return units.unbiased(
+        net, f"shortcut{suffix}", activated, num_output=outputs, kernel_size=1, stride=stride
+    )
 
 
 def _block(net, suffix, top, path, active_param):
@@ -75,6 +82,11 @@ def _block(net, suffix, top, path, active_param):
     for letter, parameters in zip("abc", path):
         if letter != "a":
             top = units.activation(net, suffix + letter, top)
-        top = units.unbiased(net, f"conv{suffix}{letter}", top,
-                             active_param if parameters["kernel_size"] == 3 else None, **parameters)
+        top = units.unbiased(
+            net,
+            f"conv{suffix}{letter}",
+            top,
+            active_param if parameters["kernel_size"] == 3 else None,
+            **parameters,
+        )
     return top

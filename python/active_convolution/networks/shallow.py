@@ -1,4 +1,5 @@
 """A network of two 3×3 convolutions, to see what moving synapses are good for within a minute. It is none of the paper's."""
+
 from . import units
 
 WIDTHS = (24, 48)  # outputs of the two convolutions
@@ -12,6 +13,14 @@ def shallow(net, data, dataset, variant):
     the synapses of the two active convolutions reach decides what it can tell apart."""
     top = data
     for index, outputs in enumerate(WIDTHS, start=1):
-        top = units.unit(net, str(index), top, units.active(dataset, variant, position_lr_mult=POSITION_RATE),
-                         num_output=outputs, kernel_size=3, pad=1, stride=index)
+        top = units.unit(
+            net,
+            str(index),
+            top,
+            units.active(dataset, variant, position_lr_mult=POSITION_RATE),
+            num_output=outputs,
+            kernel_size=3,
+            pad=1,
+            stride=index,
+        )
     return units.scores(net, top, dataset.classes)

@@ -1,4 +1,5 @@
 """The paper's figures of a table's networks, drawn from the runs."""
+
 from pathlib import Path
 
 from .. import positions
@@ -22,8 +23,12 @@ def draw(runs, folder, formats=("png",)):
     if not begun:
         raise UserError("no run has recorded anything yet: there is no figure to draw")
     for comparison in dict.fromkeys(run.comparison for run in begun):
-        sides = {variant: [run for run in begun if (run.comparison, run.variant) == (comparison, variant)]
-                 for variant in VARIANTS}
+        sides = {
+            variant: [
+                run for run in begun if (run.comparison, run.variant) == (comparison, variant)
+            ]
+            for variant in VARIANTS
+        }
         for name, figure in _figures(sides):
             for suffix in formats:
                 path = Path(folder) / f"{comparison.dataset}_{comparison.network}_{name}.{suffix}"
@@ -34,8 +39,13 @@ def draw(runs, folder, formats=("png",)):
 def _figures(sides):
     active = sides["acu"]
     warmup = schedule.warmup_iter(messages.read_net(active[0].folder.train_val)) if active else 0
-    yield "curves", curves.draw_curves({_NAMES[variant]: [run.metrics() for run in runs]
-                                        for variant, runs in sides.items()}, warmup)
+    yield (
+        "curves",
+        curves.draw_curves(
+            {_NAMES[variant]: [run.metrics() for run in runs] for variant, runs in sides.items()},
+            warmup,
+        ),
+    )
     if active and active[0].folder.positions.exists():
         history = positions.History.load(active[0].folder.positions)
         net = messages.read_net(active[0].folder.deploy)

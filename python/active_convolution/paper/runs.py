@@ -1,4 +1,5 @@
 """The training runs behind a table: which there are, which of them are finished, and training the others."""
+
 import dataclasses
 import json
 import os
@@ -21,8 +22,8 @@ from ..training.metrics import Metrics
 from ..training.run_folder import RunFolder
 from .tables import Comparison
 
-_KEPT = 4096            # bytes of what a training says on the screen: its last words tell why it failed
-_LOOK = 1               # seconds between two looks at how far the trainings are
+_KEPT = 4096  # bytes of what a training says on the screen: its last words tell why it failed
+_LOOK = 1  # seconds between two looks at how far the trainings are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Run:
 
     ``model`` and ``data`` are the folders that acu train takes, ``folder`` the RunFolder that it fills.
     """
+
     comparison: Comparison
     variant: str
     seed: int
@@ -65,13 +67,20 @@ class Run:
 
 # ---- What a table needs
 
+
 def choose(table, datasets=None):
     """The comparisons of ``table`` on the named ``datasets``, on all of its own where that is None."""
     for name in datasets or ():
         if name not in table.datasets:
-            raise BadValue(f"table {table.number} has nothing on {name}: its --datasets are "
-                            + ", ".join(table.datasets))
-    return [comparison for comparison in table.comparisons if not datasets or comparison.dataset in datasets]
+            raise BadValue(
+                f"table {table.number} has nothing on {name}: its --datasets are "
+                + ", ".join(table.datasets)
+            )
+    return [
+        comparison
+        for comparison in table.comparisons
+        if not datasets or comparison.dataset in datasets
+    ]
 
 
 def plan(comparisons, models, data, output, scale=1.0, seeds=1):
@@ -82,20 +91,41 @@ def plan(comparisons, models, data, output, scale=1.0, seeds=1):
     network is missing.
     """
     if not 0 < scale <= 1:
-        raise BadValue(f"--scale {scale:g} is out of range: give a fraction of the full schedule, above 0, 1 at most")
+        raise BadValue(
+            f"--scale {scale:g} is out of range: give a fraction of the full schedule, above 0, 1 at most"
+        )
     if seeds < 1:
-        raise BadValue(f"--seeds {seeds} is out of range: give the number of runs for each network, at least 1")
-    lengths = {(comparison, variant): _length(Path(models) / comparison.name, variant, scale)
-               for comparison in comparisons for variant in VARIANTS}
-    return [Run(comparison, variant, seed, max_iter, Path(models) / comparison.name, Path(data) / comparison.dataset,
-                RunFolder(Path(output) / f"{comparison.dataset}_{comparison.network}_{variant}_seed{seed}"))
-            for seed in range(1, seeds + 1) for (comparison, variant), max_iter in lengths.items()]
+        raise BadValue(
+            f"--seeds {seeds} is out of range: give the number of runs for each network, at least 1"
+        )
+    lengths = {
+        (comparison, variant): _length(Path(models) / comparison.name, variant, scale)
+        for comparison in comparisons
+        for variant in VARIANTS
+    }
+    return [
+        Run(
+            comparison,
+            variant,
+            seed,
+            max_iter,
+            Path(models) / comparison.name,
+            Path(data) / comparison.dataset,
+            RunFolder(
+                Path(output) / f"{comparison.dataset}_{comparison.network}_{variant}_seed{seed}"
+            ),
+        )
+        for seed in range(1, seeds + 1)
+        for (comparison, variant), max_iter in lengths.items()
+    ]
 
 
 def _length(model, variant, scale):
     if not (model / variant).is_dir():
-        raise UserError(f"there is no network {model / variant}: make it with acu generate, or leave "
-                        "its data set out with --datasets")
+        raise UserError(
+            f"there is no network {model / variant}: make it with acu generate, or leave "
+            "its data set out with --datasets"
+        )
     return max(1, round(scale * messages.read_solver(model / variant / "solver.prototxt").max_iter))
 
 
@@ -104,16 +134,21 @@ def check(runs):
     has the same settings. Better said now than after the first hours."""
     for data in dict.fromkeys(run.data for run in runs):
         if not data.exists():
-            raise UserError(f"there is no data set {data}: make it with acu data {data.name} --output "
-                            f"{data} …, or leave it out with --datasets")
+            raise UserError(
+                f"there is no data set {data}: make it with acu data {data.name} --output "
+                f"{data} …, or leave it out with --datasets"
+            )
         check_manifest(data)
     for run in runs:
-        found = run_folder.resolve(run.folder, run.model, run.variant, run.data, run.max_iter, run.seed)
+        found = run_folder.resolve(
+            run.folder, run.model, run.variant, run.data, run.max_iter, run.seed
+        )
         if run.started():
             run_folder.check_settings(run.folder, found)
 
 
 # ---- Training them
+
 
 def train_all(runs, jobs=1, gpus=()):
     """Trains those of ``runs`` that are not finished, up to ``jobs`` at a time, each in a process of its own.
@@ -123,7 +158,9 @@ def train_all(runs, jobs=1, gpus=()):
     fails, the others are stopped too, and UserError says which and why; the same call goes on from there.
     """
     if jobs < 1:
-        raise BadValue(f"--jobs {jobs} is out of range: give the number of trainings at a time, at least 1")
+        raise BadValue(
+            f"--jobs {jobs} is out of range: give the number of trainings at a time, at least 1"
+        )
     waiting = deque(run for run in runs if not run.finished())
     crew = _Crew(jobs, gpus)
     with stops_go_to(lambda number: crew.stop()), crew, _progress(runs) as bar:
@@ -142,8 +179,10 @@ def train_all(runs, jobs=1, gpus=()):
 def outcome(run):
     """A finished run in a few words."""
     error = run.error()
-    return (f"{'no test error' if error is None else f'test error {100 * error:.2f} %'} after {run.max_iter:,} iterations, "
-            f"{duration(run.metrics().last('seconds'))}")
+    return (
+        f"{'no test error' if error is None else f'test error {100 * error:.2f} %'} after {run.max_iter:,} iterations, "
+        f"{duration(run.metrics().last('seconds'))}"
+    )
 
 
 def duration(seconds):
@@ -157,19 +196,38 @@ def duration(seconds):
 
 
 def _progress(runs):
-    return tqdm(total=sum(run.max_iter for run in runs), initial=sum(run.iteration() for run in runs),
-                desc=f"{len(runs)} runs", unit="it", mininterval=_LOOK, dynamic_ncols=True)
+    return tqdm(
+        total=sum(run.max_iter for run in runs),
+        initial=sum(run.iteration() for run in runs),
+        desc=f"{len(runs)} runs",
+        unit="it",
+        mininterval=_LOOK,
+        dynamic_ncols=True,
+    )
 
 
 class _Worker:
     """The process that trains one run: ``python3 -m active_convolution.paper``."""
 
     def __init__(self, run, gpu, threads):
-        job = dict(model=str(run.model), variant=run.variant, data=str(run.data), output=str(run.folder.path),
-                   max_iter=run.max_iter, seed=run.seed, gpu=gpu, resume=run.started())
+        job = dict(
+            model=str(run.model),
+            variant=run.variant,
+            data=str(run.data),
+            output=str(run.folder.path),
+            max_iter=run.max_iter,
+            seed=run.seed,
+            gpu=gpu,
+            resume=run.started(),
+        )
         self.run, self.gpu, self._said = run, gpu, b""
-        self._process = start(__package__, [json.dumps(job)], {"OMP_NUM_THREADS": str(threads)},
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._process = start(
+            __package__,
+            [json.dumps(job)],
+            {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
 
     def fileno(self):
         return self._process.stderr.fileno()
@@ -192,7 +250,9 @@ class _Worker:
         if status < 0:
             return f"{self.run.name}: ended by {signal.Signals(-status).name}: the same command goes on from there"
         said = self._said.decode(errors="replace").replace("\r", "\n")
-        errors = re.findall(r"(?:^|\])error: (.*)", said, re.MULTILINE)  # a progress bar may stand before it
+        errors = re.findall(
+            r"(?:^|\])error: (.*)", said, re.MULTILINE
+        )  # a progress bar may stand before it
         lines = [line for line in said.split("\n") if line.strip()]
         return f"{self.run.name}: " + (errors or lines or [f"ended with status {status}"])[-1]
 
@@ -222,7 +282,11 @@ class _Crew:
     def start(self, run):
         """Starts a worker; it sees no signal before it is ready for one."""
         with stops_held_back():
-            worker = _Worker(run, min(self._gpus, key=[worker.gpu for worker in self.workers].count), self._threads)
+            worker = _Worker(
+                run,
+                min(self._gpus, key=[worker.gpu for worker in self.workers].count),
+                self._threads,
+            )
             self.workers.append(worker)
             self._selector.register(worker, selectors.EVENT_READ)
 
@@ -233,7 +297,9 @@ class _Crew:
 
     def ended(self, seconds):
         """The workers that ended meanwhile: waits ``seconds`` for something to happen, at most."""
-        ended = [key.fileobj for key, _ in self._selector.select(seconds) if not key.fileobj.running()]
+        ended = [
+            key.fileobj for key, _ in self._selector.select(seconds) if not key.fileobj.running()
+        ]
         for worker in ended:
             self._selector.unregister(worker)
             self.workers.remove(worker)

@@ -1,4 +1,5 @@
 """The synapses of a training run, moving: the pictures of synapses.py over the iterations, as one file."""
+
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from ..errors import BadValue, UserError
 from ..files import whole_file
 from . import style, synapses
 
-FRAMES = 100            # at most: more records are thinned, the first and the last stay
+FRAMES = 100  # at most: more records are thinned, the first and the last stay
 FRAMES_PER_SECOND = 12
 _DPI = 80
 _WRITERS = {".gif": PillowWriter, ".mp4": FFMpegWriter}
@@ -21,9 +22,13 @@ def writer(path):
     """The matplotlib writer for the suffix of ``path``; UserError where there is none."""
     kind = _WRITERS.get(Path(path).suffix.lower())
     if kind is None:
-        raise BadValue(f"cannot tell the animation's format from {path}: end its name in .gif or .mp4")
+        raise BadValue(
+            f"cannot tell the animation's format from {path}: end its name in .gif or .mp4"
+        )
     if not kind.isAvailable():
-        raise UserError(f"{path} needs ffmpeg, which is not installed: apt-get install ffmpeg, or end the name in .gif")
+        raise UserError(
+            f"{path} needs ffmpeg, which is not installed: apt-get install ffmpeg, or end the name in .gif"
+        )
     return kind(fps=FRAMES_PER_SECOND)
 
 
@@ -35,10 +40,14 @@ def animate(history, stages, path, first=lambda: None):
     """
     scribe = writer(path)
     if len(history.iterations) < 2:
-        raise UserError("positions were recorded only once so far: there is no movement to show yet")
+        raise UserError(
+            "positions were recorded only once so far: there is no movement to show yet"
+        )
     film = Film(history, stages)
     with whole_file(path, "wb") as file, tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / f"film{Path(path).suffix.lower()}"    # the writers need a name, and tell formats by it
+        part = (
+            Path(folder) / f"film{Path(path).suffix.lower()}"
+        )  # the writers need a name, and tell formats by it
         try:
             with scribe.saving(film.figure, part, _DPI):
                 for index in film.frames:
@@ -46,7 +55,9 @@ def animate(history, stages, path, first=lambda: None):
                     scribe.grab_frame()
         except (subprocess.CalledProcessError, BrokenPipeError) as error:
             said = (getattr(error, "stderr", None) or "").strip() or "it ended"
-            raise UserError(f"ffmpeg could not write {path} ({said.splitlines()[-1]}): end the name in .gif") from error
+            raise UserError(
+                f"ffmpeg could not write {path} ({said.splitlines()[-1]}): end the name in .gif"
+            ) from error
         with open(part, "rb") as written:
             shutil.copyfileobj(written, file)
         first()
@@ -59,10 +70,12 @@ class Film:
         self._history = history
         self.frames = synapses.spread(len(history.iterations), FRAMES)
         self.figure, moving = synapses.draw_film(stages, history)
-        self._moving = [(history.positions(layer.name), dots, trails) for layer, dots, trails in moving]
+        self._moving = [
+            (history.positions(layer.name), dots, trails) for layer, dots, trails in moving
+        ]
         self._title = self.figure.suptitle("", fontsize=9, color=style.INK)
         self.show(self.frames[-1])
-        self.figure.draw_without_rendering()            # settles the layout, which must not shift between frames
+        self.figure.draw_without_rendering()  # settles the layout, which must not shift between frames
         self.figure.set_layout_engine("none")
 
     def show(self, index):
@@ -72,4 +85,4 @@ class Film:
         for xy, dots, trails in self._moving:
             for line, points in zip(dots, xy[index]):
                 line.set_data(*points.T)
-            trails.set_segments(np.moveaxis(xy[:index + 1], 0, -2).reshape(-1, index + 1, 2))
+            trails.set_segments(np.moveaxis(xy[: index + 1], 0, -2).reshape(-1, index + 1, 2))

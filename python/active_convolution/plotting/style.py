@@ -3,6 +3,7 @@
 Figures are matplotlib ``Figure`` objects that a notebook shows by itself: nothing needs a display, nor touches pyplot's
 state.
 """
+
 import io
 import unicodedata
 import warnings
@@ -18,22 +19,35 @@ from ..errors import BadValue
 from ..files import whole_file
 
 FORMATS = ("png", "pdf", "svg")
-GROUP_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")    # Okabe and Ito's
-TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))       # early is light, late is dark
+GROUP_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # Okabe and Ito's
+TIME_COLOURS = ListedColormap(
+    colormaps["viridis_r"](np.linspace(0.1, 1, 256))
+)  # early is light, late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
-PANEL = 2.1             # inches
-LONGEST = 34            # characters of a name above a panel
-_PIXELS = 20_000        # along a side of a picture; beyond, it gets coarser rather than larger
+PANEL = 2.1  # inches
+LONGEST = 34  # characters of a name above a panel
+_PIXELS = 20_000  # along a side of a picture; beyond, it gets coarser rather than larger
 
 
 # ---- Files
+
 
 def output_format(path):
     """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
     suffix = Path(path).suffix.lower().lstrip(".")
     if suffix not in FORMATS:
-        raise BadValue(f"cannot tell the picture's format from {path}: end its name in ."
-                        + ", .".join(FORMATS[:-1]) + f" or .{FORMATS[-1]}")
+        raise BadValue(
+            f"cannot tell the picture's format from {path}: end its name in ."
+            + ", .".join(FORMATS[:-1])
+            + f" or .{FORMATS[-1]}"
+        )
     return suffix
 
 
@@ -44,8 +58,12 @@ def save(figure, path):
 
 def save_all(figures):
     """The same with {path: figure}: all of them or none; the first one appears last."""
-    with ExitStack() as files, rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():     # TrueType: printers refuse
-        warnings.filterwarnings("ignore", "Glyph .* missing")                                   # Type 3
+    with (
+        ExitStack() as files,
+        rc_context({"pdf.fonttype": 42}),
+        warnings.catch_warnings(),
+    ):  # TrueType: printers refuse
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # Type 3
         for path, figure in figures.items():
             kind = output_format(path)
             dpi = min(200, _PIXELS / max(figure.get_size_inches()))
@@ -56,16 +74,21 @@ def save_all(figures):
 
 # ---- Names
 
+
 def plain(name, longest=None):
     """A name as a line of text: what controls, breaks or turns a line is a replacement character, and beyond ``longest``
     characters the middle is left out. It is nobody's formula or path."""
-    line = "".join("\ufffd" if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each for each in name)
+    line = "".join(
+        "\ufffd" if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each
+        for each in name
+    )
     if longest is not None and len(line) > longest:
-        line = f"{line[:longest // 2]}…{line[longest // 2 + 1 - longest:]}"
+        line = f"{line[: longest // 2]}…{line[longest // 2 + 1 - longest :]}"
     return line
 
 
 # ---- Figures and axes
+
 
 class Picture(Figure):
     """A Figure that a notebook shows when it ends a cell, whether or not ``%matplotlib inline`` was said."""
@@ -85,7 +108,9 @@ def new_figure(width, height):
 
 def style_axes(axes, title=""):
     """One look for all panels: ticks and spines that stay behind the data."""
-    axes.set_title(plain(title, LONGEST), fontsize=9, color=INK, pad=4, parse_math=False, usetex=False)
+    axes.set_title(
+        plain(title, LONGEST), fontsize=9, color=INK, pad=4, parse_math=False, usetex=False
+    )
     axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -106,11 +131,20 @@ def add_legend(figure):
         for handle, label in zip(*axes.get_legend_handles_labels()):
             marks.setdefault(label, handle)
     labels = [plain(label, LONGEST) for label in marks]
-    wide = 0.4 + 0.065 * max(map(len, labels), default=0)       # inches of a mark with its name
+    wide = 0.4 + 0.065 * max(map(len, labels), default=0)  # inches of a mark with its name
     columns = max(1, min(len(marks), int(figure.get_figwidth() / wide)))
     rows = -(-len(marks) // columns)
-    legend = figure.legend(marks.values(), labels, loc="lower center", ncols=columns, fontsize=8, frameon=False,
-                           labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    legend = figure.legend(
+        marks.values(),
+        labels,
+        loc="lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+        handletextpad=0.4,
+        columnspacing=1.4,
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     bottom = (0.1 + 0.2 * rows) / figure.get_figheight()

@@ -1,4 +1,5 @@
 """Finds the pycaffe of the fork, wherever the caller started from."""
+
 import functools
 import importlib
 import os
@@ -19,9 +20,14 @@ def _import(module):
         sys.path.append(str(pycaffe))
     try:
         return importlib.import_module(module)
-    except (ImportError, SystemError) as error:     # the latter where NumPy is another than pycaffe was built with
-        raise UserError(f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
-                        f"and run with {built().get('PYTHON_EXECUTABLE', '/usr/bin/python3')}") from error
+    except (
+        ImportError,
+        SystemError,
+    ) as error:  # the latter where NumPy is another than pycaffe was built with
+        raise UserError(
+            f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
+            f"and run with {built().get('PYTHON_EXECUTABLE', '/usr/bin/python3')}"
+        ) from error
 
 
 def built():
@@ -29,7 +35,9 @@ def built():
     path = BUILD / "built.txt"  # from cmake/built.txt.in: NAME=value, a line each
     if not path.exists():
         return {}
-    return dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+    return dict(
+        line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line
+    )
 
 
 def caffe_pb2():
@@ -44,8 +52,10 @@ def caffe():
     os.environ.setdefault("GLOG_minloglevel", "2")
     module = _import("caffe")
     if "ActiveConvolution" not in module.layer_type_list():
-        raise UserError(f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
-                        "run `. build/env.sh`, or take it off PYTHONPATH")
+        raise UserError(
+            f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
+            "run `. build/env.sh`, or take it off PYTHONPATH"
+        )
     _use_gpu(module)
     return module
 
@@ -67,5 +77,7 @@ def last_words(log):
 
 def _device():
     if not GPU.isdecimal():
-        raise UserError(f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU")
+        raise UserError(
+            f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU"
+        )
     return int(GPU)

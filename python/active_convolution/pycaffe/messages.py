@@ -3,6 +3,7 @@ written.
 
 Networks and weights may be in whichever of Caffe's formats: V0 and V1 (``layers { … }``) are brought up to date.
 """
+
 import codecs
 import math
 import re
@@ -21,21 +22,66 @@ from ..files import DAMAGE, content, reading, whole_file
 from . import hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
-_WITHOUT_BLOBS = ("AbsVal", "Concat", "Dropout", "Eltwise", "ELU", "Flatten", "LRN", "Pooling", "Power", "ReLU", "Reshape",
-                  "Sigmoid", "Slice", "Softmax", "SoftmaxWithLoss", "Split", "TanH")
-_ELSEWHERE = {      # fields of LayerParameter, and who brought them
-    **dict.fromkeys(("permute_param", "norm_param", "prior_box_param", "multibox_loss_param", "detection_output_param",
-                     "detection_evaluate_param", "annotated_data_param", "video_data_param"), "SSD's Caffe (weiliu89/caffe, branch ssd)"),
-    **dict.fromkeys(("roi_pooling_param", "smooth_l1_loss_param"), "Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)"),
-    **dict.fromkeys(("interp_param", "seg_accuracy_param"), "DeepLab's or PSPNet's Caffe (hszhao/PSPNet)"),
-    **dict.fromkeys(("upsample_param", "bn_param", "dense_image_data_param"), "SegNet's Caffe (alexgkendall/caffe-segnet)"),
-    **dict.fromkeys(("psroi_pooling_param", "box_annotator_ohem_param"), "R-FCN's Caffe (daijifeng001/caffe-rfcn)"),
-    **dict.fromkeys(("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"),
-    **dict.fromkeys(("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)")}
-MOST_BYTES = _MOST_VALUES = 2 ** 31 - 1      # of a message, by protocol buffers, and of a blob, by Caffe
+_WITHOUT_BLOBS = (
+    "AbsVal",
+    "Concat",
+    "Dropout",
+    "Eltwise",
+    "ELU",
+    "Flatten",
+    "LRN",
+    "Pooling",
+    "Power",
+    "ReLU",
+    "Reshape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Split",
+    "TanH",
+)
+_ELSEWHERE = {  # fields of LayerParameter, and who brought them
+    **dict.fromkeys(
+        (
+            "permute_param",
+            "norm_param",
+            "prior_box_param",
+            "multibox_loss_param",
+            "detection_output_param",
+            "detection_evaluate_param",
+            "annotated_data_param",
+            "video_data_param",
+        ),
+        "SSD's Caffe (weiliu89/caffe, branch ssd)",
+    ),
+    **dict.fromkeys(
+        ("roi_pooling_param", "smooth_l1_loss_param"),
+        "Fast R-CNN's Caffe (rbgirshick/caffe-fast-rcnn)",
+    ),
+    **dict.fromkeys(
+        ("interp_param", "seg_accuracy_param"), "DeepLab's or PSPNet's Caffe (hszhao/PSPNet)"
+    ),
+    **dict.fromkeys(
+        ("upsample_param", "bn_param", "dense_image_data_param"),
+        "SegNet's Caffe (alexgkendall/caffe-segnet)",
+    ),
+    **dict.fromkeys(
+        ("psroi_pooling_param", "box_annotator_ohem_param"),
+        "R-FCN's Caffe (daijifeng001/caffe-rfcn)",
+    ),
+    **dict.fromkeys(
+        ("shuffle_channel_param", "conv_dw_param"), "ShuffleNet's Caffe (farmingyard/ShuffleNet)"
+    ),
+    **dict.fromkeys(
+        ("cpm_transform_param", "imresize_param"), "OpenPose's Caffe (CMU-Perceptual-Computing-Lab)"
+    ),
+}
+MOST_BYTES = _MOST_VALUES = 2**31 - 1  # of a message, by protocol buffers, and of a blob, by Caffe
 
 
 # ---- Reading
+
 
 def read_net(path):
     """The NetParameter of a prototxt, in today's format. Raises UserError where it cannot be read or upgraded."""
@@ -58,24 +104,31 @@ def read_weights(path):
 
 
 def _read_weights(path):
-    with reading(path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)):
+    with reading(
+        path, "is damaged or no binary .caffemodel", "name another snapshot", (*DAMAGE, DecodeError)
+    ):
         stored = content(path, MOST_BYTES)
         if stored.startswith(hdf5.MAGIC):
             return hdf5.read(path)
         net = _named(parsed(locate.caffe_pb2().NetParameter, stored))
     for layer in (*net.layer, *net.layers):
         if not all(map(_is_whole, layer.blobs)):
-            raise UserError(f"layer {_shown(layer.name)} of {path} has other values than the shapes of its blobs say: the file "
-                            "is damaged, name another snapshot")
+            raise UserError(
+                f"layer {_shown(layer.name)} of {path} has other values than the shapes of its blobs say: the file "
+                "is damaged, name another snapshot"
+            )
     return net
 
 
 def parsed(kind, stored):
     """The message of the class ``kind`` in the bytes ``stored``, all of which it must be. Raises DecodeError."""
-    with warnings.catch_warnings(record=True) as said, libraries_unheard():     # of names that are not UTF-8
+    with (
+        warnings.catch_warnings(record=True) as said,
+        libraries_unheard(),
+    ):  # of names that are not UTF-8
         warnings.simplefilter("always")
         message = kind.FromString(stored)
-    if said:        # that it ends in the middle, or that something follows
+    if said:  # that it ends in the middle, or that something follows
         raise DecodeError(str(said[0].message))
     return message
 
@@ -113,7 +166,9 @@ def _read_text(path, message, what):
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (text_format.ParseError, *DAMAGE) as error:
-        raise UserError(_foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}") from error
+        raise UserError(
+            _foreign(path, str(error)) or f"{path} is no valid prototxt of {what}: {error}"
+        ) from error
 
 
 def _decoded(stored):
@@ -133,13 +188,15 @@ def _text(stored):
 def _foreign(path, error):
     """What to do about a field that this Caffe does not know; None for any other error."""
     found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', error)
-    if not found or found[2] in ("NetParameter", "SolverParameter"):      # then it is no network at all
+    if not found or found[2] in ("NetParameter", "SolverParameter"):  # then it is no network at all
         return None
     line, _, field = found.groups()
     tree = _ELSEWHERE.get(field)
     known = f"which {tree} knows" if tree else "which this Caffe does not know: correct it, or"
-    return (f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
-            "written for (./scripts/build.sh --caffe DIR)")
+    return (
+        f"{path} has the field {field} in line {line}, {known}{':' if tree else ''} build the fork from the tree that it was "
+        "written for (./scripts/build.sh --caffe DIR)"
+    )
 
 
 def _up_to_date(net, path, tool, read):
@@ -149,21 +206,30 @@ def _up_to_date(net, path, tool, read):
     with tempfile.TemporaryDirectory() as folder:
         upgraded = Path(folder) / "net"
         try:
-            done = subprocess.run([program, path, upgraded], capture_output=True, text=True, errors="replace")
+            done = subprocess.run(
+                [program, path, upgraded], capture_output=True, text=True, errors="replace"
+            )
         except OSError as error:
-            raise UserError(f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh") from error
+            raise UserError(
+                f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh"
+            ) from error
         if done.returncode != 0:
             why = locate.last_words(done.stderr)
-            raise UserError(f"{path} is in an old format that Caffe's {tool} cannot bring up to date"
-                            f"{f' ({why})' if why else ''}: write it with `layer` instead of `layers`")
+            raise UserError(
+                f"{path} is in an old format that Caffe's {tool} cannot bring up to date"
+                f"{f' ({why})' if why else ''}: write it with `layer` instead of `layers`"
+            )
         return read(upgraded)
 
 
 # ---- What they say
 
+
 def shape(blob):
     """The shape of a BlobProto, whose old style (num, channels, height, width) Caffe, too, prefers where it is set."""
-    return tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
+    return (
+        tuple(getattr(blob, name) for name in _OLD_SHAPE) if _old(blob) else tuple(blob.shape.dim)
+    )
 
 
 def values(blob):
@@ -188,8 +254,9 @@ def unknown_fields(message):
     """Those that the message has and its type does not: each with a ``field_number`` and ``data``."""
     try:
         return message.UnknownFields()
-    except (NotImplementedError, AttributeError):       # of protobuf 4.22 and later
+    except (NotImplementedError, AttributeError):  # of protobuf 4.22 and later
         from google.protobuf.unknown_fields import UnknownFieldSet
+
         return UnknownFieldSet(message)
 
 
@@ -208,15 +275,21 @@ def holds(blob, expected):
 
 def takes_part(layer, phase, stages=(), level=0):
     """Whether the include and exclude rules of a LayerParameter leave it in in ``phase`` (TRAIN or TEST)."""
+
     def met(rule):
-        return ((not rule.HasField("phase") or rule.phase == phase)
-                and (not rule.HasField("min_level") or rule.min_level <= level)
-                and (not rule.HasField("max_level") or rule.max_level >= level)
-                and set(rule.stage) <= set(stages) and not set(rule.not_stage) & set(stages))
+        return (
+            (not rule.HasField("phase") or rule.phase == phase)
+            and (not rule.HasField("min_level") or rule.min_level <= level)
+            and (not rule.HasField("max_level") or rule.max_level >= level)
+            and set(rule.stage) <= set(stages)
+            and not set(rule.not_stage) & set(stages)
+        )
+
     return any(map(met, layer.include)) if layer.include else not any(map(met, layer.exclude))
 
 
 # ---- What ties a network to one build of Caffe
+
 
 def forget_build(net):
     """Removes from a NetParameter what a Caffe without cuDNN, or without tolerance, would not take: the fields that
@@ -225,7 +298,7 @@ def forget_build(net):
         for _, param in layer.ListFields():
             if isinstance(param, Message) and "engine" in param.DESCRIPTOR.fields_by_name:
                 param.ClearField("engine")
-        del layer.param[most_params(layer):]
+        del layer.param[most_params(layer) :]
 
 
 def forget_blobs(net):
@@ -257,6 +330,7 @@ def most_params(layer):
 
 # ---- Writing
 
+
 def text(message):
     """The text of a message with every digit of its numbers: read again, it is the same message."""
     return text_format.MessageToString(message, as_utf8=True)
@@ -275,7 +349,11 @@ def fill(stored, layer, blobs):
     for array in blobs:
         blob = stored.blobs.add()
         blob.shape.dim.extend(array.shape)
-        blob.MergeFromString(_packed(blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()))
+        blob.MergeFromString(
+            _packed(
+                blob.DESCRIPTOR.fields_by_name["data"].number, np.asarray(array, "<f4").tobytes()
+            )
+        )
 
 
 def _packed(number, content):

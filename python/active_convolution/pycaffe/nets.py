@@ -1,4 +1,5 @@
 """Networks that run: built by Caffe from a prototxt, with the weights of a .caffemodel, after a check of both."""
+
 import collections
 import os
 
@@ -27,7 +28,7 @@ def load(model, weights, called=None):
     stored = _check_weights(live, called or model, weights)
     if all(name.isascii() for name in stored):
         live.copy_from(os.fsencode(weights))
-    else:       # the file may have the names in other bytes
+    else:  # the file may have the names in other bytes
         for name, blobs in live.params.items():
             for blob, found in zip(blobs, stored[name]):
                 blob.data[...] = messages.values(found).reshape(blob.data.shape)
@@ -48,14 +49,18 @@ def check_net(model, called=None):
     check_sources(net, called or model)
     reason = why_not_built(model)
     if reason:
-        raise UserError(f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another")
+        raise UserError(
+            f"Caffe cannot build the network {called or model} ({reason}): mend the file, or give another"
+        )
 
 
 def check_run(model, sizes, called):
     """Raises UserError as ``why_not_run`` says; messages name the prototxt ``called``."""
     reason = why_not_run(model, sizes)
     if reason:
-        raise UserError(f"Caffe cannot run the network {called} ({reason}): mend the file, or give another")
+        raise UserError(
+            f"Caffe cannot run the network {called} ({reason}): mend the file, or give another"
+        )
 
 
 def why_not_built(model, sizes=()):
@@ -85,9 +90,13 @@ def resize(live, size):
 def check_inputs(model):
     """Raises UserError unless the prototxt ``model`` has one input."""
     net = messages.read_net(model)
-    inputs = list(net.input) or [top for layer in net.layer if layer.type == "Input" for top in layer.top]
+    inputs = list(net.input) or [
+        top for layer in net.layer if layer.type == "Input" for top in layer.top
+    ]
     if len(inputs) != 1:
-        raise UserError(f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt")
+        raise UserError(
+            f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt"
+        )
 
 
 def check_sources(net, called):
@@ -99,7 +108,9 @@ def check_sources(net, called):
                 if isinstance(parameter, Message) and getattr(parameter, name, ""):
                     _check_source(getattr(parameter, name), f"layer {layer.name} of {called}")
         if layer.type == "HDF5Data" and os.path.isfile(layer.hdf5_data_param.source):
-            with reading(layer.hdf5_data_param.source, "is no list of HDF5 files", "give one, a path a line"):
+            with reading(
+                layer.hdf5_data_param.source, "is no list of HDF5 files", "give one, a path a line"
+            ):
                 listed = os.fsdecode(content(layer.hdf5_data_param.source)).split("\n")
             for name in filter(None, map(str.strip, listed)):
                 _check_source(name, f"layer {layer.name} of {called}")
@@ -122,48 +133,64 @@ def _check_source(source, where):
 def check_python_layers(net, called):
     """Raises UserError where the class of a Python layer of the NetParameter ``net``, which messages name ``called``, cannot be
     imported, as a process tries that may die of it."""
-    first = {}      # of several layers of one class
+    first = {}  # of several layers of one class
     for layer in net.layer:
         if layer.type == "Python":
             first.setdefault((layer.python_param.module, layer.python_param.layer), layer.name)
     for (module, name), layer in first.items():
         reason = failure(_IMPORT, [module, name])
         if reason:
-            raise UserError(f"layer {layer} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
-                            f"({reason}): put its folder on PYTHONPATH, or mend it")
+            raise UserError(
+                f"layer {layer} of {called} is a Python layer, and its class {module}.{name} cannot be imported "
+                f"({reason}): put its folder on PYTHONPATH, or mend it"
+            )
 
 
 # ---- Weights, which are stored by name
 
+
 def _check_weights(live, model, weights):
     """{layer: blobs} of a .caffemodel. Raises UserError where that is not what the layer of a pycaffe Net has, for each that
     both know and each that has any."""
-    layers = [(name, [blob.data.shape for blob in layer.blobs]) for name, layer in zip(live._layer_names, live.layers)]
+    layers = [
+        (name, [blob.data.shape for blob in layer.blobs])
+        for name, layer in zip(live._layer_names, live.layers)
+    ]
     _check_names(layers, f"{model} has", " in one phase", "give each a name of its own")
     known = dict(layers)
-    stored = [(layer.name, layer.blobs) for layer in messages.read_weights(weights).layer if layer.name in known]
+    stored = [
+        (layer.name, layer.blobs)
+        for layer in messages.read_weights(weights).layer
+        if layer.name in known
+    ]
     _check_names(stored, f"{weights} holds", "", "name another snapshot")
     stored = dict(stored)
     for name, expected in layers:
         found = stored.get(name, [])
         if len(found) != len(expected) or not all(map(messages.holds, found, expected)):
             seen = ", ".join(by(messages.shape(blob)) for blob in found) or "none"
-            raise UserError(f"layer {name} of {model} has {_blobs(expected)}, and {weights} holds {seen}: give the weights "
-                            "of this network")
+            raise UserError(
+                f"layer {name} of {model} has {_blobs(expected)}, and {weights} holds {seen}: give the weights "
+                "of this network"
+            )
     return stored
 
 
 def shared_name(layers):
     """(name, how many have it) of one of ``layers``, [(name, blobs)], that has blobs and its name not alone; None without any."""
     counts = collections.Counter(name for name, _ in layers)
-    return next(((name, counts[name]) for name, blobs in layers if len(blobs) and counts[name] > 1), None)
+    return next(
+        ((name, counts[name]) for name, blobs in layers if len(blobs) and counts[name] > 1), None
+    )
 
 
 def _check_names(layers, where, among, remedy):
     """Raises UserError where there is a ``shared_name``."""
     shared = shared_name(layers)
     if shared:
-        raise UserError(f"{where} {shared[1]} layers called {shared[0]}{among}, and weights are stored by name: {remedy}")
+        raise UserError(
+            f"{where} {shared[1]} layers called {shared[0]}{among}, and weights are stored by name: {remedy}"
+        )
 
 
 def _blobs(shapes):

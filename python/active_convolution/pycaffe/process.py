@@ -4,6 +4,7 @@
 ``stops_held_back``, and the child ``end_with_parent`` and ``stop_at_once``. A process is a new one, not a fork: OpenMP's
 threads, once in use, do not survive a fork.
 """
+
 import contextlib
 import ctypes
 import dataclasses
@@ -25,28 +26,41 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _PARENT = "ACTIVE_CONVOLUTION_PARENT"
 # SIGUSR1 is what mpirun passes on. A closed terminal sends SIGHUP, unless nohup asked for that to be ignored.
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
-         *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]))
-INTERRUPTED = 128 + signal.SIGINT   # exit status of a training that stopped as it was asked to
-_BAR = "ACTIVE_CONVOLUTION_BAR"     # the descriptor where a child says that a progress bar stands in the line
+STOPS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]),
+)
+INTERRUPTED = 128 + signal.SIGINT  # exit status of a training that stopped as it was asked to
+_BAR = "ACTIVE_CONVOLUTION_BAR"  # the descriptor where a child says that a progress bar stands in the line
 _FULL = ": it cannot write a snapshot, the disk may be full"
-_GRACE = 3          # seconds for the others to end where one process has failed
+_GRACE = 3  # seconds for the others to end where one process has failed
 
 
 # ---- The parent of any
 
+
 def start(module, arguments, environ=None, **options):
     """The Popen of ``python3 -m module arguments``; ``options`` go there, ``environ`` are defaults for its environment."""
-    return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)],
-                            env={**(environ or {}), **environment()}, **options)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        env={**(environ or {}), **environment()},
+        **options,
+    )
 
 
 def environment():
     """This process's, with the package in reach, and modules that lie in the working directory out of it."""
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
     # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
-    return {"OMP_WAIT_POLICY": "passive", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1",
-            _PARENT: str(os.getpid())}
+    return {
+        "OMP_WAIT_POLICY": "passive",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
+        _PARENT: str(os.getpid()),
+    }
 
 
 @contextlib.contextmanager
@@ -73,11 +87,13 @@ def stops_go_to(handler):
 
 # ---- Processes that need each other
 
+
 @dataclasses.dataclass(frozen=True)
 class Process:
     """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``, the descriptor of the file where it lets
     Caffe log: ``log``, which is called ``log_path``, or None for one that is read only here. It inherits the file
     descriptors ``keep``, too; an error begins with ``name``."""
+
     module: str
     arguments: tuple
     log: int = None
@@ -97,8 +113,12 @@ class _Child:
         self._written = os.fstat(log).st_size
         bar, childs = os.pipe()
         self._bar = open(bar, "rb", buffering=0)
-        self.popen = start(process.module, [*process.arguments, "--log", log], {_BAR: str(childs)},
-                           pass_fds=(*process.keep, log, childs))
+        self.popen = start(
+            process.module,
+            [*process.arguments, "--log", log],
+            {_BAR: str(childs)},
+            pass_fds=(*process.keep, log, childs),
+        )
         os.close(childs)
 
     def status(self):
@@ -135,7 +155,9 @@ def guarded(processes):
     with contextlib.ExitStack() as stack:
         with stops_held_back():
             children = [_Child(process) for process in processes]
-            stack.enter_context(stops_go_to(lambda number: [child.popen.send_signal(number) for child in children]))
+            stack.enter_context(
+                stops_go_to(lambda number: [child.popen.send_signal(number) for child in children])
+            )
         return _first_to_fail(children).status()
 
 
@@ -155,6 +177,7 @@ def _first_to_fail(children):
 
 # ---- The child
 
+
 def stop_at_once():
     """Lets the signals in STOPS, held back since the parent started this process, end it without a word until somebody
     handles them."""
@@ -169,7 +192,7 @@ def end_with_parent(parent=None):
     ``parent`` is that one's process number (default: as ``environment`` there told this process).
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != (parent or int(os.environ[_PARENT])):    # it has ended already
+    if os.getppid() != (parent or int(os.environ[_PARENT])):  # it has ended already
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -188,7 +211,9 @@ def lock_log(log):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is training into {log.parent}: wait for its end, or stop it") from error
+            raise UserError(
+                f"another process is training into {log.parent}: wait for its end, or stop it"
+            ) from error
         except OSError as error:
             raise UserError(f"cannot lock {log}: {error.strerror}") from error
         yield file.fileno()
@@ -215,12 +240,15 @@ def log_to(descriptor):
 
 # ---- What a process may die of
 
+
 def check_gpu(device):
     """Raises UserError unless this build of Caffe can use GPU ``device``."""
     reason = failure("caffe.set_device(given); caffe.set_mode_gpu()", device)
     if reason:
-        raise UserError(f"cannot use GPU {device} ({reason}): "
-                        "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out")
+        raise UserError(
+            f"cannot use GPU {device} ({reason}): "
+            "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out"
+        )
 
 
 def failure(statement, given):
@@ -228,11 +256,21 @@ def failure(statement, given):
 
     It runs in a process of its own, which may die of it.
     """
-    probe = ("import json, os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); "
-             f"given = json.load(sys.stdin); {statement}")
-    done = subprocess.run([sys.executable, "-c", probe], input=json.dumps(given), env=environment(), capture_output=True,
-                          text=True, errors="replace")
+    probe = (
+        "import json, os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); "
+        f"given = json.load(sys.stdin); {statement}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        input=json.dumps(given),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     if done.returncode == 0:
         return None
-    return (locate.last_words(done.stderr)
-            or (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip())
+    return (
+        locate.last_words(done.stderr)
+        or (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
+    )

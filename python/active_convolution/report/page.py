@@ -1,4 +1,5 @@
 """The HTML file of a report: the template, with style, script and data in it."""
+
 import html
 import json
 import string
@@ -8,7 +9,15 @@ from ..files import whole_file
 from . import content
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("elements.js", "panel.js", "errors.js", "classes.js", "chart.js", "player.js", "page.js")    # in the order of their use
+_SCRIPTS = (
+    "elements.js",
+    "panel.js",
+    "errors.js",
+    "classes.js",
+    "chart.js",
+    "player.js",
+    "page.js",
+)  # in the order of their use
 
 
 def write(folders, output):
@@ -26,8 +35,11 @@ def render(report):
     """The page that shows ``report``, as content.read gives it."""
     names = ", ".join(run["name"] for run in report["runs"])
     return string.Template(_text("page.html")).substitute(
-        title=html.escape(f"Training runs: {names}"), style=_text("page.css"),
-        script="\n".join(map(_text, _SCRIPTS)), data=_json(report))
+        title=html.escape(f"Training runs: {names}"),
+        style=_text("page.css"),
+        script="\n".join(map(_text, _SCRIPTS)),
+        data=_json(report),
+    )
 
 
 def _text(name):

@@ -1,4 +1,5 @@
 """A report that is made anew each time it is looked at, for runs that go on: served on this machine alone."""
+
 import html
 import http.server
 import sys
@@ -6,7 +7,7 @@ import sys
 from ..errors import UserError, explained
 from . import content, page
 
-SECONDS = 10    # after which a browser looks again, while a run goes on
+SECONDS = 10  # after which a browser looks again, while a run goes on
 
 
 def serve(folders, port, say):
@@ -16,18 +17,20 @@ def serve(folders, port, say):
     try:
         server = _Server(("127.0.0.1", port), _handler(folders))
     except OSError as error:
-        raise UserError(f"cannot serve at port {port}: {error.strerror}, give another --serve PORT") from error
+        raise UserError(
+            f"cannot serve at port {port}: {error.strerror}, give another --serve PORT"
+        ) from error
     with server:
         say(f"http://127.0.0.1:{server.server_address[1]}/")
         try:
             server.serve_forever()
-        except KeyboardInterrupt:   # the way to end it
+        except KeyboardInterrupt:  # the way to end it
             pass
 
 
 class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], OSError):      # a browser that has gone waits for nothing
+        if not isinstance(sys.exc_info()[1], OSError):  # a browser that has gone waits for nothing
             super().handle_error(request, client_address)
 
 
@@ -41,7 +44,7 @@ def _answer(folders):
         if line is None:
             raise
         text = f"<!DOCTYPE html><title>Training runs</title><p>{html.escape(line)}"
-        return text.encode(errors="replace"), True      # perhaps for a moment
+        return text.encode(errors="replace"), True  # perhaps for a moment
 
 
 def _handler(folders):

@@ -1,4 +1,5 @@
 """The process that trains: started by ``trainer.train``, at rank 0 on a run folder that is ready."""
+
 from ..pycaffe.process import end_with_parent, log_to, stop_at_once
 
 end_with_parent()
@@ -24,7 +25,13 @@ def main():
     parser.add_argument("--gpu", type=int, nargs="*", default=[])
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--tensorboard", action="store_true")
-    parser.add_argument("--nccl", type=int, nargs="+", metavar="N", help="rank, number of ranks and pipes of ranks.Nccl")
+    parser.add_argument(
+        "--nccl",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="rank, number of ranks and pipes of ranks.Nccl",
+    )
     arguments = parser.parse_args()
     log_to(arguments.log)
     rank, size = arguments.nccl[:2] if arguments.nccl else ranks.under_mpirun()
@@ -34,7 +41,9 @@ def main():
         raise
     except Exception as error:
         line = explained(error)
-        if line is None and type(error) is RuntimeError and not _of_a_users_layer(error):     # one of Caffe's C++, by pycaffe
+        if (
+            line is None and type(error) is RuntimeError and not _of_a_users_layer(error)
+        ):  # one of Caffe's C++, by pycaffe
             line = f"Caffe ended the training: {' '.join(str(error).split())[:300]}"
         if line is None:
             print(f"{ranks.name(rank, size)}the training ends with this error:", file=sys.stderr)
@@ -45,13 +54,18 @@ def main():
 def _of_a_users_layer(error):
     """Whether it was raised neither in this package nor in pycaffe: that one needs its traceback."""
     raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    return not any(raised.is_relative_to(home) for home in (Path(__file__).resolve().parents[1], locate.BUILD.resolve()))
+    return not any(
+        raised.is_relative_to(home)
+        for home in (Path(__file__).resolve().parents[1], locate.BUILD.resolve())
+    )
 
 
 def train(arguments):
     mine = ranks.mine(arguments.nccl)
     if mine.rank == 0:
-        status = Trainer(RunFolder(arguments.run), mine, arguments.gpu, arguments.tensorboard).train(arguments.resume)
+        status = Trainer(
+            RunFolder(arguments.run), mine, arguments.gpu, arguments.tensorboard
+        ).train(arguments.resume)
     else:
         status = Worker(mine, arguments.gpu).train()
     mine.leave()

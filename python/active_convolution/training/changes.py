@@ -1,4 +1,5 @@
 """What a command line changes in the network and the solver that it trains: checked against Caffe's own schema."""
+
 import dataclasses
 import difflib
 import fnmatch
@@ -13,17 +14,37 @@ from . import schedule
 
 # How many blobs with a learning rate a layer has.
 _BLOBS = {
-    "ActiveConvolution": lambda layer: 4, "AConvFast": lambda layer: 4,
+    "ActiveConvolution": lambda layer: 4,
+    "AConvFast": lambda layer: 4,
     "Convolution": lambda layer: 1 + layer.convolution_param.bias_term,
     "Deconvolution": lambda layer: 1 + layer.convolution_param.bias_term,
     "InnerProduct": lambda layer: 1 + layer.inner_product_param.bias_term,
     "Embed": lambda layer: 1 + layer.embed_param.bias_term,
     "Scale": lambda layer: (len(layer.bottom) == 1) + layer.scale_param.bias_term,
     "Bias": lambda layer: int(len(layer.bottom) == 1),
-    "PReLU": lambda layer: 1, "BatchNorm": lambda layer: 3, "Parameter": lambda layer: 1}
+    "PReLU": lambda layer: 1,
+    "BatchNorm": lambda layer: 3,
+    "Parameter": lambda layer: 1,
+}
 _CLASSIFIERS = ("Convolution", "ActiveConvolution", "AConvFast", "InnerProduct")
-_PASSES = ("Softmax", "Dropout", "Pooling", "Flatten", "BatchNorm", "Scale", "Bias", "Split", "ReLU")  # change no channel
-_JUDGES = ("SoftmaxWithLoss", "Accuracy", "MultinomialLogisticLoss", "InfogainLoss", "HingeLoss")   # (scores, labels)
+_PASSES = (
+    "Softmax",
+    "Dropout",
+    "Pooling",
+    "Flatten",
+    "BatchNorm",
+    "Scale",
+    "Bias",
+    "Split",
+    "ReLU",
+)  # change no channel
+_JUDGES = (
+    "SoftmaxWithLoss",
+    "Accuracy",
+    "MultinomialLogisticLoss",
+    "InfogainLoss",
+    "HingeLoss",
+)  # (scores, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +52,7 @@ class Changes:
     """``classes``: num_output of the layers that give the scores. ``freeze``: patterns, as in a shell, of the names of
     layers that do not learn. ``lr``: the solver's base_lr. ``batch``: images of a training pass. ``set``: texts such as
     "solver.momentum=0.95" and "conv1.convolution_param.pad=2"."""
+
     classes: int = None
     freeze: tuple = ()
     lr: float = None
@@ -45,10 +67,14 @@ class Changes:
         if self.lr is not None:
             definition.solver.base_lr = self.lr
         if self.batch is not None:
-            layers = schedule.data_layers(definition.solver, definition.net, locate.caffe_pb2().TRAIN)
+            layers = schedule.data_layers(
+                definition.solver, definition.net, locate.caffe_pb2().TRAIN
+            )
             if not layers:
-                raise UserError(f"{definition.source} has no layer of {', '.join(schedule.READERS)} for training: leave "
-                                "--batch out, and set what its own layers have with --set")
+                raise UserError(
+                    f"{definition.source} has no layer of {', '.join(schedule.READERS)} for training: leave "
+                    "--batch out, and set what its own layers have with --set"
+                )
             for layer in layers:
                 schedule.reader(layer).batch_size = self.batch
         for text in self.set:
@@ -58,6 +84,7 @@ class Changes:
 
 
 # ---- How many classes there are
+
 
 def classifiers(solver, net):
     """The LayerParameters whose num_output is the number of classes: those from which the scores come that a loss or an
@@ -96,15 +123,19 @@ def check_classes(definition, manifest, data):
         number = outputs(layer).num_output
         if not has_classes(manifest, number):
             classes = manifest["classes"]
-            raise UserError(f"layer {layer.name} of {definition.source} has {number} outputs, and {data} has {classes} "
-                            f"classes: give --classes {classes}, or the --data that fits it")
+            raise UserError(
+                f"layer {layer.name} of {definition.source} has {number} outputs, and {data} has {classes} "
+                f"classes: give --classes {classes}, or the --data that fits it"
+            )
 
 
 def _set_classes(definition, classes):
     layers = classifiers(definition.solver, definition.net)
     if not layers:
-        raise UserError(f"{definition.source} compares no scores with labels: leave --classes out, and set what gives its "
-                        "outputs with --set LAYER.FIELD=VALUE")
+        raise UserError(
+            f"{definition.source} compares no scores with labels: leave --classes out, and set what gives its "
+            "outputs with --set LAYER.FIELD=VALUE"
+        )
     for layer in _named(definition, {layer.name for layer in layers}):
         outputs(layer).num_output = classes
 
@@ -117,12 +148,15 @@ def _named(definition, names):
 
 # ---- What does not learn
 
+
 def _freeze(definition, pattern):
     found = [layer for layer in definition.net.layer if fnmatch.fnmatchcase(layer.name, pattern)]
     learning = [layer for layer in found if layer.type in _BLOBS or layer.param]
     if not learning:
         names = ", ".join(layer.name for layer in definition.net.layer if layer.type in _BLOBS)
-        raise UserError(f"no layer of {definition.source} that learns is called {pattern}: --freeze knows {names}")
+        raise UserError(
+            f"no layer of {definition.source} that learns is called {pattern}: --freeze knows {names}"
+        )
     for layer in learning:
         count = max(_BLOBS.get(layer.type, lambda layer: 0)(layer), len(layer.param))
         layer.param.extend(locate.caffe_pb2().ParamSpec() for _ in range(count - len(layer.param)))
@@ -134,6 +168,7 @@ def _freeze(definition, pattern):
 
 # ---- --set
 
+
 def _set(definition, text):
     path, equals, value = text.partition("=")
     if not equals or not value.strip():
@@ -141,10 +176,14 @@ def _set(definition, text):
     if path.startswith("solver."):
         _assign(definition.solver, path.removeprefix("solver."), value.strip(), text)
         return
-    names = sorted({layer.name for layer in definition.net.layer if path.startswith(f"{layer.name}.")}, key=len)
+    names = sorted(
+        {layer.name for layer in definition.net.layer if path.startswith(f"{layer.name}.")}, key=len
+    )
     if not names:
         known = ", ".join(dict.fromkeys(layer.name for layer in definition.net.layer))
-        raise BadValue(f"--set {text} names no layer of {definition.source}: give solver, or one of {known}")
+        raise BadValue(
+            f"--set {text} names no layer of {definition.source}: give solver, or one of {known}"
+        )
     for layer in _named(definition, {names[-1]}):
         _assign(layer, path.removeprefix(f"{names[-1]}."), value.strip(), text)
 
@@ -156,8 +195,10 @@ def _assign(message, path, value, text):
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)
-        raise BadValue(f"--set {text}: Caffe's {message.DESCRIPTOR.name} has no field {name}"
-                       + (f", there is {near[0]}" if near else ": see src/caffe/proto/caffe.proto"))
+        raise BadValue(
+            f"--set {text}: Caffe's {message.DESCRIPTOR.name} has no field {name}"
+            + (f", there is {near[0]}" if near else ": see src/caffe/proto/caffe.proto")
+        )
     repeated = messages.is_repeated(getattr(message, name))
     if rest:
         _assign(_inner(message, field, index, repeated, text), rest, value, text)
@@ -176,8 +217,10 @@ def _inner(message, field, index, repeated, text):
         return getattr(message, field.name)
     entries = getattr(message, field.name)
     if index is None or int(index) > len(entries):
-        raise BadValue(f"--set {text}: {field.name} is repeated, and there are {len(entries)}: say which, {field.name}[0] "
-                       "being the first")
+        raise BadValue(
+            f"--set {text}: {field.name} is repeated, and there are {len(entries)}: say which, {field.name}[0] "
+            "being the first"
+        )
     return entries.add() if int(index) == len(entries) else entries[int(index)]
 
 
@@ -197,5 +240,7 @@ def _parsed(message, field, repeated, value, text):
         raise BadValue(f"--set {text}: {field.name} does not take that ({reason})") from error
     other = next((found.name for found, _ in parsed.ListFields() if found.name != field.name), None)
     if other:
-        raise BadValue(f"--set {text}: {field.name} does not take that (it is followed by {other}): give another --set for it")
+        raise BadValue(
+            f"--set {text}: {field.name} does not take that (it is followed by {other}): give another --set for it"
+        )
     return parsed

@@ -1,4 +1,5 @@
 """Where a network reads its images: the parts of a data set folder, or what its own layers name."""
+
 from pathlib import Path
 
 from ..errors import UserError
@@ -6,7 +7,12 @@ from ..pycaffe import locate
 from ..pycaffe.messages import by
 from . import schedule
 
-_TYPES = {"LMDB": "Data", "LEVELDB": "Data", "HDF5": "HDF5Data", "IMAGES": "ImageData"}   # of a manifest's backends
+_TYPES = {
+    "LMDB": "Data",
+    "LEVELDB": "Data",
+    "HDF5": "HDF5Data",
+    "IMAGES": "ImageData",
+}  # of a manifest's backends
 
 
 def point(found, manifest, folder):
@@ -25,23 +31,29 @@ def point(found, manifest, folder):
 def _test_layer(found, index, train):
     layers = schedule.data_layers(found.solver, found.net, locate.caffe_pb2().TEST, index)
     if train[0] in layers:
-        raise UserError(f"layer {train[0].name} of {found.source} reads data for training and for testing, "
-                        "and these are two databases: give two layers, one for each phase")
+        raise UserError(
+            f"layer {train[0].name} of {found.source} reads data for training and for testing, "
+            "and these are two databases: give two layers, one for each phase"
+        )
     _check_one(found, layers, "testing")
     return layers[0]
 
 
 def _check_one(found, layers, phase):
     if len(layers) != 1:
-        raise UserError(f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase}, and --data is "
-                        "for one: give it one, or leave --data out where it names its own sources")
+        raise UserError(
+            f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase}, and --data is "
+            "for one: give it one, or leave --data out where it names its own sources"
+        )
 
 
 def _check_crop(layer, part, source, folder):
     crop = layer.transform_param.crop_size
     if crop > min(part["shape"][1:]):
-        raise UserError(f"layer {layer.name} of {source} crops images to {crop}×{crop}, and those in {folder} are "
-                        f"{by(part['shape'])}: give the --data that fits it, or set {layer.name}.transform_param.crop_size")
+        raise UserError(
+            f"layer {layer.name} of {source} crops images to {crop}×{crop}, and those in {folder} are "
+            f"{by(part['shape'])}: give the --data that fits it, or set {layer.name}.transform_param.crop_size"
+        )
 
 
 def _read(layer, part):
@@ -65,6 +77,8 @@ def find(found):
     for layer in schedule.all_data_layers(found.solver, found.net):
         reader = schedule.reader(layer)
         if not reader.source or not Path(reader.source).exists():
-            raise UserError(f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, and from here there is "
-                            "no such thing: give --data, or run this where that path leads somewhere")
+            raise UserError(
+                f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, and from here there is "
+                "no such thing: give --data, or run this where that path leads somewhere"
+            )
         reader.source = str(Path(reader.source).resolve())

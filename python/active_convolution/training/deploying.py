@@ -1,4 +1,5 @@
 """The deploy network of one that trains, where nobody wrote it: images in, class probabilities out."""
+
 from ..pycaffe import locate
 from . import schedule
 
@@ -8,7 +9,9 @@ def of(found, shape):
     ``shape`` (C, H, W); None where it has no single layer that reads a data set, or nothing is left without labels."""
     pb2 = locate.caffe_pb2()
     phase = pb2.TEST if found.solver.test_iter else pb2.TRAIN
-    layers, data = (take(found.solver, found.net, phase) for take in (schedule.layers, schedule.data_layers))
+    layers, data = (
+        take(found.solver, found.net, phase) for take in (schedule.layers, schedule.data_layers)
+    )
     if len(data) != 1 or not data[0].top:
         return None
     crop = data[0].transform_param.crop_size
@@ -22,7 +25,9 @@ def of(found, shape):
                 _add(net, layer)
         else:
             labelled.update(layer.top)
-            if layer.type == "SoftmaxWithLoss" and not any(other.type == "Softmax" for other in net.layer):
+            if layer.type == "SoftmaxWithLoss" and not any(
+                other.type == "Softmax" for other in net.layer
+            ):
                 net.layer.add(name="prob", type="Softmax", bottom=layer.bottom[:1], top=["prob"])
     return net if len(net.layer) > 1 else None
 

@@ -1,4 +1,5 @@
 """metrics.csv: what a run measured, iteration by iteration."""
+
 import csv
 import io
 import math
@@ -20,17 +21,17 @@ class Metrics:
     @property
     def more(self):
         """The columns by name."""
-        return self.columns[len(COLUMNS):]
+        return self.columns[len(COLUMNS) :]
 
     @classmethod
     def load(cls, path, columns=COLUMNS):
         """Reads what ``save`` wrote; ``columns`` are there in any case, and a missing file has no rows."""
-        metrics = cls(columns[len(COLUMNS):])
+        metrics = cls(columns[len(COLUMNS) :])
         if not os.path.exists(path):
             return metrics
         with reading(path, "is damaged", "remove it, or name another run", reason=True):
             reader = csv.DictReader(io.StringIO(content(path).decode(), newline=""), strict=True)
-            if (reader.fieldnames or [])[:len(COLUMNS)] != list(COLUMNS):
+            if (reader.fieldnames or [])[: len(COLUMNS)] != list(COLUMNS):
                 raise ValueError("other columns")
             metrics.columns = list(dict.fromkeys([*reader.fieldnames, *columns]))
             for row in reader:
@@ -55,8 +56,10 @@ class Metrics:
     def newest_test(self):
         """Its row; one of None where no test was run."""
         names = [name for name in self.columns if name.startswith("test")]
-        return next((row for row in reversed(self.rows) if any(row[name] is not None for name in names)),
-                    dict.fromkeys(self.columns))
+        return next(
+            (row for row in reversed(self.rows) if any(row[name] is not None for name in names)),
+            dict.fromkeys(self.columns),
+        )
 
     def last(self, column):
         """The newest value of a column, or None."""
@@ -68,8 +71,16 @@ class Metrics:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             for row in self.rows:
-                writer.writerow({name: "" if value is None else value if name == "iteration" else f"{value:.6g}"
-                                 for name, value in row.items()})
+                writer.writerow(
+                    {
+                        name: ""
+                        if value is None
+                        else value
+                        if name == "iteration"
+                        else f"{value:.6g}"
+                        for name, value in row.items()
+                    }
+                )
 
 
 def _checked(row, before):
@@ -79,7 +90,7 @@ def _checked(row, before):
         raise ValueError("a row of other length")
     values = {name: None if text == "" else float(text) for name, text in row.items()}
     iteration, seconds = int(row["iteration"]), values["seconds"]
-    if not before < iteration < 2 ** 31:
+    if not before < iteration < 2**31:
         raise ValueError(f"iteration {iteration} after {before}")
     if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
         raise ValueError(f"{seconds} seconds")

@@ -11,16 +11,22 @@ class Outputs:
         self._weights = {name: weight for name, weight in net.blob_loss_weights.items() if weight}
         accuracy = _accuracy(layers)
         self._accuracy = accuracy if accuracy and net.blobs[accuracy].count == 1 else None
-        known = {top for layer in layers if not layer.bottom for top in layer.top}      # data
+        known = {top for layer in layers if not layer.bottom for top in layer.top}  # data
         known |= {self._accuracy} if counts else set()
         known |= set(self._weights) if list(self._weights.values()) == [1] else set()
-        self._more = {f"{part}/{name}": name for name in net.outputs if net.blobs[name].count == 1 and name not in known}
+        self._more = {
+            f"{part}/{name}": name
+            for name in net.outputs
+            if net.blobs[name].count == 1 and name not in known
+        }
         self.names = list(self._more)
 
     @property
     def loss(self):
         """The sum of all losses of the last forward pass, by their weights."""
-        return float(sum(weight * self._net.blobs[name].data.sum() for name, weight in self._weights.items()))
+        return float(
+            sum(weight * self._net.blobs[name].data.sum() for name, weight in self._weights.items())
+        )
 
     @property
     def accuracy(self):
@@ -29,12 +35,18 @@ class Outputs:
 
     def more(self):
         """{column: value} of the last forward pass."""
-        return {column: float(self._net.blobs[name].data.sum()) for column, name in self._more.items()}
+        return {
+            column: float(self._net.blobs[name].data.sum()) for column, name in self._more.items()
+        }
 
 
 def _accuracy(layers):
     """The blob that counts how often the best answer is right: the one called accuracy, or else the last."""
-    tops = [layer.top[0] for layer in layers if layer.type == "Accuracy" and layer.accuracy_param.top_k == 1]
+    tops = [
+        layer.top[0]
+        for layer in layers
+        if layer.type == "Accuracy" and layer.accuracy_param.top_k == 1
+    ]
     named = [top for layer in layers for top in layer.top if top == "accuracy"]
     return (named or tops or [None])[-1]
 

@@ -8,6 +8,7 @@ images that rank 0 has seen are those that are tested and saved.
 
 A rank is one of ``Alone``, ``Mpi`` and ``Nccl``. Their methods are collective: every rank calls them in the same order.
 """
+
 import multiprocessing.connection
 import os
 import socket
@@ -16,7 +17,10 @@ import numpy as np
 
 from ..errors import UserError
 
-_MPIRUNS = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))  # Open MPI; MPICH and its kin
+_MPIRUNS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)  # Open MPI; MPICH and its kin
 
 
 def under_mpirun():
@@ -41,6 +45,7 @@ def mine(nccl=None):
 
 class Alone:
     """The only process: nobody to talk to."""
+
     rank, size, local_rank = 0, 1, 0
 
     def share(self, value):
@@ -69,13 +74,16 @@ class Mpi(Alone):
 
     def __init__(self):
         mpi4py = _mpi4py()
-        mpi4py.rc.finalize = False      # at the end of a rank that failed it would wait for the others
+        mpi4py.rc.finalize = False  # at the end of a rank that failed it would wait for the others
         from mpi4py import MPI
+
         self._mpi, self._world = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
         if (self.rank, self.size) != under_mpirun():
-            raise UserError(f"mpirun started {under_mpirun()[1]} processes, and the MPI of mpi4py sees {self.size}: "
-                            "use the mpirun of the MPI that mpi4py was built with")
+            raise UserError(
+                f"mpirun started {under_mpirun()[1]} processes, and the MPI of mpi4py sees {self.size}: "
+                "use the mpirun of the MPI that mpi4py was built with"
+            )
         self.local_rank = self._world.Split_type(MPI.COMM_TYPE_SHARED).rank
 
     def share(self, value):
@@ -96,7 +104,9 @@ class Mpi(Alone):
         solver.add_callback(lambda: None, self._average)
 
     def _average(self):
-        gradients = [blob.diff for blob in self._blobs]     # anew each time: from the GPU, where the solver runs there
+        gradients = [
+            blob.diff for blob in self._blobs
+        ]  # anew each time: from the GPU, where the solver runs there
         self._gather(gradients)
         self._world.Allreduce(self._mpi.IN_PLACE, self._flat)
         self._flat /= self.size
@@ -118,7 +128,9 @@ def _mpi4py():
     try:
         import mpi4py
     except ImportError as error:
-        raise UserError("mpirun needs mpi4py on every machine: apt-get install python3-mpi4py") from error
+        raise UserError(
+            "mpirun needs mpi4py on every machine: apt-get install python3-mpi4py"
+        ) from error
     return mpi4py
 
 
@@ -155,6 +167,6 @@ class Nccl(Alone):
 
     def join(self, solver):
         name = self.share(self._caffe.NCCL.new_uid() if self.rank == 0 else None)
-        self._nccl = self._caffe.NCCL(solver, name)     # the solver does not keep it alive
+        self._nccl = self._caffe.NCCL(solver, name)  # the solver does not keep it alive
         self._nccl.bcast()
         solver.add_callback(self._nccl)

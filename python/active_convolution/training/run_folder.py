@@ -1,4 +1,5 @@
 """The folder of one training run: what is resolved before it starts, and what it leaves."""
+
 import contextlib
 import json
 import os
@@ -16,7 +17,7 @@ from . import checks, data_sources, definition, deploying, schedule
 # Where a solver also has its weights from (see weights.py); and HDF5, which the other tools do not write.
 _REPLACED = ("weights", "snapshot_format")
 _LONGEST = 220  # bytes of a network's name in the names of its snapshots
-_SEED = 1   # of a solver without random_seed: Caffe would draw another one at each start, also when a run goes on
+_SEED = 1  # of a solver without random_seed: Caffe would draw another one at each start, also when a run goes on
 
 
 class RunFolder:
@@ -25,9 +26,12 @@ class RunFolder:
     began with weights: their file, and what was copied from it."""
 
     def __init__(self, path):
-        self.path = Path(os.path.realpath(path))    # of a circle of links, too, where resolve() gives up
+        self.path = Path(
+            os.path.realpath(path)
+        )  # of a circle of links, too, where resolve() gives up
         self.solver, self.train_val, self.deploy = (
-            self.path / f"{name}.prototxt" for name in ("solver", "train_val", "deploy"))
+            self.path / f"{name}.prototxt" for name in ("solver", "train_val", "deploy")
+        )
         self.log = self.path / "train.log"
         self.metrics = self.path / "metrics.csv"
         self.positions = self.path / RUN_FILE
@@ -36,18 +40,29 @@ class RunFolder:
 
     def begun(self):
         """Whether there is anything that a training has brought about: what a failed start leaves is not."""
-        return self.solver.exists() and (self.metrics.exists() or any(self.snapshots.glob("*.solverstate")))
+        return self.solver.exists() and (
+            self.metrics.exists() or any(self.snapshots.glob("*.solverstate"))
+        )
 
 
-def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=None, changes=changing.Changes()):
+def resolve(
+    run,
+    model,
+    variant,
+    data=None,
+    max_iter=None,
+    seed=None,
+    solver=None,
+    changes=changing.Changes(),
+):
     """The Definition of a run: that of ``model/variant``, of the prototxt ``solver``, or of that network with that solver, with ``changes`` made, the
     databases in the folder ``data`` (None: those that it names itself), everything written below ``run``, and shortened
     to ``max_iter`` iterations where that is given."""
-    _check_range("--max-iter", max_iter, 1, 2 ** 31 - 1)
-    _check_range("--seed", seed, 0, 2 ** 32 - 1)
+    _check_range("--max-iter", max_iter, 1, 2**31 - 1)
+    _check_range("--seed", seed, 0, 2**32 - 1)
     found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     changes.apply(found)
-    checks.check_solver(found.solver, found.source)     # before it is shortened
+    checks.check_solver(found.solver, found.source)  # before it is shortened
     if data is None:
         data_sources.find(found)
     else:
@@ -55,7 +70,9 @@ def resolve(run, model, variant, data=None, max_iter=None, seed=None, solver=Non
         data_sources.point(found, manifest, data)
         changing.check_classes(found, manifest, data)
         if found.deploy is None:
-            found.deploy = deploying.of(found, manifest["test" if found.solver.test_iter else "train"]["shape"])
+            found.deploy = deploying.of(
+                found, manifest["test" if found.solver.test_iter else "train"]["shape"]
+            )
     if max_iter is not None:
         schedule.shorten(found.solver, found.net, max_iter)
     if seed is not None:
@@ -76,7 +93,9 @@ def of_run(run):
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     solver, net = load(run)
     if solver.random_seed < 0:
-        raise UserError(f"{run.solver} has no random_seed, and was written with one: give it the one that the run began with")
+        raise UserError(
+            f"{run.solver} has no random_seed, and was written with one: give it the one that the run began with"
+        )
     _place(run, solver, net)
     found = definition.Definition(run.path, solver, net)
     checks.check(found)
@@ -100,6 +119,7 @@ def _check_range(option, value, least, most):
 
 
 # ---- Starting, and going on
+
 
 @contextlib.contextmanager
 def started(run, found, weights=None):
@@ -137,8 +157,10 @@ def resumed(run, found, weights=None):
     check_settings(run, found)
     begun_with = read_weights(run)
     if weights is not None and (begun_with or {}).get("file") != str(Path(weights).resolve()):
-        raise UserError(f"{run.path} began with {begun_with['file'] if begun_with else 'random weights'}, not with {weights}: leave "
-                        "--weights out, or name another --output")
+        raise UserError(
+            f"{run.path} began with {begun_with['file'] if begun_with else 'random weights'}, not with {weights}: leave "
+            "--weights out, or name another --output"
+        )
     with _locked(run) as log:
         run.snapshots.mkdir(exist_ok=True)
         _write_resolved(run, found)
@@ -147,7 +169,9 @@ def resumed(run, found, weights=None):
 
 def _check_not_begun(run):
     if run.begun():
-        raise UserError(f"{run.path} holds a run already: go on with --resume, or name another --output")
+        raise UserError(
+            f"{run.path} holds a run already: go on with --resume, or name another --output"
+        )
 
 
 @contextlib.contextmanager
@@ -164,8 +188,10 @@ def check_settings(run, found):
     """Raises UserError unless ``run``, which holds a run, was started with these very settings."""
     for path, before, now in zip((run.solver, run.train_val), load(run), (found.solver, found.net)):
         if _without_paths(before) != _without_paths(now):
-            raise UserError(f"{path} is not what this command would train: resume with the model, --variant, --data, "
-                            "--max-iter and --seed that the run was started with, or name another --output")
+            raise UserError(
+                f"{path} is not what this command would train: resume with the model, --variant, --data, "
+                "--max-iter and --seed that the run was started with, or name another --output"
+            )
 
 
 def _write_resolved(run, found):
@@ -186,6 +212,7 @@ def _without_paths(message):
 
 
 # ---- weights.json
+
 
 def read_weights(run):
     """What ``write_weights`` wrote, None where the run began with random weights."""

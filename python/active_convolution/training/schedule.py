@@ -1,10 +1,11 @@
 """How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
+
 from ..errors import UserError
 from ..pycaffe import locate, messages
 
-_MOST, _MOST_FLOAT = 2 ** 31 - 1, 3.4e38
-_LOOKS = 4       # tests and snapshots of a run, at least
-_LINES = 100     # lines of metrics.csv, at least
+_MOST, _MOST_FLOAT = 2**31 - 1, 3.4e38
+_LOOKS = 4  # tests and snapshots of a run, at least
+_LINES = 100  # lines of metrics.csv, at least
 
 
 def shorten(solver, net, max_iter):
@@ -19,9 +20,9 @@ def shorten(solver, net, max_iter):
     solver.stepvalue[:] = [_step(step, scale) for step in solver.stepvalue]
     if solver.HasField("stepsize"):
         solver.stepsize = _step(solver.stepsize, scale)
-    if solver.lr_policy == "exp":                   # gamma ** iter
+    if solver.lr_policy == "exp":  # gamma ** iter
         solver.gamma = _root(solver.gamma, scale)
-    elif solver.lr_policy in ("inv", "sigmoid"):    # functions of gamma * iter
+    elif solver.lr_policy in ("inv", "sigmoid"):  # functions of gamma * iter
         solver.gamma /= scale
     for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):
         if solver.HasField(name):
@@ -45,8 +46,10 @@ def _root(gamma, scale):
             return root
     except OverflowError:
         pass
-    raise UserError(f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: give a gamma "
-                    "from 0 to 1, or leave the length as it is")
+    raise UserError(
+        f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: give a gamma "
+        "from 0 to 1, or leave the length as it is"
+    )
 
 
 def warmup_iter(net):
@@ -72,7 +75,7 @@ def state(solver, net, phase, test=0):
     pb2 = locate.caffe_pb2()
     merged = pb2.NetState()
     merged.MergeFrom(net.state)
-    for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[test:test + 1]:
+    for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[test : test + 1]:
         merged.MergeFrom(own)
     merged.phase = phase
     return merged
@@ -81,7 +84,11 @@ def state(solver, net, phase, test=0):
 def layers(solver, net, phase, test=0):
     """The LayerParameters that take part in ``phase``, in their order."""
     of_phase = state(solver, net, phase, test)
-    return [layer for layer in net.layer if messages.takes_part(layer, phase, of_phase.stage, of_phase.level)]
+    return [
+        layer
+        for layer in net.layer
+        if messages.takes_part(layer, phase, of_phase.stage, of_phase.level)
+    ]
 
 
 def data_layers(solver, net, phase, test=0):
@@ -93,7 +100,10 @@ def all_data_layers(solver, net):
     """``data_layers`` of the training and of every test, in this order; one that takes part in several comes as often."""
     pb2 = locate.caffe_pb2()
     tests = range(len(solver.test_iter))
-    return [*data_layers(solver, net, pb2.TRAIN), *(layer for test in tests for layer in data_layers(solver, net, pb2.TEST, test))]
+    return [
+        *data_layers(solver, net, pb2.TRAIN),
+        *(layer for test in tests for layer in data_layers(solver, net, pb2.TEST, test)),
+    ]
 
 
 def reader(layer):

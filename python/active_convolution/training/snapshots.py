@@ -1,4 +1,5 @@
 """Snapshots of a run: which are whole, and how to go on from one."""
+
 import contextlib
 import dataclasses
 import glob
@@ -18,6 +19,7 @@ from ..pycaffe import locate, messages
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """The two files that Caffe's solver writes after ``iteration`` iterations."""
+
     iteration: int
     state: Path
     model: Path
@@ -91,8 +93,12 @@ def _count(blob):
 
 def _history_counts(solver):
     """The sizes of what the solver remembers: one or two numbers for each of a parameter's, shared parameters once."""
-    sizes = {blob.data.ctypes.data: blob.count for blobs in solver.net.params.values() for blob in blobs}
-    return list(sizes.values()) * (2 if type(solver).__name__ in ("AdaDeltaSolver", "AdamSolver") else 1)
+    sizes = {
+        blob.data.ctypes.data: blob.count for blobs in solver.net.params.values() for blob in blobs
+    }
+    return list(sizes.values()) * (
+        2 if type(solver).__name__ in ("AdaDeltaSolver", "AdamSolver") else 1
+    )
 
 
 def restore(solver, snapshot):
@@ -106,6 +112,7 @@ def restore(solver, snapshot):
 
 
 # ---- What a training that was stopped had measured since its last record
+
 
 def write_since(prefix, iteration, values):
     """Keeps a list of {column: value}, one for each iteration, for the snapshot after ``iteration``."""
@@ -128,6 +135,7 @@ def _since(stem):
 
 # ---- To another process
 
+
 def packed(snapshot):
     """A Snapshot with its files' contents, to be sent to another process."""
     return snapshot, _bytes(snapshot.state), _bytes(snapshot.model)
@@ -138,7 +146,11 @@ def unpacked(parts):
     """What ``packed`` made, as a Snapshot in a temporary folder."""
     snapshot, state, model = parts
     with tempfile.TemporaryDirectory() as folder:
-        copy = Snapshot(snapshot.iteration, Path(folder) / snapshot.state.name, Path(folder) / snapshot.model.name)
+        copy = Snapshot(
+            snapshot.iteration,
+            Path(folder) / snapshot.state.name,
+            Path(folder) / snapshot.model.name,
+        )
         copy.state.write_bytes(state)
         copy.model.write_bytes(model)
         yield copy

@@ -1,4 +1,5 @@
 """The loop around Caffe's solver: what every rank of a training does, and what rank 0 does besides."""
+
 import dataclasses
 import math
 import signal
@@ -14,18 +15,35 @@ from .. import positions
 from ..errors import UserError
 from ..pycaffe import locate, messages, nets
 from ..pycaffe.process import INTERRUPTED, STOPS, bar_stands
-from . import events, launch, run_folder, schedule, snapshots, weights as initial
+from . import events, launch, run_folder, schedule, snapshots
+from . import weights as initial
 from .changes import Changes
 from .metrics import Metrics
 from .outputs import Outputs, mean
 from .run_folder import RunFolder
 from .testing import Tests
 
-_DRAWING = ("Dropout", "DummyData", "Python")   # layers that may draw random numbers in a pass, as does stochastic pooling
+_DRAWING = (
+    "Dropout",
+    "DummyData",
+    "Python",
+)  # layers that may draw random numbers in a pass, as does stochastic pooling
 
 
-def train(model=None, variant=None, data=None, output=None, max_iter=None, seed=None, gpu=None, resume=False, solver=None,
-          weights=None, changes=Changes(), tensorboard=False):
+def train(
+    model=None,
+    variant=None,
+    data=None,
+    output=None,
+    max_iter=None,
+    seed=None,
+    gpu=None,
+    resume=False,
+    solver=None,
+    weights=None,
+    changes=Changes(),
+    tensorboard=False,
+):
     """Trains the network in the folder ``model/variant``, or that of the prototxt ``solver``, into the run folder
     ``output``.
 
@@ -49,11 +67,13 @@ def train(model=None, variant=None, data=None, output=None, max_iter=None, seed=
         found = run_folder.resolve(run, model, variant, data, max_iter, seed, solver, changes)
         weights = weights or found.weights
     if weights is not None:
-        messages.read_weights(weights)      # now, not when the folder is made
+        messages.read_weights(weights)  # now, not when the folder is made
     if tensorboard:
         events.check()
     launch.check(gpus)
-    options = [option for option, given in (("--resume", resume), ("--tensorboard", tensorboard)) if given]
+    options = [
+        option for option, given in (("--resume", resume), ("--tensorboard", tensorboard)) if given
+    ]
     with (run_folder.resumed if resume else run_folder.started)(run, found, weights) as log:
         return launch.lead(run, log, gpus, *options)
 
@@ -68,7 +88,9 @@ class Worker:
     def __init__(self, ranks, gpus, solver=None, net=None):
         self.ranks = ranks
         self.caffe = locate.caffe()
-        self.caffe.init_log(0, True)  # all of Caffe's log, to the file descriptor that is the run's log
+        self.caffe.init_log(
+            0, True
+        )  # all of Caffe's log, to the file descriptor that is the run's log
         self.stop = False
         for number in STOPS:  # after init_log, which handles SIGTERM in its own way
             signal.signal(number, self._ask_to_stop)
@@ -80,7 +102,10 @@ class Worker:
         layers = schedule.layers(self.parameter, self.net, self.caffe.TRAIN)
         self.outputs = Outputs(self.solver.net, layers, "train")
         pooling = locate.caffe_pb2().PoolingParameter
-        self._draws = any(layer.type in _DRAWING or layer.pooling_param.pool == pooling.STOCHASTIC for layer in self.net.layer)
+        self._draws = any(
+            layer.type in _DRAWING or layer.pooling_param.pool == pooling.STOCHASTIC
+            for layer in self.net.layer
+        )
 
     def _ask_to_stop(self, number, frame):
         self.stop = True
@@ -90,8 +115,10 @@ class Worker:
             self.caffe.set_mode_cpu()
             return
         if self.ranks.local_rank >= len(gpus):
-            raise UserError(f"--gpu names {len(gpus)} of this machine's GPUs, and more ranks than that run on it: "
-                            "name one for each")
+            raise UserError(
+                f"--gpu names {len(gpus)} of this machine's GPUs, and more ranks than that run on it: "
+                "name one for each"
+            )
         self.caffe.set_device(gpus[self.ranks.local_rank])
         self.caffe.set_mode_gpu()
 
@@ -115,15 +142,25 @@ class Worker:
     def _check_names(self):
         """Caffe copies weights to its tests, and from its snapshots, by the layers' names."""
         net = self.solver.net
-        shared = nets.shared_name([(name, layer.blobs) for name, layer in zip(net._layer_names, net.layers) if layer.blobs])
+        shared = nets.shared_name(
+            [
+                (name, layer.blobs)
+                for name, layer in zip(net._layer_names, net.layers)
+                if layer.blobs
+            ]
+        )
         if shared:
-            raise UserError(f"the network has two layers called {shared[0]} that learn, and would lose one's weights: rename one")
+            raise UserError(
+                f"the network has two layers called {shared[0]} that learn, and would lose one's weights: rename one"
+            )
 
     def _check_data(self):
         for layer in schedule.data_layers(self.parameter, self.net, self.caffe.TRAIN):
             if not Path(schedule.reader(layer).source).exists():
-                raise UserError(f"there is no {schedule.reader(layer).source}, which layer {layer.name} reads: the data must be "
-                                "at the same path on every machine")
+                raise UserError(
+                    f"there is no {schedule.reader(layer).source}, which layer {layer.name} reads: the data must be "
+                    "at the same path on every machine"
+                )
 
     def begin(self, snapshot=None):
         """Brings all ranks to one state: rank 0's ``snapshot``, or its fresh weights. Returns whether to stop at once."""
@@ -141,7 +178,9 @@ class Worker:
 
         A signal that comes after this has the next iteration to stop at.
         """
-        if self._draws:     # of the iteration alone, so that a training that goes on draws the same numbers
+        if (
+            self._draws
+        ):  # of the iteration alone, so that a training that goes on draws the same numbers
             seed = [self.parameter.random_seed, self.solver.iter, self.ranks.rank]
             self.caffe.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.solver.step(1)
@@ -174,9 +213,9 @@ class Trainer(Worker):
         self.events = events.Events(run) if tensorboard else None
         self.seconds_before = 0
         self.images = self.ranks.size * schedule.images_per_iteration(self.parameter, self.net)
-        self.rate = 0           # images per second
-        self.since = []         # what each iteration gave since the last row: a dictionary of columns
-        self.cut = False        # whether a test was interrupted
+        self.rate = 0  # images per second
+        self.since = []  # what each iteration gave since the last row: a dictionary of columns
+        self.cut = False  # whether a test was interrupted
 
     def train(self, resume):
         """As Worker.train; ``resume`` goes on from the newest whole snapshot."""
@@ -185,17 +224,28 @@ class Trainer(Worker):
         if snapshot is None:
             self._copy_weights()
         stop = self.begin(snapshot)
-        self.kept = self.solver.iter    # what the newest snapshot holds
+        self.kept = self.solver.iter  # what the newest snapshot holds
         self._say_what_trains()
         self.started = time.monotonic()
         bar_stands()
-        with tqdm(total=self.parameter.max_iter, initial=self.solver.iter, desc="training", unit="it",
-                  mininterval=0.5, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=self.parameter.max_iter,
+            initial=self.solver.iter,
+            desc="training",
+            unit="it",
+            mininterval=0.5,
+            dynamic_ncols=True,
+        ) as bar:
             if self.solver.iter == 0:
                 self._begin_records(bar)
             self._show(bar)
             self._loop(bar, stop, made_up=snapshot is not None)
-            if self.at_end() and not self.cut and self.tests and self.metrics.tested() != self.solver.iter:
+            if (
+                self.at_end()
+                and not self.cut
+                and self.tests
+                and self.metrics.tested() != self.solver.iter
+            ):
                 self._record(bar, **self._test())
         if self.events:
             self.events.close()
@@ -233,14 +283,18 @@ class Trainer(Worker):
             return None
         at = snapshot.iteration
         if at > self.parameter.max_iter:
-            raise UserError(f"{self.run.path} has come to iteration {at}, and is to end at {self.parameter.max_iter}: raise max_iter "
-                            f"in {self.run.solver}, or name another --output")
+            raise UserError(
+                f"{self.run.path} has come to iteration {at}, and is to end at {self.parameter.max_iter}: raise max_iter "
+                f"in {self.run.solver}, or name another --output"
+            )
         self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
         self.metrics.truncate(at)
         self.seconds_before = self.metrics.last("seconds") or 0
         if self.run.positions.exists():
             self.history = positions.History.load(self.run.positions)
-        if not self._row_is_due(at):    # this row, of a run that was stopped, would not be there without the stop
+        if not self._row_is_due(
+            at
+        ):  # this row, of a run that was stopped, would not be there without the stop
             self.metrics.truncate(at - 1)
             self.since = snapshots.read_since(snapshot)
         kept = at if self._row_is_due(at) else at - 1
@@ -253,22 +307,32 @@ class Trainer(Worker):
 
     def _warn_of_data(self):
         for name, layer in zip(self.solver.net._layer_names, self.solver.net.layers):
-            reads = (layer.type in (*schedule.READERS, "WindowData", "MemoryData")
-                     or layer.type == "Python" and not self.solver.net.bottom_names[name])
+            reads = (
+                layer.type in (*schedule.READERS, "WindowData", "MemoryData")
+                or layer.type == "Python"
+                and not self.solver.net.bottom_names[name]
+            )
             if reads and not (layer.type == "Data" and hasattr(layer, "continue_at")):
-                self._say(f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on where it stood")
+                self._say(
+                    f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on where it stood"
+                )
 
     # ---- The loop
 
     def _loop(self, bar, stop, made_up):
         """``made_up``: whether a test that is due now and missing, as one that was interrupted, is run first."""
-        if made_up and not stop and self._test_is_due() and self.metrics.tested() != self.solver.iter:
+        if (
+            made_up
+            and not stop
+            and self._test_is_due()
+            and self.metrics.tested() != self.solver.iter
+        ):
             self._record(bar, **self._test())
         seconds, images = 0, 0
         while not (stop or self.at_end()):
             learning_rate, before = self.solver.lr, time.monotonic()
             loss, stop = self.step()
-            if self.cut:    # the test before it, which is to come first when the training goes on; all ranks stop here
+            if self.cut:  # the test before it, which is to come first when the training goes on; all ranks stop here
                 return
             self.since.append({"loss": loss, **self.outputs.more()})
             seconds, images = seconds + time.monotonic() - before, images + self.images
@@ -284,7 +348,12 @@ class Trainer(Worker):
         values, since = mean(self.since), self.since
         if row_is_due:
             self.since = []
-        self._record(bar, learning_rate=learning_rate, **values, **(self._test() if self._test_is_due() else {}))
+        self._record(
+            bar,
+            learning_rate=learning_rate,
+            **values,
+            **(self._test() if self._test_is_due() else {}),
+        )
         if stop or self.cut or self.at_end() or self._is_due("snapshot", self.solver.iter):
             if not row_is_due:
                 snapshots.write_since(self.parameter.snapshot_prefix, self.solver.iter, since)
@@ -294,11 +363,16 @@ class Trainer(Worker):
     def _row_is_due(self, iteration):
         """Whether metrics.csv has a row after ``iteration``, whatever interrupts the training."""
         return iteration == self.parameter.max_iter or any(
-            self._is_due(name, iteration) for name in ("snapshot", "test_interval", "display"))
+            self._is_due(name, iteration) for name in ("snapshot", "test_interval", "display")
+        )
 
     def _test_is_due(self):
         """But for the last one, which comes after the last snapshot."""
-        return bool(self.tests) and not self.at_end() and self._is_due("test_interval", self.solver.iter)
+        return (
+            bool(self.tests)
+            and not self.at_end()
+            and self._is_due("test_interval", self.solver.iter)
+        )
 
     def _is_due(self, interval, iteration):
         every = getattr(self.parameter, interval)
@@ -351,10 +425,16 @@ class Trainer(Worker):
         if not self.at_end() or self.tests and self.metrics.tested() != iteration:
             self._say(f"stopped at iteration {self.kept}: go on with --resume")
             return INTERRUPTED
-        losses = [loss for loss in map(self.metrics.last, ("test_loss", "loss")) if loss is not None]
+        losses = [
+            loss for loss in map(self.metrics.last, ("test_loss", "loss")) if loss is not None
+        ]
         if not all(map(math.isfinite, losses[:1])):
-            self._say("warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr")
-        print(f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds') or 0:.0f} s, in {self.run.path}")
+            self._say(
+                "warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr"
+            )
+        print(
+            f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds') or 0:.0f} s, in {self.run.path}"
+        )
         for text in self._more():
             print(f"  {text}")
         return 0
@@ -364,7 +444,10 @@ class Trainer(Worker):
         if self.metrics.last("test_error") is not None:
             return f"test error {100 * self.metrics.last('test_error'):.2f} %"
         losses = {name: self.metrics.last(name.replace(" ", "_")) for name in ("test loss", "loss")}
-        return next((f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None), "no record of a loss")
+        return next(
+            (f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None),
+            "no record of a loss",
+        )
 
     @staticmethod
     def _say(text):

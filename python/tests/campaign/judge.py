@@ -1,4 +1,5 @@
 """Runs what is tried, and judges it by what docs/reliability.md promises: None, or what was wrong, in a line."""
+
 import dataclasses
 import os
 import re
@@ -12,12 +13,18 @@ from pathlib import Path
 from .corpus import ACU, environment
 from .surroundings import ODD, SURROUNDINGS, Surrounding
 
-_BAR = re.compile(r"\d+%\||\d+\S* ?\[\d\d:\d\d|^\s*$")       # tqdm's
+_BAR = re.compile(r"\d+%\||\d+\S* ?\[\d\d:\d\d|^\s*$")  # tqdm's
 _FATAL = re.compile(r"^error: .+")
-_WITHOUT_ERRORS = ("eigenvectors of ", "going on from ", "no whole snapshot: ", "warning: ")     # how progress may begin
+_WITHOUT_ERRORS = (
+    "eigenvectors of ",
+    "going on from ",
+    "no whole snapshot: ",
+    "warning: ",
+)  # how progress may begin
 
 
 # ---- Readers
+
 
 class Readers:
     """The process that tries readers, renewed where it dies."""
@@ -27,13 +34,19 @@ class Readers:
 
     def judge(self, trial, folder):
         if self._process is None:
-            self._process = subprocess.Popen([sys.executable, "-m", "campaign.readers"], stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), text=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "campaign.readers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                text=True,
+            )
         self._process.stdin.write(f"{trial.reader} {folder / trial.path}\n")
         self._process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            told = selector.select(2 * self._patience)     # the first one also waits for the imports
+            told = selector.select(2 * self._patience)  # the first one also waits for the imports
         outcome = self._process.stdout.readline().strip() if told else "hangs"
         if outcome in ("read", "refused"):
             return None
@@ -52,13 +65,24 @@ class Readers:
 
 # ---- Programs
 
+
 def run(command, folder, patience, killed_after=None, around=Surrounding(), **variables):
     """(exit status, stderr) of acu; the status is None where it takes more than ``patience`` seconds."""
-    process = subprocess.Popen(["sh", "-c", around.shell, "sh", *ACU, *command.split()], cwd=folder, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-                               env=environment(**dict(around.variables), **variables), start_new_session=True)
+    process = subprocess.Popen(
+        ["sh", "-c", around.shell, "sh", *ACU, *command.split()],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment(**dict(around.variables), **variables),
+        start_new_session=True,
+    )
     try:
-        return (lambda _, said: (process.returncode, said))(*process.communicate(timeout=killed_after or patience))
+        return (lambda _, said: (process.returncode, said))(
+            *process.communicate(timeout=killed_after or patience)
+        )
     except subprocess.TimeoutExpired:
         if not killed_after:
             os.killpg(process.pid, signal.SIGKILL)
@@ -74,7 +98,11 @@ def judge(command, folder, patience, around=Surrounding()):
     if status is None and _trains(folder):
         return None
     wrong = _ended_badly(status, said if around.heard or not status else "error: unheard")
-    touched = [name for name, state in _state(folder).items() if before.get(name) != state and not _may_change(name)]
+    touched = [
+        name
+        for name, state in _state(folder).items()
+        if before.get(name) != state and not _may_change(name)
+    ]
     if not wrong and touched:
         wrong = f"touches {touched[0]}"
     if not wrong and status and (hidden := _hidden(folder)):
@@ -90,8 +118,11 @@ def _trains(folder):
 
 
 def _ended_badly(status, said):
-    lines = [line for line in said.replace("\r", "\n").split("\n")
-             if not _BAR.search(line) and not line.startswith(_WITHOUT_ERRORS)]
+    lines = [
+        line
+        for line in said.replace("\r", "\n").split("\n")
+        if not _BAR.search(line) and not line.startswith(_WITHOUT_ERRORS)
+    ]
     if status is None:
         return "hangs"
     if status not in (0, 1, 2):
@@ -110,13 +141,18 @@ def _looks_whole(folder, command):
 
 
 def _may_change(name):
-    return name.startswith("out") or name.endswith("lock.mdb")     # which whoever reads an LMDB writes into
+    return name.startswith("out") or name.endswith(
+        "lock.mdb"
+    )  # which whoever reads an LMDB writes into
 
 
 def _state(folder):
     """{name: what would change with a write} of all in ``folder``."""
-    return {str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
-            for path in folder.rglob("*") if not path.is_dir()}
+    return {
+        str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }
 
 
 def _hidden(folder):
@@ -144,6 +180,7 @@ def judge_around(command, name, folder, patience):
 
 # ---- Kills
 
+
 def kill(command, folder, random, library, totals, patience):
     """Kills a program at a random moment, or at a random one of its writes; then the same command must go on."""
     if random.random() < 0.5:
@@ -152,11 +189,15 @@ def kill(command, folder, random, library, totals, patience):
         moment = f"killed after {seconds:.2f} s"
     else:
         number = random.randrange(1, max(2, totals[command].writes + 1))
-        status, said = run(command, folder, patience, LD_PRELOAD=library, CAMPAIGN_COUNT=str(number))
+        status, said = run(
+            command, folder, patience, LD_PRELOAD=library, CAMPAIGN_COUNT=str(number)
+        )
         moment = f"killed at write {number}"
     if status not in (0, -signal.SIGKILL) and (wrong := _ended_badly(status, said)):
         return f"{moment}: {wrong}"
-    return (wrong := _goes_on(command, folder, totals[command].names, patience)) and f"{moment}: {wrong}"
+    return (
+        wrong := _goes_on(command, folder, totals[command].names, patience)
+    ) and f"{moment}: {wrong}"
 
 
 def _goes_on(command, folder, names, patience):
@@ -181,6 +222,7 @@ def _names(folder):
 @dataclasses.dataclass(frozen=True)
 class Undisturbed:
     """A program that nobody kills: how long it takes, how often it writes, and what is there then."""
+
     seconds: float
     writes: int
     names: frozenset
@@ -190,5 +232,7 @@ def undisturbed(command, folder, library, patience):
     begun, total = time.monotonic(), Path(f"{folder}.total")
     status, said = run(command, folder, patience, LD_PRELOAD=library, CAMPAIGN_TOTAL=str(total))
     if status != 0:
-        raise SystemExit(f"error: the campaign cannot begin, `acu {command}` ends with {status}: {said[-500:]}")
+        raise SystemExit(
+            f"error: the campaign cannot begin, `acu {command}` ends with {status}: {said[-500:]}"
+        )
     return Undisturbed(time.monotonic() - begun, int(total.read_text()), frozenset(_names(folder)))

@@ -1,4 +1,5 @@
 """Damage to the bytes of a file, by its format: ``mutate(kind, content, random)``, the same for the same ``random``."""
+
 import io
 import json
 import lzma
@@ -9,10 +10,42 @@ import zlib
 
 import numpy as np
 
-INTEGERS = (0, 1, -1, 2, 255, 256, 46341, 2 ** 16, 2 ** 20, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, -2 ** 31, 2 ** 63 - 1, 10 ** 30)
-NUMBERS = ("0", "-1", "1e-45", "1e38", "1e39", "-1e30", "1e20", "nan", "inf", "-inf", "0.5", "", "x", "\u0661", "1_0",
-           *map(str, INTEGERS))
-PAGE = 4096     # of an LMDB
+INTEGERS = (
+    0,
+    1,
+    -1,
+    2,
+    255,
+    256,
+    46341,
+    2**16,
+    2**20,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    -(2**31),
+    2**63 - 1,
+    10**30,
+)
+NUMBERS = (
+    "0",
+    "-1",
+    "1e-45",
+    "1e38",
+    "1e39",
+    "-1e30",
+    "1e20",
+    "nan",
+    "inf",
+    "-inf",
+    "0.5",
+    "",
+    "x",
+    "\u0661",
+    "1_0",
+    *map(str, INTEGERS),
+)
+PAGE = 4096  # of an LMDB
 
 
 def mutate(kind, content, random):
@@ -35,19 +68,20 @@ def _bytes(content, random):
         at = random.randrange(len(content))
         content[at] ^= 1 << random.randrange(8)
     elif how == 1:
-        content[start:start + length] = bytes(length)
+        content[start : start + length] = bytes(length)
     elif how == 2:
-        content[start:start + length] = random.randbytes(length)
+        content[start : start + length] = random.randbytes(length)
     elif how == 3:
         del content[start:]
     elif how == 4:
-        content[start:start] = content[start:start + length]
+        content[start:start] = content[start : start + length]
     else:
         content += random.choice((b"\0", b"\x0c", random.randbytes(7), bytes(content[:length])))
     return bytes(content)
 
 
 # ---- Protocol buffers: fields of any depth
+
 
 def _protobuf(content, random, depth=0):
     fields = _fields(content)
@@ -63,9 +97,13 @@ def _protobuf(content, random, depth=0):
     elif how == 4:
         fields.insert(random.randrange(len(fields) + 1), fields[index])
     elif wire == 0:
-        fields[index] = number, wire, random.choice(INTEGERS) % 2 ** 64
+        fields[index] = number, wire, random.choice(INTEGERS) % 2**64
     elif wire == 5:
-        fields[index] = number, wire, struct.pack("<f", random.choice((np.nan, np.inf, -1e38, 1e20, 1e6, 0)))
+        fields[index] = (
+            number,
+            wire,
+            struct.pack("<f", random.choice((np.nan, np.inf, -1e38, 1e20, 1e6, 0))),
+        )
     else:
         fields[index] = number, random.choice((0, 1, 2, 3, 4, 5, 6)), value
     return b"".join(map(_field, fields))
@@ -93,7 +131,7 @@ def _fields(content):
 def _slice(content, at, size):
     if at + size > len(content):
         raise IndexError
-    return content[at:at + size], at + size
+    return content[at : at + size], at + size
 
 
 def _varint(content, at):
@@ -107,7 +145,13 @@ def _varint(content, at):
 
 def _field(field):
     number, wire, value = field
-    body = _packed(value) if isinstance(value, int) else value if wire != 2 else _packed(len(value)) + value
+    body = (
+        _packed(value)
+        if isinstance(value, int)
+        else value
+        if wire != 2
+        else _packed(len(value)) + value
+    )
     return _packed(number << 3 | wire) + body
 
 
@@ -121,6 +165,7 @@ def _packed(value):
 
 # ---- Archives of arrays, of files
 
+
 def _npz(content, random):
     arrays = dict(np.load(io.BytesIO(content)))
     name = random.choice(list(arrays))
@@ -128,8 +173,14 @@ def _npz(content, random):
     if how == 0:
         del arrays[name]
     elif how == 1:
-        arrays[name] = array.astype(random.choice((complex, bool, str, "S5", "f2", "f8", "M8[s]", "V3")), casting="unsafe") \
-            if array.dtype.kind in "fi" else np.array(random.choice(("", "{}", "[" * 9999, '{"warmup_iter": null}')))
+        arrays[name] = (
+            array.astype(
+                random.choice((complex, bool, str, "S5", "f2", "f8", "M8[s]", "V3")),
+                casting="unsafe",
+            )
+            if array.dtype.kind in "fi"
+            else np.array(random.choice(("", "{}", "[" * 9999, '{"warmup_iter": null}')))
+        )
     elif how == 2 and array.dtype.kind == "f" and array.size:
         array = array.copy()
         array.flat[random.randrange(array.size)] = random.choice((np.nan, np.inf, 1e38, -1e20, 1e6))
@@ -150,8 +201,11 @@ def _zip(content, random):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = random.choice(list(members))
-    members[name] = members[name].replace(b"(", random.choice((b"(99999999999, ", b"(-1, ", b"((", b"")), 1) \
-        if random.random() < 0.5 else _bytes(members[name], random)
+    members[name] = (
+        members[name].replace(b"(", random.choice((b"(99999999999, ", b"(-1, ", b"((", b"")), 1)
+        if random.random() < 0.5
+        else _bytes(members[name], random)
+    )
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", random.choice((0, 8, 12, 14))) as archive:
         for each, data in members.items():
@@ -162,18 +216,29 @@ def _zip(content, random):
 def _tar(content, random):
     """A header's field, with the checksum mended."""
     content = bytearray(content)
-    headers = [at for at in range(0, len(content) - 511, 512) if content[at + 257:at + 262] == b"ustar"]
+    headers = [
+        at for at in range(0, len(content) - 511, 512) if content[at + 257 : at + 262] == b"ustar"
+    ]
     if not headers:
         return _bytes(bytes(content), random)
     at = random.choice(headers)
     name, mode, size, kind = (0, 100), (100, 108), (124, 136), (156, 157)
     field = random.choice((name, mode, size, kind, (157, 257), (265, 297)))
     width = field[1] - field[0]
-    value = random.choice((b"", b"7" * (width - 1), b"../" * 33, b"/etc/x", b"\x80" + b"\x7f" * 11, random.randbytes(width),
-                           bytes([random.choice(b"0123456LKxgS")])))
-    content[at + field[0]:at + field[1]] = value[:width].ljust(width, b"\0")
-    content[at + 148:at + 156] = b" " * 8
-    content[at + 148:at + 156] = b"%06o\0 " % sum(content[at:at + 512])
+    value = random.choice(
+        (
+            b"",
+            b"7" * (width - 1),
+            b"../" * 33,
+            b"/etc/x",
+            b"\x80" + b"\x7f" * 11,
+            random.randbytes(width),
+            bytes([random.choice(b"0123456LKxgS")]),
+        )
+    )
+    content[at + field[0] : at + field[1]] = value[:width].ljust(width, b"\0")
+    content[at + 148 : at + 156] = b" " * 8
+    content[at + 148 : at + 156] = b"%06o\0 " % sum(content[at : at + 512])
     return bytes(content)
 
 
@@ -183,19 +248,20 @@ def _xz(content, random):
 
 # ---- A database, an image
 
+
 def _lmdb(content, random):
     content = bytearray(content)
     pages = len(content) // PAGE
     page = random.choice((0, 1, random.randrange(pages), random.randrange(pages))) * PAGE
     how = random.randrange(4)
     if how == 0:
-        content[page:page + PAGE] = bytes(PAGE)
+        content[page : page + PAGE] = bytes(PAGE)
     elif how == 1:
         other = random.randrange(pages) * PAGE
-        content[page:page + PAGE] = content[other:other + PAGE]
-    elif how == 2:      # its header: number, flags, free space, or pointers behind
+        content[page : page + PAGE] = content[other : other + PAGE]
+    elif how == 2:  # its header: number, flags, free space, or pointers behind
         at = page + random.choice((0, 8, 10, 12, 14, 16, 18, 24, 40, 64))
-        content[at:at + 2] = random.choice((b"\0\0", b"\xff\xff", random.randbytes(2)))
+        content[at : at + 2] = random.choice((b"\0\0", b"\xff\xff", random.randbytes(2)))
     else:
         del content[page:]
     return bytes(content)
@@ -206,7 +272,9 @@ def _hdf5(content, random):
     content = bytearray(content)
     at = random.randrange(min(len(content), 6000)) & random.choice((-1, -8))
     width = random.choice((1, 2, 4, 8))
-    content[at:at + width] = (random.choice(INTEGERS) % 2 ** (8 * width)).to_bytes(width, "little")
+    content[at : at + width] = (random.choice(INTEGERS) % 2 ** (8 * width)).to_bytes(
+        width, "little"
+    )
     return bytes(content)
 
 
@@ -214,8 +282,8 @@ def _png(content, random):
     """A chunk, with its checksum mended most of the time."""
     chunks, at = [], 8
     while at + 12 <= len(content):
-        size, = struct.unpack(">I", content[at:at + 4])
-        chunks.append((content[at + 4:at + 8], content[at + 8:at + 8 + size]))
+        (size,) = struct.unpack(">I", content[at : at + 4])
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + size]))
         at += 12 + size
     if not chunks:
         return _bytes(content, random)
@@ -227,15 +295,25 @@ def _png(content, random):
     elif how == 1:
         chunks.insert(index, chunks[index])
     elif how == 2 and name == b"IHDR":
-        chunks[index] = name, struct.pack(">II", *(random.choice((0, 1, 33, 70_000, 2 ** 31)) for _ in range(2))) + body[8:]
+        chunks[index] = (
+            name,
+            struct.pack(">II", *(random.choice((0, 1, 33, 70_000, 2**31)) for _ in range(2)))
+            + body[8:],
+        )
     else:
         chunks[index] = name, _bytes(body, random)
     mended = random.random() < 0.8
-    return content[:8] + b"".join(struct.pack(">I", len(body)) + name + body +
-                                  struct.pack(">I", zlib.crc32(name + body) if mended else 0) for name, body in chunks)
+    return content[:8] + b"".join(
+        struct.pack(">I", len(body))
+        + name
+        + body
+        + struct.pack(">I", zlib.crc32(name + body) if mended else 0)
+        for name, body in chunks
+    )
 
 
 # ---- Texts
+
 
 def _prototxt(content, random):
     """A number, a word or a line."""
@@ -249,7 +327,9 @@ def _json(content, random):
         return _text(content, random, rb"[^\s,:]+")
     path, inner = [], whole
     while isinstance(inner, (dict, list)) and inner:
-        key = random.choice(list(inner)) if isinstance(inner, dict) else random.randrange(len(inner))
+        key = (
+            random.choice(list(inner)) if isinstance(inner, dict) else random.randrange(len(inner))
+        )
         path.append((inner, key))
         inner = inner[key]
         if random.random() < 0.2:
@@ -259,7 +339,9 @@ def _json(content, random):
         if random.random() < 0.2:
             del within[key]
         else:
-            within[key] = random.choice((None, True, "", "x\n\u2028", -1, 1.5, 1e400, 10 ** 30, [], {}, [[]], 2 ** 63))
+            within[key] = random.choice(
+                (None, True, "", "x\n\u2028", -1, 1.5, 1e400, 10**30, [], {}, [[]], 2**63)
+            )
     return json.dumps(whole).encode()
 
 
@@ -273,8 +355,10 @@ def _text(content, random, token):
     how = random.randrange(5)
     if how < 3 and found:
         match = random.choice(found)
-        value = random.choice((*NUMBERS, '"' + "n" * 3000 + '"', '"$\\\\frac{$"', '"../../x"')).encode()
-        return content[:match.start()] + value + content[match.end():]
+        value = random.choice(
+            (*NUMBERS, '"' + "n" * 3000 + '"', '"$\\\\frac{$"', '"../../x"')
+        ).encode()
+        return content[: match.start()] + value + content[match.end() :]
     if lines:
         index = random.randrange(len(lines))
         if how == 3:
@@ -284,5 +368,17 @@ def _text(content, random, token):
     return b"".join(lines)
 
 
-KINDS = {"protobuf": _protobuf, "npz": _npz, "zip": _zip, "tar": _tar, "tar.xz": _xz, "lmdb": _lmdb, "leveldb": _bytes,
-         "hdf5": _hdf5, "png": _png, "csv": _csv, "prototxt": _prototxt, "json": _json}
+KINDS = {
+    "protobuf": _protobuf,
+    "npz": _npz,
+    "zip": _zip,
+    "tar": _tar,
+    "tar.xz": _xz,
+    "lmdb": _lmdb,
+    "leveldb": _bytes,
+    "hdf5": _hdf5,
+    "png": _png,
+    "csv": _csv,
+    "prototxt": _prototxt,
+    "json": _json,
+}

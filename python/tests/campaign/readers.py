@@ -1,4 +1,5 @@
 """The process in which readers are tried alone: a line "reader path" in, a line with what came of it out."""
+
 import resource
 import signal
 import sys
@@ -10,7 +11,7 @@ from active_convolution.errors import UserError
 from active_convolution.pycaffe import messages
 from active_convolution.training.metrics import Metrics
 
-MEMORY = 8 * 2 ** 30    # bytes of addresses, of which libraries reserve some
+MEMORY = 8 * 2**30  # bytes of addresses, of which libraries reserve some
 
 
 def archive(path):
@@ -24,9 +25,18 @@ def decoded(path):
     datum.decode_as_stored(path.read_bytes())
 
 
-READERS = {"weights": positions.from_caffemodel, "net": messages.read_net, "solver": messages.read_solver,
-           "positions": positions.History.load, "metrics": Metrics.load, "whitening": preprocess.Whitening.load,
-           "manifest": lambda path: folder.check_manifest(path.parent), "confusion": confusion.load, "archive": archive, "image": decoded}
+READERS = {
+    "weights": positions.from_caffemodel,
+    "net": messages.read_net,
+    "solver": messages.read_solver,
+    "positions": positions.History.load,
+    "metrics": Metrics.load,
+    "whitening": preprocess.Whitening.load,
+    "manifest": lambda path: folder.check_manifest(path.parent),
+    "confusion": confusion.load,
+    "archive": archive,
+    "image": decoded,
+}
 
 
 def outcome(reader, path):

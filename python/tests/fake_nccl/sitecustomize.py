@@ -1,5 +1,6 @@
 """Stands in for the GPUs and the NCCL that a CPU build of Caffe lacks, in every Python process that has this folder on
 its PYTHONPATH: GPU mode is CPU mode, and the mean of the gradients goes over files in the folder FAKE_NCCL."""
+
 import importlib.abc
 import importlib.machinery
 import os
@@ -13,6 +14,7 @@ import numpy as np
 
 class Nccl:
     """Has caffe.NCCL's methods, and averages as that one does where layer_wise_reduce is off: once per iteration."""
+
     made = 0
 
     @staticmethod
@@ -32,7 +34,9 @@ class Nccl:
         os.replace(folder / f".{self.rank}.npz", folder / f"{number}.{self.rank}.npz")
         while not all((folder / f"{number}.{rank}.npz").exists() for rank in range(self.size)):
             time.sleep(0.001)
-        return [list(np.load(folder / f"{number}.{rank}.npz").values()) for rank in range(self.size)]
+        return [
+            list(np.load(folder / f"{number}.{rank}.npz").values()) for rank in range(self.size)
+        ]
 
     def bcast(self):
         blobs = [blob for blobs in self.solver.net.params.values() for blob in blobs]
@@ -47,9 +51,13 @@ class Nccl:
 
 def patch(caffe):
     if "FAKE_NCCL_DIES" in os.environ:
-        Nccl.bcast = lambda self: self.rank == int(os.environ["FAKE_NCCL_DIES"]) and os.kill(os.getpid(), signal.SIGKILL)
+        Nccl.bcast = lambda self: (
+            self.rank == int(os.environ["FAKE_NCCL_DIES"]) and os.kill(os.getpid(), signal.SIGKILL)
+        )
     add_callback = caffe._caffe.Solver.add_callback
-    caffe._caffe.Solver.add_callback = lambda solver, nccl: add_callback(solver, lambda: None, nccl.reduce)
+    caffe._caffe.Solver.add_callback = lambda solver, nccl: add_callback(
+        solver, lambda: None, nccl.reduce
+    )
     caffe.NCCL, caffe.has_nccl = Nccl, lambda: True
     caffe.set_device, caffe.set_mode_gpu = lambda device: None, caffe.set_mode_cpu
 
