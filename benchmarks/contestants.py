@@ -5,10 +5,10 @@ import gc
 import os
 
 import numpy as np
+from active_convolution.caffe import locate
+from active_convolution.caffe.process import check_gpu
 from active_convolution.check import cases
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
-from active_convolution.pycaffe.process import check_gpu
 
 from . import loops, pytorch
 from .layer_net import LayerNet

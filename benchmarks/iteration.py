@@ -5,8 +5,8 @@ from pathlib import Path
 
 import lmdb
 import numpy as np
+from active_convolution.caffe import locate
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 
 from . import contestants, loops, pytorch, pytorch_net
 from .timing import interleaved

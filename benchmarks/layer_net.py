@@ -2,7 +2,7 @@
 
 import tempfile
 
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 
 from . import loops
 

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 
 
 def ours_are_built():

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import numpy as np
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 
 from . import pytorch, timing
 

@@ -1,8 +1,8 @@
 """A network of ours in PyTorch: built from its NetParameter, with the same weights, and trained by the same method."""
 
 import numpy as np
+from active_convolution.caffe import locate
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
 
 from . import pytorch
 

@@ -36,7 +36,7 @@ def pytest_configure(config):
 
 def skip_where_others_cannot_look():
     """For tests that run the package as another user."""
-    from active_convolution.pycaffe import locate
+    from active_convolution.caffe import locate
 
     for folder in {*(ROOT / "python").parents, *(locate.BUILD / "fork").resolve().parents}:
         if not folder.stat().st_mode & stat.S_IXOTH:
@@ -45,7 +45,7 @@ def skip_where_others_cannot_look():
 
 def skip_in_a_gpu_build():
     """For tests of what a build for the CPU alone refuses."""
-    from active_convolution.pycaffe import locate
+    from active_convolution.caffe import locate
 
     if hasattr(locate.caffe()._caffe.Blob, "_gpu_data_ptr"):
         pytest.skip("this build may be able to use a GPU")

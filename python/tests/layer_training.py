@@ -5,7 +5,7 @@ on a data layer's cursor.
 """
 
 import numpy as np
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8
 ORIGIN = 4  # the synapse in the middle of the 3×3 grid

@@ -1,7 +1,7 @@
 """The checked-in networks, for the tests: which of their convolutions are active, and small copies that run fast."""
 
+from active_convolution.caffe import locate
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 from conftest import ROOT
 from google.protobuf import text_format
 

@@ -6,9 +6,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import locate, messages, positions
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate, messages
 from training_runs import TINY
 
 pytestmark = pytest.mark.slow

@@ -4,10 +4,10 @@ import subprocess
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.check import cases
 from active_convolution.check.runner import LayerRunner
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow

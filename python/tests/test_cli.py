@@ -8,8 +8,8 @@ import sys
 
 import pytest
 from active_convolution import __version__, cli
+from active_convolution.caffe import locate
 from active_convolution.cli import options, version
-from active_convolution.pycaffe import locate
 from conftest import ROOT
 
 ACU = ROOT / "scripts/acu"
@@ -89,7 +89,7 @@ def test_two_ways_to_call_it(program, tmp_path):
 
 
 def test_it_is_on_the_path_of_a_build(tmp_path):
-    from active_convolution.pycaffe.locate import BUILD
+    from active_convolution.caffe.locate import BUILD
 
     if not (BUILD / "env.sh").exists():
         pytest.skip("an image of docker/ has no env.sh")
@@ -136,7 +136,7 @@ def test_every_script_of_python_is_a_door_or_a_program():
 
 
 def test_version_of_this_build():
-    from active_convolution.pycaffe import locate
+    from active_convolution.caffe import locate
 
     done = acu("--version")
     assert (done.returncode, done.stderr) == (0, "")
@@ -425,9 +425,9 @@ def test_a_convolution_s_kernel():
 
 def test_the_parsers_know_what_the_package_does():
     from active_convolution.cli import data, export, reproduce
-    from active_convolution.conversion import exporting, forms
     from active_convolution.data import building, create
-    from active_convolution.plotting import style
+    from active_convolution.export import exporting, forms
+    from active_convolution.look import style
 
     assert data.SMALL == create.DATASETS and reproduce.FORMATS == style.FORMATS
     assert (export.FORMATS, export.FORMS) == (exporting.FORMATS, forms.NAMES)

@@ -50,7 +50,7 @@ with whole_folder(sys.argv[0]):
             128 + signal.SIGTERM,
         ),  # as a shell starts a job of a script
         (
-            "from active_convolution.pycaffe.process import stop_at_once; stop_at_once()",
+            "from active_convolution.caffe.process import stop_at_once; stop_at_once()",
             -signal.SIGTERM,
         ),
     ],

@@ -17,10 +17,10 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
-from active_convolution import confusion
+from active_convolution.caffe import process
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import process
-from active_convolution.report import content, page, server
+from active_convolution.look import confusion
+from active_convolution.look.report import content, page, server
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train

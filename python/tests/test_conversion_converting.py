@@ -6,13 +6,13 @@ import subprocess
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import aconv_fast, converting, exporting
-from active_convolution.conversion.converting import Fields, convert
 from active_convolution.errors import BadValue, UserError
+from active_convolution.export import aconv_fast, converting, exporting
+from active_convolution.export.converting import Fields, convert
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate, messages, nets
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 from google.protobuf import text_format

@@ -9,14 +9,14 @@ import subprocess
 import cv2
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, forms, splat
 from active_convolution.data import database
 from active_convolution.errors import UserError
+from active_convolution.export import exporting, forms, splat
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate, messages, nets
 from caffe_nets import INPUT, assert_same, live, run, shake, single
 from conftest import ROOT
 from google.protobuf import text_format

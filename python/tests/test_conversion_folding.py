@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from active_convolution.conversion import folding
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
+from active_convolution.export import folding
 from caffe_nets import INPUT, assert_same, live, run, shake
 from google.protobuf import text_format
 

@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 from active_convolution import geometry
+from active_convolution.caffe import locate, messages, nets
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, forms
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages, nets
+from active_convolution.export import exporting, forms
 from caffe_nets import INPUT, assert_same, live, run, shake
 from google.protobuf import text_format
 from test_conversion_exporting import layer_of, random_blobs

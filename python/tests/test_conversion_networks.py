@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
-from active_convolution.conversion import converting, exporting
-from active_convolution.conversion.converting import Fields, convert
+from active_convolution import geometry
+from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages, nets
+from active_convolution.export import converting, exporting
+from active_convolution.export.converting import Fields, convert
 from caffe_nets import INPUT, assert_same, live, run, shake
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from active_convolution.conversion import onnx_model, probing
+from active_convolution.caffe import locate
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
+from active_convolution.export import onnx_model, probing
 from caffe_nets import INPUT, live
 from engines import onnxruntime_outputs
 from google.protobuf import text_format

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from active_convolution.conversion import exporting
+from active_convolution.caffe import nets
 from active_convolution.errors import UserError
+from active_convolution.export import exporting
 from active_convolution.networks import models
-from active_convolution.pycaffe import nets
 from caffe_nets import INPUT, assert_same, live, run
 from conftest import ROOT
 from engines import onnxruntime_outputs
@@ -159,7 +159,7 @@ def test_what_the_deciding_engine_cannot_run_is_refused(
     reason, taken, shaken, tmp_path, monkeypatch
 ):  # noqa: F811
     """Unless the engine is not installed."""
-    from active_convolution.conversion import engines
+    from active_convolution.export import engines
 
     def fail(*_):
         raise engines.Failed(reason)
@@ -182,7 +182,7 @@ def test_what_the_deciding_engine_cannot_run_is_refused(
 
 
 def test_onnxruntime_decides_whether_the_files_are_right(shaken, tmp_path, monkeypatch):  # noqa: F811
-    from active_convolution.conversion import engines
+    from active_convolution.export import engines
 
     real = engines.outputs
 

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 from active_convolution import geometry
+from active_convolution.caffe import locate
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.conversion import exporting, onnx_model, probing, torch_file, torch_module
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
+from active_convolution.export import exporting, onnx_model, probing, torch_file, torch_module
 from caffe_nets import INPUT, assert_same, live, run, shake
 from conftest import ROOT
 from engines import engine
@@ -211,7 +211,7 @@ def test_a_state_dict_is_what_torch_would_have_written():
 
 def active_module(layer, blobs, dtype):
     """The class from the package's own file, as the export makes it of a layer."""
-    from active_convolution.conversion.active_conv2d import ActiveConv2d
+    from active_convolution.export.active_conv2d import ActiveConv2d
 
     rows, columns = geometry.axes(layer)
     weight, bias, x, y = blobs

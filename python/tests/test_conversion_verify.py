@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from active_convolution.conversion import verify
+from active_convolution.caffe import locate
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
+from active_convolution.export import verify
 from caffe_nets import INPUT, live
 from google.protobuf import text_format
 

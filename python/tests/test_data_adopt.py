@@ -12,6 +12,7 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from active_convolution.caffe import hdf5, locate
 from active_convolution.data import adopt as adopting
 from active_convolution.data import backends, database
 from active_convolution.data import folder as folder_module
@@ -19,7 +20,6 @@ from active_convolution.data.adopt import adopt
 from active_convolution.data.backends import Database, batches, inspected
 from active_convolution.data.folder import check_manifest, database_path
 from active_convolution.errors import BadValue, UserError
-from active_convolution.pycaffe import hdf5, locate
 from conftest import skip_where_others_cannot_look
 from limits import at_once
 
@@ -667,7 +667,7 @@ def test_caffe_reads_data_that_one_may_only_read(made, anybody, lock):
     ).write_text(f'''layer {{ name: "data" type: "Data" top: "data" top: "label"
         data_param {{ source: "{data / "val_lmdb"}" backend: LMDB batch_size: 9 }} }}''')
     (folder / "read.py").write_text(f"""
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 net = locate.caffe().Net({str(folder / "net.prototxt")!r}, locate.caffe().TEST)
 print(net.forward()["label"].tolist())""")
     done = run(folder / "read.py")

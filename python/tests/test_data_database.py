@@ -6,9 +6,9 @@ import sys
 import lmdb
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.data import database
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
 
 COUNT = 1203  # more than two transactions, and no multiple of one
 

@@ -6,10 +6,10 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.data import backends, database
 from active_convolution.data.database import batches
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
 
 SHAPE, COUNT = (3, 4, 5), 10
 

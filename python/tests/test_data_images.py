@@ -13,11 +13,11 @@ import cv2
 import data_samples as samples
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.data import annotations, building, datum, images, layouts
 from active_convolution.data.folder import check_manifest
 from active_convolution.data.images import Files, ImageOptions
 from active_convolution.errors import BadValue, UserError
-from active_convolution.pycaffe import locate
 from limits import at_once
 from test_data_database import records
 from test_data_places import _exif

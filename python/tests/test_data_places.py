@@ -18,11 +18,11 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-from active_convolution import evaluation
+from active_convolution.caffe import locate
 from active_convolution.data import building, database, datum, listed_images, places, sources
 from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
+from active_convolution.look import evaluation
 from limits import at_once, limited
 from test_data_database import records
 

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 import pytest
+from active_convolution.caffe.locate import BUILD
 from active_convolution.cli import SUBCOMMANDS
-from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow

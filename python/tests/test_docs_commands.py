@@ -10,9 +10,9 @@ import cv2
 import data_samples as samples
 import numpy as np
 import pytest
+from active_convolution.caffe.locate import BUILD
 from active_convolution.data import database, images
 from active_convolution.data.images import Files, ImageOptions
-from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 from test_data_images import CLASSES, per_class, picture, tiny_imagenet, write, zipped
 from test_docs import blocks, marked

@@ -9,12 +9,12 @@ import cv2
 import lmdb
 import numpy as np
 import pytest
-from active_convolution import evaluation
+from active_convolution.caffe import locate, messages
 from active_convolution.data import database, datum
 from active_convolution.data.folder import database_bytes, database_path, write_manifest
 from active_convolution.errors import UserError
+from active_convolution.look import evaluation
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training.trainer import train
 from conftest import ROOT
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from active_convolution import evaluation
 from active_convolution.errors import UserError
-from active_convolution.evaluation import Transform
+from active_convolution.look import evaluation
+from active_convolution.look.evaluation import Transform
 from conftest import ROOT
 
 

@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from active_convolution import positions
-from active_convolution.pycaffe import process
+from active_convolution.caffe import positions, process
 from active_convolution.training.metrics import Metrics
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from active_convolution.pycaffe.locate import BUILD
+from active_convolution.caffe.locate import BUILD
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "fork"))

@@ -11,13 +11,11 @@ FLOORS = [  # each may import from those before it, and from itself
     ["errors"],
     ["columns", "command", "files", "geometry"],
     ["arrays"],
-    ["pycaffe"],
-    ["plotting"],
-    ["positions"],
+    ["caffe"],
     ["check", "data", "networks"],
-    ["training", "confusion"],
-    ["evaluation", "conversion"],
-    ["paper", "report"],
+    ["training"],
+    ["look", "export"],
+    ["paper"],
     ["cli"],
 ]
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 from active_convolution import __version__
+from active_convolution.caffe.locate import BUILD
 from active_convolution.cli import SUBCOMMANDS
-from active_convolution.pycaffe.locate import BUILD
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ Every case is a net of one layer, in float; what it computes may differ from the
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.check import oracle
 from active_convolution.check.cases import FAR, random_case
-from active_convolution.pycaffe import locate
 
 CASES = 150
 UNTRAINED_CASES = 60

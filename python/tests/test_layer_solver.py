@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.check import oracle
-from active_convolution.pycaffe import locate
 from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
 from scipy.ndimage import gaussian_filter
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import locate, positions
 from active_convolution.data import database
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 from networks import ACTIVE, BASIC, BOTTLENECK, DATASETS, PLAIN, SMALL, build, layers, read
 
 POSITION_RATES = {"digits/shallow": 0.1}

@@ -4,8 +4,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 from conftest import ROOT
 from networks import ACTIVE, DATASETS, build, layers, read
 

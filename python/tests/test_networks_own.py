@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from active_convolution.caffe import locate, messages
 from active_convolution.errors import BadValue, UserError
 from active_convolution.networks import models, own
-from active_convolution.pycaffe import locate, messages
 
 
 def layers(path):

@@ -8,11 +8,10 @@ import subprocess
 import nbformat
 import numpy as np
 import pytest
-from active_convolution import positions
+from active_convolution.caffe import locate, positions
+from active_convolution.caffe.positions import History, LayerPositions, Layers
 from active_convolution.geometry import grid
-from active_convolution.plotting import synapses
-from active_convolution.positions import History, LayerPositions, Layers
-from active_convolution.pycaffe import locate
+from active_convolution.look import synapses
 from conftest import ROOT
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
@@ -140,7 +139,7 @@ def test_nothing_to_draw_shows_as_text():
 
 
 def test_networks_positions_show(root):
-    from active_convolution.pycaffe import locate
+    from active_convolution.caffe import locate
 
     net = locate.caffe().Net(
         str(root / "models/digits/plain/acu/deploy.prototxt"), locate.caffe().TEST

@@ -5,7 +5,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import positions
 from active_convolution.errors import UserError
 from active_convolution.networks import models
 from active_convolution.paper import figures, runs, tables

@@ -4,8 +4,8 @@ import dataclasses
 import json
 
 import pytest
-from active_convolution import confusion, evaluation
 from active_convolution.errors import UserError
+from active_convolution.look import confusion, evaluation
 from active_convolution.paper import results, runs, tables
 from paper_runs import SCALE, make_run, write_models
 

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 import pytest
+from active_convolution.caffe.positions import by_stage
 from active_convolution.errors import UserError
-from active_convolution.plotting import animation
-from active_convolution.positions import by_stage
+from active_convolution.look import animation
 from matplotlib.animation import FFMpegWriter
 from matplotlib.collections import LineCollection
 from PIL import Image

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from active_convolution.errors import UserError
-from active_convolution.plotting import curves
+from active_convolution.look import curves
 from active_convolution.training.metrics import Metrics
 
 

@@ -6,9 +6,9 @@ import xml.dom.minidom
 
 import numpy as np
 import pytest
-from active_convolution import positions
+from active_convolution.caffe import positions
 from active_convolution.geometry import grid
-from active_convolution.plotting import style, synapses
+from active_convolution.look import style, synapses
 
 each_kind = pytest.mark.parametrize(
     "kind",

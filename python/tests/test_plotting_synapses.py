@@ -5,11 +5,11 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate
+from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
 from active_convolution.geometry import grid
-from active_convolution.plotting import style, synapses
-from active_convolution.positions import History, LayerPositions
-from active_convolution.pycaffe import locate
+from active_convolution.look import style, synapses
 from matplotlib.collections import LineCollection
 
 

@@ -8,11 +8,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import hdf5, locate, messages, positions
+from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
 from active_convolution.networks import models
-from active_convolution.positions import History, LayerPositions
-from active_convolution.pycaffe import hdf5, locate, messages
 
 RING = [
     (0, 0),

@@ -4,10 +4,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from active_convolution import evaluation
+from active_convolution.caffe import nets
 from active_convolution.data import cifar, preprocess
 from active_convolution.data.create import create
-from active_convolution.pycaffe import nets
+from active_convolution.look import evaluation
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from active_convolution.pycaffe import locate, process
+from active_convolution.caffe import locate, process
 
 caffe = locate.caffe()
 messages = locate.caffe_pb2()
@@ -126,7 +126,7 @@ def test_classifier_resizes(classifier):
 def test_scikit_image_is_imported_where_an_image_is_read(picture):
     """To import it takes longer than all the rest of pycaffe, and most programs read no image with it."""
     code = (
-        "import sys\nfrom active_convolution.pycaffe import locate\ncaffe = locate.caffe()\n"
+        "import sys\nfrom active_convolution.caffe import locate\ncaffe = locate.caffe()\n"
         "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
         f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)"
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from active_convolution.pycaffe import locate, messages
+from active_convolution.caffe import locate, messages
 from caffe_nets import INPUT, live
 from conftest import ROOT
 

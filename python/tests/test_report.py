@@ -9,13 +9,13 @@ import subprocess
 
 import numpy as np
 import pytest
-from active_convolution import confusion
+from active_convolution.caffe import messages
+from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
 from active_convolution.geometry import grid
+from active_convolution.look import confusion
+from active_convolution.look.report import content, page
 from active_convolution.networks import models
-from active_convolution.positions import History, LayerPositions
-from active_convolution.pycaffe import messages
-from active_convolution.report import content, page
 from active_convolution.training.metrics import Metrics
 from browser import Browser
 from conftest import ROOT

@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from active_convolution import evaluation
 from active_convolution.data.adopt import adopt
 from active_convolution.errors import UserError
-from active_convolution.report import content
+from active_convolution.look import evaluation
+from active_convolution.look.report import content
 from active_convolution.training.changes import Changes
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train

@@ -4,8 +4,8 @@ import re
 import shutil
 
 import pytest
+from active_convolution.caffe import locate, messages
 from active_convolution.errors import BadValue, UserError
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training import definition, deploying, run_folder, schedule
 from active_convolution.training.changes import Changes, classifiers
 from active_convolution.training.run_folder import RunFolder

@@ -7,8 +7,8 @@ import shutil
 
 import lmdb
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate
 from active_convolution.training.trainer import train
 from conftest import ROOT, skip_in_a_gpu_build
 from limits import at_once

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from active_convolution.caffe.positions import History
 from active_convolution.errors import UserError
-from active_convolution.positions import History
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 from engines import engine

@@ -15,10 +15,9 @@ from types import SimpleNamespace
 import lmdb
 import numpy as np
 import pytest
-from active_convolution import positions
+from active_convolution.caffe import locate, messages, positions
 from active_convolution.data.folder import database_bytes
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training import launch, ranks
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import Worker, train

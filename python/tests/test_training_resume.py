@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from active_convolution import geometry, positions
+from active_convolution import geometry
+from active_convolution.caffe import positions, process
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import process
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train
 from training_runs import MAX_ITER, WARMUP_ITER, run_script, train_script, write_model

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from active_convolution import geometry, positions
-from active_convolution.positions import History
-from active_convolution.pycaffe import locate
+from active_convolution import geometry
+from active_convolution.caffe import locate, positions
+from active_convolution.caffe.positions import History
 from active_convolution.training import testing
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train

@@ -5,9 +5,9 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from active_convolution.caffe import locate
 from active_convolution.errors import UserError
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 from active_convolution.training import schedule
 
 CIFAR10 = next(model for model in models.MODELS if model.folder == "cifar10/plain")

@@ -1,8 +1,8 @@
 """Which layers train and which test, in networks that say so in unusual ways."""
 
 import pytest
+from active_convolution.caffe import locate, messages
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training import run_folder, schedule
 from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from active_convolution.pycaffe import locate
+from active_convolution.caffe import locate
 from active_convolution.training import run_folder, snapshots
 from active_convolution.training.run_folder import RunFolder
 from limits import at_once

@@ -4,9 +4,8 @@ import os
 import subprocess
 
 import pytest
-from active_convolution import positions
+from active_convolution.caffe import locate, messages, positions
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training import snapshots, testing
 from active_convolution.training.metrics import Metrics
 from active_convolution.training.trainer import train

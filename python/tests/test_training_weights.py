@@ -6,8 +6,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate, messages
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import locate, messages
 from active_convolution.training import weights
 from active_convolution.training.changes import Changes
 from active_convolution.training.trainer import train

@@ -4,8 +4,8 @@ import dataclasses
 import os
 import subprocess
 
+from active_convolution.caffe import locate
 from active_convolution.networks import models
-from active_convolution.pycaffe import locate
 from conftest import ROOT
 
 MAX_ITER, WARMUP_ITER = 240, 80

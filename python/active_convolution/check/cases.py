@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from google.protobuf import text_format
 
-from ..pycaffe import locate
+from ..caffe import locate
 from . import oracle
 
 FAR = (

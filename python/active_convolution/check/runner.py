@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..caffe import locate
 from ..errors import UserError
-from ..pycaffe import locate
 
 _LENGTH = struct.Struct("=I")  # of a message, before it
 

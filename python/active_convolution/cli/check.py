@@ -6,7 +6,7 @@ DESCRIPTION = "Compares the layer, forward and all gradients, in float and doubl
 
 
 def parser(prog):
-    from ..pycaffe import locate
+    from ..caffe import locate
 
     parser = options.Parser(prog, DESCRIPTION)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``acu convert``: everything it does is in active_convolution.conversion.converting."""
+"""``acu convert``: everything it does is in active_convolution.export.converting."""
 
 import argparse
 
@@ -63,7 +63,7 @@ def _kernel(text):
 
 
 def run(arguments):
-    from ..conversion import converting
+    from ..export import converting
 
     arguments = vars(arguments)
     fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})

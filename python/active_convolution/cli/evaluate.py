@@ -1,4 +1,4 @@
-"""``acu evaluate``: everything it does is in active_convolution.evaluation."""
+"""``acu evaluate``: everything it does is in active_convolution.look.evaluation."""
 
 from . import options
 
@@ -53,7 +53,7 @@ def parser(prog):
 
 
 def run(arguments):
-    from .. import confusion, evaluation
+    from ..look import confusion, evaluation
 
     given = vars(arguments)
     to_json, to_csv = given.pop("json"), given.pop("predictions")

@@ -1,4 +1,4 @@
-"""``acu export``: everything it does is in active_convolution.conversion.exporting."""
+"""``acu export``: everything it does is in active_convolution.export.exporting."""
 
 import argparse
 
@@ -79,7 +79,7 @@ def _count(text):
 
 
 def run(arguments):
-    from ..conversion import exporting, forms
+    from ..export import exporting, forms
 
     arguments = vars(arguments)
     limits = forms.Limits(

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from ..pycaffe import locate
+from ..caffe import locate
 
 SEEDS = 2**32  # what NumPy's and Caffe's generators take
 ITERATIONS = 2**31  # what Caffe counts

@@ -1,4 +1,4 @@
-"""``acu plot``: what is drawn is in active_convolution.plotting."""
+"""``acu plot``: what is drawn is in active_convolution.look."""
 
 from . import options
 
@@ -47,9 +47,9 @@ def _check(arguments):
 
 
 def run(arguments):
-    from .. import positions
+    from ..caffe import positions
     from ..errors import UserError
-    from ..plotting import animation, style, synapses
+    from ..look import animation, style, synapses
 
     source, output, film = arguments.source, arguments.output, arguments.animate
     if output:
@@ -83,7 +83,7 @@ def run(arguments):
 
 def _network(source):
     """The NetParameter that tells the stages of a run or a .caffemodel; None where a run's folder lacks it."""
-    from ..pycaffe import messages
+    from ..caffe import messages
     from ..training.run_folder import RunFolder
 
     if not source.is_dir():
@@ -94,7 +94,7 @@ def _network(source):
 
 def _summary(layer):
     """One line: the synapse farthest from the base pixel and, where the start is known, the longest way moved."""
-    from ..plotting.style import plain
+    from ..look.style import plain
 
     count, name = layer.xy.shape[1], plain(layer.name)
     if count == 1:

@@ -1,4 +1,4 @@
-"""``acu report``: everything it does is in active_convolution.report."""
+"""``acu report``: everything it does is in active_convolution.look.report."""
 
 from . import options
 
@@ -45,12 +45,12 @@ def _check(arguments):
 
 def run(arguments):
     if arguments.serve is not None:
-        from ..report import server
+        from ..look.report import server
 
         return server.serve(
             arguments.runs, arguments.serve, lambda address: print(f"serving {address}", flush=True)
         )
-    from ..report import page
+    from ..look.report import page
 
     size = page.write(arguments.runs, arguments.output)
     print(f"wrote {arguments.output}, {size / 1e3:,.0f} kB")

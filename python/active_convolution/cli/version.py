@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from .. import __version__
+from ..caffe import locate
 from ..errors import UserError
-from ..pycaffe import locate
 
 _SAID = {
     "CAFFE_SOURCE_DIR",

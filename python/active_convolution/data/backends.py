@@ -18,12 +18,12 @@ import lmdb
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from ..caffe import hdf5
+from ..caffe.locate import caffe_pb2
+from ..caffe.messages import by, parsed
+from ..caffe.process import start
 from ..errors import UserError
 from ..files import DAMAGE, check_entries, open_regular
-from ..pycaffe import hdf5
-from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by, parsed
-from ..pycaffe.process import start
 from . import database, datum
 from .listed_images import MOST_CLASSES, read_list
 from .sources import read_file

@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 
+from ..caffe import locate
 from ..errors import BadValue, UserError
 from ..files import whole_file, whole_folder
-from ..pycaffe import locate
 from . import cifar, database, preprocess, sources
 from .folder import database_bytes, database_path, versions, write_manifest
 

@@ -9,10 +9,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
+from ..caffe.locate import caffe_pb2
+from ..caffe.messages import by, parsed
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.messages import by, parsed
 from . import datum
 
 _TRANSACTION = 500  # images

@@ -12,8 +12,8 @@ os.environ.setdefault(
 import cv2
 import numpy as np
 
+from ..caffe.locate import caffe_pb2
 from ..command import libraries_unheard
-from ..pycaffe.locate import caffe_pb2
 
 QUALITY = 95  # of a JPEG that has to be encoded anew
 RESIZE = ("stretch", "crop", "pad")

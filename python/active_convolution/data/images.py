@@ -7,9 +7,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from ..caffe.locate import caffe_pb2
 from ..errors import BadValue, UserError
 from ..files import check_new, whole_file
-from ..pycaffe.locate import caffe_pb2
 from . import annotations, building, database, layouts, preprocess
 from .datum import ENCODE, RESIZE, Recipe, decode
 from .folder import SPLITS, database_bytes, database_path

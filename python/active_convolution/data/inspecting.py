@@ -8,8 +8,8 @@ import sys
 
 import lmdb
 
+from ..caffe.process import end_with_parent, stop_at_once
 from ..errors import UserError
-from ..pycaffe.process import end_with_parent, stop_at_once
 from .checksums import checksum
 
 

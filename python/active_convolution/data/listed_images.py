@@ -24,10 +24,10 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
+from ..caffe.locate import caffe_pb2
+from ..caffe.process import end_with_parent
 from ..errors import UserError
 from ..files import open_regular
-from ..pycaffe.locate import caffe_pb2
-from ..pycaffe.process import end_with_parent
 from . import datum
 from .annotations import UTF16, text
 from .database import permutation

@@ -1,6 +1,6 @@
 """AlexNet (Krizhevsky et al., 2012) in the two halves of the original, with the parameters customary in Caffe."""
 
-from ..pycaffe import locate
+from ..caffe import locate
 from . import units
 
 _RATES = [units.rates(1, 1), units.rates(2, 0)]  # of weights and of biases

@@ -9,8 +9,8 @@ import re
 
 from google.protobuf import text_format
 
+from ..caffe import locate
 from ..files import whole_file
-from ..pycaffe import locate
 from .alexnet import alexnet
 from .plain import plain, published
 from .residual import basic, bottleneck, residual26

@@ -5,9 +5,9 @@ import math
 import os
 from pathlib import Path
 
+from ..caffe import nets
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe import nets
 from . import models
 
 _LARGEST_BATCH = 100

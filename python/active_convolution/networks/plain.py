@@ -1,6 +1,6 @@
 """The plain network of Table 1, also in the form in which the paper's authors published it."""
 
-from ..pycaffe import locate
+from ..caffe import locate
 from . import units
 
 WIDTHS = (48, 96, 192)  # outputs of the three stages

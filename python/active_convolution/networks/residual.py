@@ -9,7 +9,7 @@ The 3×3 convolutions in the blocks are active. A projection stays ordinary in e
 synapse at the origin, which never moves.
 """
 
-from ..pycaffe import locate
+from ..caffe import locate
 from . import units
 
 _WIDTHS = (16, 32, 64)  # He et al.'s for CIFAR

@@ -1,6 +1,6 @@
 """What the networks are made of: convolutions, active or not, and the layers that follow them."""
 
-from ..pycaffe import locate
+from ..caffe import locate
 
 
 def rates(lr_mult, decay_mult):

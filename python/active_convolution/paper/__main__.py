@@ -1,6 +1,6 @@
 """The process that trains one run of a table: started by ``runs.train_all`` with trainer.train's arguments as JSON."""
 
-from ..pycaffe.process import end_with_parent, stop_at_once
+from ..caffe.process import end_with_parent, stop_at_once
 
 end_with_parent()
 stop_at_once()  # until the training handles them; before the slow imports

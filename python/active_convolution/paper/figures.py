@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from .. import positions
+from ..caffe import messages, positions
 from ..errors import UserError
+from ..look import curves, style, synapses
 from ..networks.models import VARIANTS
-from ..plotting import curves, style, synapses
-from ..pycaffe import messages
 from ..training import schedule
 
 _NAMES = {"baseline": "ordinary convolutions", "acu": "active convolutions"}

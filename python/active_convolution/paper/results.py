@@ -14,12 +14,12 @@ import dataclasses
 import json
 import statistics
 
-from .. import confusion, evaluation
+from ..caffe import messages
 from ..columns import aligned
 from ..errors import UserError
 from ..files import DAMAGE, json_object, reading, whole_file
+from ..look import confusion, evaluation
 from ..networks.models import VARIANTS
-from ..pycaffe import messages
 from .runs import duration
 from .tables import Comparison
 

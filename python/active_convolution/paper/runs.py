@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..caffe import messages
+from ..caffe.process import INTERRUPTED, STOPS, start, stops_go_to, stops_held_back
 from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
 from ..networks.models import VARIANTS
-from ..pycaffe import messages
-from ..pycaffe.process import INTERRUPTED, STOPS, start, stops_go_to, stops_held_back
 from ..training import run_folder
 from ..training.metrics import Metrics
 from ..training.run_folder import RunFolder

@@ -1,6 +1,6 @@
 """The process that trains: started by ``trainer.train``, at rank 0 on a run folder that is ready."""
 
-from ..pycaffe.process import end_with_parent, log_to, stop_at_once
+from ..caffe.process import end_with_parent, log_to, stop_at_once
 
 end_with_parent()
 stop_at_once()  # until the Worker handles them; before the slow imports
@@ -11,8 +11,8 @@ import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from .. import command  # noqa: E402
+from ..caffe import locate  # noqa: E402
 from ..errors import UserError, explained  # noqa: E402
-from ..pycaffe import locate  # noqa: E402
 from . import ranks  # noqa: E402
 from .run_folder import RunFolder  # noqa: E402
 from .trainer import Trainer, Worker  # noqa: E402

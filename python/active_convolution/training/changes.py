@@ -7,9 +7,9 @@ import re
 
 from google.protobuf import text_format
 
+from ..caffe import locate, messages
 from ..data.folder import has_classes
 from ..errors import BadValue, UserError
-from ..pycaffe import locate, messages
 from . import schedule
 
 # How many blobs with a learning rate a layer has.

@@ -1,8 +1,8 @@
 """What keeps Caffe from training, or lets it train otherwise than anybody means, found in a solver and its network before
 Caffe is asked: it would end the process in words of its own, or wait for ever."""
 
+from ..caffe import locate, nets
 from ..errors import UserError
-from ..pycaffe import locate, nets
 from . import schedule
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ..caffe import locate
+from ..caffe.messages import by
 from ..errors import UserError
-from ..pycaffe import locate
-from ..pycaffe.messages import by
 from . import schedule
 
 _TYPES = {

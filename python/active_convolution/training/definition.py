@@ -4,9 +4,9 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+from ..caffe import locate, messages
 from ..errors import BadValue, UserError
 from ..networks.models import VARIANTS
-from ..pycaffe import locate, messages
 from . import schedule
 
 _TRAINS = ("net", "net_param", "train_net", "train_net_param")  # a solver has one of these

@@ -1,6 +1,6 @@
 """The deploy network of one that trains, where nobody wrote it: images in, class probabilities out."""
 
-from ..pycaffe import locate
+from ..caffe import locate
 from . import schedule
 
 

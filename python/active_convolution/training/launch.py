@@ -2,9 +2,9 @@
 
 import multiprocessing
 
+from ..caffe import locate
+from ..caffe.process import INTERRUPTED, Process, check_gpu, guarded
 from ..errors import BadValue, UserError
-from ..pycaffe import locate
-from ..pycaffe.process import INTERRUPTED, Process, check_gpu, guarded
 from . import ranks
 
 

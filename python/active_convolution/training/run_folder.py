@@ -5,12 +5,12 @@ import json
 import os
 from pathlib import Path
 
+from ..caffe import messages
+from ..caffe.positions import RUN_FILE
+from ..caffe.process import lock_log
 from ..data.folder import check_manifest
 from ..errors import BadValue, UserError
 from ..files import json_object, reading, whole_file
-from ..positions import RUN_FILE
-from ..pycaffe import messages
-from ..pycaffe.process import lock_log
 from . import changes as changing
 from . import checks, data_sources, definition, deploying, schedule
 

@@ -1,7 +1,7 @@
 """How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
 
+from ..caffe import locate, messages
 from ..errors import UserError
-from ..pycaffe import locate, messages
 
 _MOST, _MOST_FLOAT = 2**31 - 1, 3.4e38
 _LOOKS = 4  # tests and snapshots of a run, at least

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from ..caffe import locate, messages
 from ..errors import UserError
 from ..files import DAMAGE, content, whole_file
-from ..pycaffe import locate, messages
 
 
 @dataclasses.dataclass(frozen=True)

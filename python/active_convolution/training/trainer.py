@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .. import positions
+from ..caffe import locate, messages, nets, positions
+from ..caffe.process import INTERRUPTED, STOPS, bar_stands
 from ..errors import UserError
-from ..pycaffe import locate, messages, nets
-from ..pycaffe.process import INTERRUPTED, STOPS, bar_stands
 from . import events, launch, run_folder, schedule, snapshots
 from . import weights as initial
 from .changes import Changes

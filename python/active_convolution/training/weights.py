@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..caffe import messages
+from ..caffe.messages import by
 from ..errors import UserError
-from ..pycaffe import messages
-from ..pycaffe.messages import by
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,8 +77,8 @@ def _of_other_tools(folder):
     import cv2
     import h5py
     import numpy as np
+    from active_convolution.caffe import locate
     from active_convolution.data import preprocess
-    from active_convolution.pycaffe import locate
 
     for kind, adopted in ADOPTED.items():
         (folder / adopted).mkdir(parents=True)

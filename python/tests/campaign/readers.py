@@ -5,10 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
-from active_convolution import confusion, positions
+from active_convolution.caffe import messages, positions
 from active_convolution.data import datum, folder, preprocess, sources
 from active_convolution.errors import UserError
-from active_convolution.pycaffe import messages
+from active_convolution.look import confusion
 from active_convolution.training.metrics import Metrics
 
 MEMORY = 8 * 2**30  # bytes of addresses, of which libraries reserve some

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import geometry
+from ..caffe import messages, nets
+from ..caffe.messages import by
 from ..columns import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe import messages, nets
-from ..pycaffe.messages import by
 from . import account, aconv_fast, dimensions, probing, sharing, verify
 
 WEIGHTS = "weights.caffemodel"

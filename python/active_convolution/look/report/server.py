@@ -4,7 +4,7 @@ import html
 import http.server
 import sys
 
-from ..errors import UserError, explained
+from ...errors import UserError, explained
 from . import content, page
 
 SECONDS = 10  # after which a browser looks again, while a run goes on

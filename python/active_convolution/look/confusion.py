@@ -8,8 +8,8 @@ import json
 
 import numpy as np
 
-from .errors import UserError
-from .files import json_object, reading, whole_file
+from ..errors import UserError
+from ..files import json_object, reading, whole_file
 
 FILE = "evaluation.json"  # in a run folder, where a report finds it
 FORMER = {

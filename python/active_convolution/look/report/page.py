@@ -5,7 +5,7 @@ import json
 import string
 from pathlib import Path
 
-from ..files import whole_file
+from ...files import whole_file
 from . import content
 
 _HERE = Path(__file__).parent

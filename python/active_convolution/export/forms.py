@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from .. import geometry
+from ..caffe.messages import by
 from ..errors import UserError
-from ..pycaffe.messages import by
 from . import folding, splat
 
 NAMES = ("auto", "dense", "sparse")

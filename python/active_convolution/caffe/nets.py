@@ -12,7 +12,7 @@ from .messages import by
 from .process import failure
 
 _BUILD = "net = caffe.Net(os.fsencode(given[0]), caffe.TEST)"
-_RESIZE = f"from active_convolution.pycaffe import nets; {_BUILD}; [nets.resize(net, size) for size in given[1]]"
+_RESIZE = f"from active_convolution.caffe import nets; {_BUILD}; [nets.resize(net, size) for size in given[1]]"
 _IMPORT = "import importlib; getattr(importlib.import_module(given[0]), given[1])"
 
 

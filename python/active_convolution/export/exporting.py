@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import geometry, positions
+from .. import geometry
+from ..caffe import locate, messages, nets, positions
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from ..pycaffe import locate, messages, nets
 from . import account, engines, folding, forms, probing, verify
 
 MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"

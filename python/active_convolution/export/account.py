@@ -5,10 +5,10 @@ import json
 import os
 from pathlib import Path
 
+from ..caffe.messages import by
 from ..columns import aligned
 from ..errors import BadValue
 from ..files import whole_file
-from ..pycaffe.messages import by
 
 
 @dataclasses.dataclass(frozen=True)

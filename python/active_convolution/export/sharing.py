@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from .. import geometry, positions
+from .. import geometry
+from ..caffe import positions
 from ..errors import UserError
 from . import aconv_fast
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .arrays import Array, read_npz, write_npz
-from .errors import UserError
-from .files import TEXT_BYTES, object_in, reading
-from .geometry import grid, ring
-from .pycaffe import messages
+from ..arrays import Array, read_npz, write_npz
+from ..errors import UserError
+from ..files import TEXT_BYTES, object_in, reading
+from ..geometry import grid, ring
+from . import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")  # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"  # the History in the folder that acu train fills
@@ -37,9 +37,7 @@ class _Shown:
     """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
 
     def _repr_png_(self):
-        from .plotting import (
-            synapses,  # here, for those who draw nothing: matplotlib is slow to load
-        )
+        from ..look import synapses
 
         try:
             return self._draw(synapses)._repr_png_()

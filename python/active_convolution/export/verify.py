@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from ..caffe import locate
 from ..errors import UserError
-from ..pycaffe import locate
 
 TOLERANCE = (
     1e-3  # of the largest value: far more than rounding, far less than what another network gives

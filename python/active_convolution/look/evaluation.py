@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .data.backends import Database, batches, inspected
-from .data.folder import check_manifest, has_classes
-from .errors import BadValue, UserError
-from .pycaffe import locate, messages, nets
-from .pycaffe.messages import by
-from .pycaffe.process import check_gpu
+from ..caffe import locate, messages, nets
+from ..caffe.messages import by
+from ..caffe.process import check_gpu
+from ..data.backends import Database, batches, inspected
+from ..data.folder import check_manifest, has_classes
+from ..errors import BadValue, UserError
 
 
 def evaluate(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ...caffe.positions import History
+from ...errors import BadValue, UserError
+from ...geometry import grid
+from ...training import run_folder, schedule
+from ...training.metrics import Metrics
+from ...training.run_folder import RunFolder
 from .. import confusion
-from ..errors import BadValue, UserError
-from ..geometry import grid
-from ..positions import History
-from ..training import run_folder, schedule
-from ..training.metrics import Metrics
-from ..training.run_folder import RunFolder
 
 UNITS = 1000  # a position is kept as a whole number of thousandths of a pixel
 LOST = 1e5  # a synapse farther out, in pixels, is one of a training that diverged, as NaN is

@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from .. import positions
+from ..caffe import positions
 
 
 def fold(net, blobs):

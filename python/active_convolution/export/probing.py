@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 
-from ..pycaffe.process import environment
+from ..caffe.process import environment
 
 _ASK = """
 import json, os, sys
-from active_convolution.pycaffe import locate, nets
+from active_convolution.caffe import locate, nets
 answers = open(os.dup(1), "w")
 os.dup2(2, 1)       # what layers print is no answer
 model, candidates = json.load(sys.stdin)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..caffe.process import environment
 from ..errors import UserError
-from ..pycaffe.process import environment
 from . import verify
 
 _PROGRAMS = {

@@ -257,7 +257,7 @@ def failure(statement, given):
     It runs in a process of its own, which may die of it.
     """
     probe = (
-        "import json, os, sys; from active_convolution.pycaffe import locate; caffe = locate.caffe(); "
+        "import json, os, sys; from active_convolution.caffe import locate; caffe = locate.caffe(); "
         f"given = json.load(sys.stdin); {statement}"
     )
     done = subprocess.run(
