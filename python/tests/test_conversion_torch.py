@@ -316,7 +316,7 @@ def test_positions_learn_as_in_the_layer():
 
 
 def test_the_class_needs_torch_alone():
-    text = (ROOT / "python/active_convolution/conversion/active_conv2d.py").read_text()
+    text = (ROOT / "python/active_convolution/export/active_conv2d.py").read_text()
     imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
     assert (
         imports == ["import torch", "from torch import nn", "from torch.nn import functional"]
