@@ -12,8 +12,10 @@ import pytest
 from active_convolution import geometry
 from active_convolution.caffe import locate, positions
 from active_convolution.caffe.positions import History
+from active_convolution.errors import UserError
 from active_convolution.training import testing
 from active_convolution.training.metrics import Metrics
+from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train
 from conftest import ROOT
 from test_data_database import records
@@ -79,6 +81,18 @@ def test_says_where_it_is_and_what_came_out(run):
     assert f"test error {error} %" in run.stderr
 
 
+def test_what_run_means_to_other_commands(run, digits_data):
+    """Its newest snapshot, or that of an iteration; its data set's manifest, with where that lies."""
+    found = RunFolder(run.folder)
+    assert found.snapshot() == found.snapshot(ITERATIONS) == snapshot(run.folder)
+    assert found.data["folder"] == str(digits_data)
+    assert found.data["test"]["images"] == 297
+    with pytest.raises(UserError, match=f"no snapshot of iteration 7: give one of .*{ITERATIONS}$"):
+        found.snapshot(7)
+    with pytest.raises(UserError, match="has no snapshot: name"):
+        RunFolder(digits_data).snapshot()
+
+
 @pytest.mark.quick
 def test_fills_the_folder_with_what_the_manual_names(run):
     assert {path.name for path in run.folder.iterdir()} == {
@@ -88,6 +102,7 @@ def test_fills_the_folder_with_what_the_manual_names(run):
         "train.log",
         "metrics.csv",
         "positions.npz",
+        "data.json",
         "snapshots",
     }
     assert {path.name for path in (run.folder / "snapshots").iterdir()} == {

@@ -14,6 +14,7 @@ from ..caffe.messages import by, parsed
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from . import datum
+from .checksums import checksum  # noqa: F401
 
 _TRANSACTION = 500  # images
 _PAGE = 4096  # bytes

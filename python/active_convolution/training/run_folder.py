@@ -22,8 +22,11 @@ _SEED = 1  # of a solver without random_seed: Caffe would draw another one at ea
 
 class RunFolder:
     """``solver.prototxt``, ``train_val.prototxt`` and ``deploy.prototxt`` (where the network has one) as this run uses
-    them, ``train.log`` (Caffe's), ``metrics.csv``, ``positions.npz``, ``snapshots/``, and ``weights.json``, where it
-    began with weights: their file, and what was copied from it."""
+    them, ``train.log`` (Caffe's), ``metrics.csv``, ``positions.npz``, ``snapshots/``, ``data.json``, where it trains on a
+    data set folder: that one's manifest, and ``weights.json``, where it began with weights: their file, and what was
+    copied from it.
+
+    What a command takes as RUN is this: its ``deploy``, a ``snapshot()`` and its ``data``."""
 
     def __init__(self, path):
         self.path = Path(
@@ -37,12 +40,46 @@ class RunFolder:
         self.positions = self.path / RUN_FILE
         self.snapshots = self.path / "snapshots"
         self.weights = self.path / "weights.json"
+        self.data_json = self.path / "data.json"
 
     def begun(self):
         """Whether there is anything that a training has brought about: what a failed start leaves is not."""
         return self.solver.exists() and (
             self.metrics.exists() or any(self.snapshots.glob("*.solverstate"))
         )
+
+    def snapshot(self, iteration=None):
+        """The .caffemodel after ``iteration`` iterations, by default of the newest snapshot. Raises UserError where there is
+        none. (Caffe writes the solver's state last: where that is there, the weights are whole.)"""
+        models = {
+            int(state.stem.rpartition("_iter_")[2]): state.with_suffix(".caffemodel")
+            for state in self.snapshots.glob("*_iter_*.solverstate")
+        }
+        if not models:
+            raise UserError(
+                f"{self.path} has no snapshot: name the --output folder of acu train, after its first snapshot"
+            )
+        if iteration is not None and iteration not in models:
+            known = ", ".join(map(str, sorted(models)))
+            raise UserError(
+                f"{self.path} has no snapshot of iteration {iteration}: give one of {known}"
+            )
+        return models[max(models) if iteration is None else iteration]
+
+    @property
+    def data(self):
+        """The manifest of the data set that the run trains on (data.folder.check_manifest's, paths absolute), and its
+        ``folder``; None where the network names its own sources."""
+        if not self.data_json.exists():
+            return None
+        with reading(self.data_json, "is damaged", "remove it, or name another run", reason=True):
+            return json_object(self.data_json)
+
+    def write_data(self, folder, manifest):
+        """Keeps what ``data`` gives."""
+        with whole_file(self.data_json, encoding="utf-8") as file:
+            json.dump({**manifest, "folder": str(Path(folder).absolute())}, file, indent=2)
+            file.write("\n")
 
 
 def resolve(
@@ -67,6 +104,7 @@ def resolve(
         data_sources.find(found)
     else:
         manifest = check_manifest(data)
+        found.data = (data, manifest)
         data_sources.point(found, manifest, data)
         changing.check_classes(found, manifest, data)
         if found.deploy is None:
@@ -130,7 +168,7 @@ def started(run, found, weights=None):
         _check_not_begun(run)
         try:
             run.snapshots.mkdir(exist_ok=True)
-            for path in (run.deploy, run.weights, run.positions):
+            for path in (run.deploy, run.weights, run.positions, run.data_json):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {run.path}: {error.strerror}") from error
@@ -195,6 +233,8 @@ def check_settings(run, found):
 
 
 def _write_resolved(run, found):
+    if found.data is not None:
+        run.write_data(*found.data)
     messages.write(run.train_val, found.net)
     messages.write(run.solver, found.solver)  # last: its presence says that the others are there
 
