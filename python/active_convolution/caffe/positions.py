@@ -7,6 +7,7 @@ In a notebook, a LayerPositions, a list of them as the readers here give it, and
 """
 
 import dataclasses
+import importlib
 import itertools
 import json
 import math
@@ -37,8 +38,7 @@ class _Shown:
     """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
 
     def _repr_png_(self):
-        from ..look import synapses
-
+        synapses = importlib.import_module("active_convolution.look.synapses")  # draws, from above
         try:
             return self._draw(synapses)._repr_png_()
         except UserError:
