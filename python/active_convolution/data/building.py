@@ -96,7 +96,13 @@ def build(
             "seed": options.seed,
             "classes": classes,
             **({"label_names": label_names} if label_names else {}),
-            "preprocessing": {"steps": _steps(recipe)},
+            "channel_order": "BGR",
+            "value_range": [0, 255],
+            "preprocessing": {
+                "steps": _steps(recipe),
+                "resize": recipe.resize,
+                "smooth": recipe.smooth,
+            },
             **entries,
             "versions": versions(),
         }

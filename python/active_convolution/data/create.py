@@ -50,7 +50,8 @@ def create(dataset, output, source=None, seed=0, fold=None, size=None):
             "seed": seed,
             "classes": data.classes,
             **({"label_names": list(cifar.CIFAR10_CLASSES)} if dataset == "cifar10" else {}),
-            **({} if fold is None else {"fold": fold}),
+            "channel_order": "grey" if dataset == "digits" else "RGB",
+            "value_range": [0, 16] if dataset == "digits" else [0, 255],
             "preprocessing": {**preprocessing, "train_padding": padding},
             "train": _write(folder, "train", train, data.classes, seed),
             "test": _write(folder, "test", test, data.classes, seed),
@@ -102,7 +103,11 @@ def _prepare_digits(data, folder):
     return (
         train,
         test,
-        {"steps": ["pixels divided by 16", "mean training image (mean.npy) subtracted"]},
+        {
+            "steps": ["pixels divided by 16", "mean training image (mean.npy) subtracted"],
+            "scale": 1 / 16,
+            "mean_file": "mean.npy",
+        },
     )
 
 

@@ -416,7 +416,8 @@ def _whiten(folder, manifest, seed):
         *said["steps"],
         f"training images padded with zeros, {PADDING} on each side",
     ]
-    manifest["preprocessing"] = {**said, "train_padding": PADDING}
+    manifest["preprocessing"].update(said, train_padding=PADDING)
+    manifest["channel_order"] = "RGB"
 
 
 def _pixels(folder, split, part):

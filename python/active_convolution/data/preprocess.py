@@ -113,6 +113,7 @@ def whitened(train, test, folder):
                 f"eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
             ],
             "contrast_scale": SCALE,
+            "whitening": "whitening.npz",
             "whitening_regularisation": REGULARISATION,
         },
     )
