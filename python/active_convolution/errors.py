@@ -1,4 +1,10 @@
-"""The exceptions that mean "the user can mend this", and what is said of those that the surroundings raise."""
+"""The exceptions that mean "the user can mend this", and what is said of those that the
+surroundings raise."""
+
+import os
+import traceback
+
+NO_MEMORY = "there is not enough memory for this: close other programs, or give smaller input"
 
 
 class UserError(Exception):
@@ -10,12 +16,14 @@ class BadValue(UserError):
 
 
 def explained(error):
-    """The line to say of an exception that is no fault of the program: the user's, or one that the machine raises in the
-    middle of anything. None for any other."""
+    """The line to say of an exception that is no fault of the program: the user's, or one that the
+    machine raises in the middle of anything. None for any other."""
     if isinstance(error, UserError):
         line = str(error)
     elif isinstance(error, MemoryError):
-        line = "there is not enough memory for this: close other programs, or give smaller input"
+        line = NO_MEMORY
+    elif type(error) is RuntimeError and _is_from_pycaffe(error):
+        line = f"Caffe: {error}"
     elif isinstance(error, UnicodeEncodeError):
         line = no_text(error.object)
     elif isinstance(error, OSError) and error.errno is not None:
@@ -25,7 +33,15 @@ def explained(error):
         line = f"cannot {f'use {names}' if names else 'read or write'}: {error.strerror}"
     else:
         return None
-    return " ".join(line.splitlines())
+    doing = getattr(error, "doing", None)  # see caffe/guard.py
+    return " ".join(f"{f'{doing}: ' if doing else ''}{line}".splitlines())
+
+
+def _is_from_pycaffe(error):
+    """Whether it is one of Caffe's C++, which comes out of its Python module or of a call of ours:
+    a user's Python layer needs its traceback."""
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    return raised.startswith(os.path.dirname(__file__)) or "/caffe/" in raised
 
 
 def no_text(name):

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -66,13 +65,6 @@ def _use_gpu(module):
     if GPU is not None:
         module.set_device(_device())
         module.set_mode_gpu()
-
-
-def last_words(log):
-    """The line with which a failed check inside Caffe ended the process that wrote ``log``, without its prefix; None
-    where there is none."""
-    fatal = re.findall(r"^F\d+ \S+ +\d+ [\w.]+:\d+\] (.*)$", log, re.MULTILINE)
-    return fatal[-1].strip() if fatal else None
 
 
 def _device():

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from ..command import libraries_unheard
 from ..errors import UserError
 from ..files import DAMAGE, content, reading, whole_file
-from . import hdf5, locate
+from . import guard, hdf5, locate
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
 _WITHOUT_BLOBS = (
@@ -214,7 +214,7 @@ def _up_to_date(net, path, tool, read):
                 f"cannot run {program} ({error.strerror}): build the fork with ./scripts/build.sh"
             ) from error
         if done.returncode != 0:
-            why = locate.last_words(done.stderr)
+            why = guard.last_words(done.stderr)
             raise UserError(
                 f"{path} is in an old format that Caffe's {tool} cannot bring up to date"
                 f"{f' ({why})' if why else ''}: write it with `layer` instead of `layers`"

@@ -1,12 +1,12 @@
-"""Processes that run Caffe, and their parent: a failed check inside Caffe ends a process, and only a parent can say so.
+"""Processes that run Caffe, and their parent: a failed check inside Caffe ends a process, and only
+a parent can say so.
 
-``guarded`` runs a few that need each other; whoever supervises in another way has ``start``, ``stops_go_to`` and
-``stops_held_back``, and the child ``end_with_parent`` and ``stop_at_once``. A process is a new one, not a fork: OpenMP's
-threads, once in use, do not survive a fork.
+``guarded`` runs a few that need each other; whoever supervises in another way has ``start``,
+``stops_go_to`` and ``stops_held_back``, and the child ``end_with_parent`` and ``stop_at_once``. A
+process is a new one, not a fork: OpenMP's threads, once in use, do not survive a fork.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import fcntl
 import json
@@ -20,20 +20,13 @@ from pathlib import Path
 
 from .. import command
 from ..errors import UserError
-from . import locate
+from . import guard
+from .guard import STOPS, last_words
 
 _PACKAGES = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _PARENT = "ACTIVE_CONVOLUTION_PARENT"
-# SIGUSR1 is what mpirun passes on. A closed terminal sends SIGHUP, unless nohup asked for that to be ignored.
-STOPS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]),
-)
 INTERRUPTED = 128 + signal.SIGINT  # exit status of a training that stopped as it was asked to
-_BAR = "ACTIVE_CONVOLUTION_BAR"  # the descriptor where a child says that a progress bar stands in the line
+_BAR = "ACTIVE_CONVOLUTION_BAR"  # the descriptor where a child says that a progress bar stands
 _FULL = ": it cannot write a snapshot, the disk may be full"
 _GRACE = 3  # seconds for the others to end where one process has failed
 
@@ -42,7 +35,10 @@ _GRACE = 3  # seconds for the others to end where one process has failed
 
 
 def start(module, arguments, environ=None, **options):
-    """The Popen of ``python3 -m module arguments``; ``options`` go there, ``environ`` are defaults for its environment."""
+    """The Popen of ``python3 -m module arguments``; ``options`` go there, ``environ`` are defaults
+    for its environment."""
+    if guard.stderr is not None:
+        options.setdefault("stderr", guard.stderr)
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         env={**(environ or {}), **environment()},
@@ -51,9 +47,11 @@ def start(module, arguments, environ=None, **options):
 
 
 def environment():
-    """This process's, with the package in reach, and modules that lie in the working directory out of it."""
+    """This process's, with the package in reach, and modules that lie in the working directory out
+    of it."""
     paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # A thread that spins while it waits takes the core from one that works, wherever anything else runs.
+    # A thread that spins while it waits takes the core from one that works, wherever anything else
+    # runs.
     return {
         "OMP_WAIT_POLICY": "passive",
         **os.environ,
@@ -65,8 +63,9 @@ def environment():
 
 @contextlib.contextmanager
 def stops_held_back():
-    """Keeps STOPS waiting, in children that are started meanwhile, too, until they call ``stop_at_once``: a signal must not
-    get lost while Python starts, or before there is a handler."""
+    """Keeps STOPS waiting, in children that are started meanwhile, too, until they call
+    ``stop_at_once``: a signal must not get lost while Python starts, or before there is a
+    handler."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
@@ -90,9 +89,10 @@ def stops_go_to(handler):
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``, the descriptor of the file where it lets
-    Caffe log: ``log``, which is called ``log_path``, or None for one that is read only here. It inherits the file
-    descriptors ``keep``, too; an error begins with ``name``."""
+    """One to be started as ``python3 -m module`` with ``arguments`` and ``--log``, the descriptor
+    of the file where it lets Caffe log: ``log``, which is called ``log_path``, or None for one that
+    is read only here. It inherits the file descriptors ``keep``, too; an error begins with
+    ``name``."""
 
     module: str
     arguments: tuple
@@ -122,7 +122,8 @@ class _Child:
         os.close(childs)
 
     def status(self):
-        """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded`` does."""
+        """The exit status, after the end. Raises UserError, or KeyboardInterrupt, as ``guarded``
+        does."""
         status = self.popen.returncode
         if -status in STOPS:
             raise KeyboardInterrupt
@@ -130,7 +131,7 @@ class _Child:
             said = self._logged()
             if self._bar.read(1):
                 print(file=sys.stderr)
-            words = locate.last_words(said) or signal.Signals(-status).name
+            words = last_words(said) or signal.Signals(-status).name
             full = _FULL if "SerializeToOstream" in words else ""
             log = f" (the log: {self._log})" if self.process.log_path else ""
             raise UserError(f"{self.process.name}Caffe ended the training: {words}{full}{log}")
@@ -146,10 +147,11 @@ class _Child:
 
 
 def guarded(processes):
-    """Runs every Process to its end. Where one fails, it ends the others, and that one's exit status is returned.
+    """Runs every Process to its end. Where one fails, it ends the others, and that one's exit
+    status is returned.
 
-    Raises UserError with Caffe's own last words where Caffe ended the process, and KeyboardInterrupt where Ctrl-C or
-    SIGTERM did, before the process could handle them.
+    Raises UserError with Caffe's own last words where Caffe ended the process, and
+    KeyboardInterrupt where Ctrl-C or SIGTERM did, before the process could handle them.
     """
     sys.stdout.flush()
     with contextlib.ExitStack() as stack:
@@ -162,7 +164,8 @@ def guarded(processes):
 
 
 def _first_to_fail(children):
-    """The child whose end counts, when all have ended. Where one fails, the others wait for it in vain."""
+    """The child whose end counts, when all have ended. Where one fails, the others wait for it in
+    vain."""
     with ThreadPoolExecutor(len(children)) as pool:
         waiting = {pool.submit(child.popen.wait): child for child in children}
         for done in as_completed(waiting):
@@ -179,27 +182,26 @@ def _first_to_fail(children):
 
 
 def stop_at_once():
-    """Lets the signals in STOPS, held back since the parent started this process, end it without a word until somebody
-    handles them."""
+    """Lets the signals in STOPS, held back since the parent started this process, end it without a
+    word until somebody handles them."""
     for number in STOPS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def end_with_parent(parent=None):
-    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go on training.
+    """Lets this process be killed when its parent ends: what ``kill -9`` takes away should not go
+    on training.
 
     ``parent`` is that one's process number (default: as ``environment`` there told this process).
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != (parent or int(os.environ[_PARENT])):  # it has ended already
-        os.kill(os.getpid(), signal.SIGKILL)
+    guard.end_with(parent or int(os.environ[_PARENT]))
 
 
 @contextlib.contextmanager
 def lock_log(log):
-    """Yields the descriptor of the file ``log``, open for more to be written, which this process and those that inherit it
-    have for themselves as long as one of them lives.
+    """Yields the descriptor of the file ``log``, open for more to be written, which this process
+    and those that inherit it have for themselves as long as one of them lives.
 
     Raises UserError where it cannot be written, or another process has it.
     """
@@ -225,14 +227,15 @@ def _without_waiting(path, flags):
 
 
 def bar_stands():
-    """Tells the parent that from now on a progress bar may stand in the line, where an error would follow it."""
+    """Tells the parent that from now on a progress bar may stand in the line, where an error would
+    follow it."""
     if _BAR in os.environ:
         os.write(int(os.environ[_BAR]), b"|")
 
 
 def log_to(descriptor):
-    """Appends what goes to file descriptor 2, Caffe's log, to the file open at ``descriptor``; sys.stderr stays where it
-    was."""
+    """Appends what goes to file descriptor 2, Caffe's log, to the file open at ``descriptor``;
+    sys.stderr stays where it was."""
     sys.stderr = command.outliving(os.dup(2))
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -252,7 +255,8 @@ def check_gpu(device):
 
 
 def failure(statement, given):
-    """Why ``statement``, on ``caffe`` and ``given`` (what JSON can say), fails, in a line; None if it does not.
+    """Why ``statement``, on ``caffe`` and ``given`` (what JSON can say), fails, in a line; None if
+    it does not.
 
     It runs in a process of its own, which may die of it.
     """
@@ -271,6 +275,6 @@ def failure(statement, given):
     if done.returncode == 0:
         return None
     return (
-        locate.last_words(done.stderr)
+        last_words(done.stderr)
         or (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1].strip()
     )

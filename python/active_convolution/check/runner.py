@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..caffe import locate
+from ..caffe import guard, locate
 from ..errors import UserError
 
 _LENGTH = struct.Struct("=I")  # of a message, before it
@@ -77,7 +77,7 @@ class LayerRunner:
             self._log.seek(0)
             said = self._log.read().decode(errors="replace")
             raise UserError(
-                f"Caffe ended the layer's process: {locate.last_words(said) or said}"
+                f"Caffe ended the layer's process: {guard.last_words(said) or said}"
             ) from error
 
     def _read(self, count):

@@ -8,7 +8,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from .. import command
+from ..caffe import guard
 from ..errors import BadValue
 
 SUBCOMMANDS = {  # in the order in which one uses them
@@ -37,12 +37,12 @@ acu SUBCOMMAND --help says more; acu --version says what this is, and how its Ca
 
 def main():
     """The program ``acu``."""
-    command.run(lambda: _acu(*sys.argv[1:]))
+    guard.run(lambda: _acu(*sys.argv[1:]))
 
 
 def script(subcommand):
     """A program of its own that does what ``acu subcommand`` does."""
-    command.run(lambda: _run(subcommand, Path(sys.argv[0]).name, sys.argv[1:]))
+    guard.run(lambda: _run(subcommand, Path(sys.argv[0]).name, sys.argv[1:]))
 
 
 def parser(subcommand, prog=None):
