@@ -1,20 +1,12 @@
 #include "caffe/common.hpp"
 #include "caffe/util/active_convolution.hpp"
+#include "caffe/util/active_gpu_launch.hpp"
 #include "caffe/util/active_gpu_pass.hpp"
 #include "caffe/util/math_functions.hpp"
 
 namespace caffe {
 
 namespace {
-
-const int kThreadsPerBlock = 256;
-
-/// The bound lets a thread have all the registers that the sums of a kernel ask for.
-template <typename Kernel>
-__global__ void __launch_bounds__(kThreadsPerBlock) Run(int count, Kernel kernel) {
-  const size_t index = static_cast<size_t>(blockIdx.x) * kThreadsPerBlock + threadIdx.x;
-  if (index < count) { kernel(static_cast<int>(index)); }
-}
 
 /// Caffe's current GPU: its default stream, its cuBLAS handle. Everything runs in order and without atomics.
 struct CudaDevice {
@@ -30,12 +22,7 @@ struct CudaDevice {
   }
 
   template <typename Kernel>
-  static void Launch(const Kernel& kernel) {
-    const int count = kernel.count();
-    if (count == 0) { return; }  // no grid is empty
-    Run<<<CeilDivide(count, kThreadsPerBlock), kThreadsPerBlock>>>(count, kernel);
-    CUDA_POST_KERNEL_CHECK;
-  }
+  static void Launch(const Kernel& kernel) { ActiveLaunch(kernel); }
 
   template <typename Dtype>
   static void Gemm(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int m, int n, int k, const Dtype* a,
