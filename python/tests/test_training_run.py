@@ -85,8 +85,8 @@ def test_what_run_means_to_other_commands(run, digits_data):
     """Its newest snapshot, or that of an iteration; its data set's manifest, with where that lies."""
     found = RunFolder(run.folder)
     assert found.snapshot() == found.snapshot(ITERATIONS) == snapshot(run.folder)
-    assert found.data["folder"] == str(digits_data)
-    assert found.data["test"]["images"] == 297
+    assert found.data.folder == str(digits_data)
+    assert found.data.test.images == 297
     with pytest.raises(UserError, match=f"no snapshot of iteration 7: give one of .*{ITERATIONS}$"):
         found.snapshot(7)
     with pytest.raises(UserError, match="has no snapshot: name"):

@@ -16,15 +16,15 @@ _TRAINS = ("net", "net_param", "train_net", "train_net_param")  # a solver has o
 class Definition:
     """A SolverParameter, and the one NetParameter that trains and tests: several are merged into one, each test network
     having a stage of its own. ``deploy`` is a NetParameter, or None where there is none; ``source`` is the file or the
-    folder that messages name, ``weights`` a .caffemodel that the solver begins with, or None, ``data`` a data set folder
-    and its manifest, or None where the network names its own sources."""
+    folder that messages name, ``weights`` a .caffemodel that the solver begins with, or None, ``data`` the Manifest of
+    its data set, or None where the network names its own sources."""
 
     source: Path
     solver: object
     net: object
     deploy: object = None
     weights: str = None
-    data: tuple = None
+    data: object = None
 
 
 def of_model(model, variant=None, solver=None):

@@ -9,6 +9,7 @@ from ..caffe import messages
 from ..caffe.positions import RUN_FILE
 from ..caffe.process import lock_log
 from ..data.folder import check_manifest
+from ..data.manifest import Manifest, read_manifest
 from ..errors import BadValue, UserError
 from ..files import json_object, reading, whole_file
 from . import changes as changing
@@ -68,18 +69,23 @@ class RunFolder:
 
     @property
     def data(self):
-        """The manifest of the data set that the run trains on (data.folder.check_manifest's, paths absolute), and its
-        ``folder``; None where the network names its own sources."""
+        """The Manifest of the data set that the run trains on, as it was then, its paths absolute;
+        None where the network names its own sources."""
         if not self.data_json.exists():
             return None
         with reading(self.data_json, "is damaged", "remove it, or name another run", reason=True):
-            return json_object(self.data_json)
+            return Manifest.of(json_object(self.data_json))
 
-    def write_data(self, folder, manifest):
-        """Keeps what ``data`` gives."""
-        with whole_file(self.data_json, encoding="utf-8") as file:
-            json.dump({**manifest, "folder": str(Path(folder).absolute())}, file, indent=2)
-            file.write("\n")
+
+def existing(path):
+    """The RunFolder of a training that was begun. Raises UserError for any other folder."""
+    run = RunFolder(path)
+    if not (run.solver.is_file() and run.train_val.is_file()):
+        raise UserError(
+            f"{path} is no run of acu train, it has no solver.prototxt and train_val.prototxt: name "
+            "its --output (caffe train keeps no records; acu train --solver FILE --output RUN does)"
+        )
+    return run
 
 
 def resolve(
@@ -104,7 +110,7 @@ def resolve(
         data_sources.find(found)
     else:
         manifest = check_manifest(data)
-        found.data = (data, manifest)
+        found.data = read_manifest(data)
         data_sources.point(found, manifest, data)
         changing.check_classes(found, manifest, data)
         if found.deploy is None:
@@ -234,7 +240,9 @@ def check_settings(run, found):
 
 def _write_resolved(run, found):
     if found.data is not None:
-        run.write_data(*found.data)
+        with whole_file(run.data_json, encoding="utf-8") as file:
+            json.dump(found.data.as_dict(), file, indent=2)
+            file.write("\n")
     messages.write(run.train_val, found.net)
     messages.write(run.solver, found.solver)  # last: its presence says that the others are there
 
