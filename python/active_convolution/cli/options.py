@@ -138,6 +138,53 @@ def weights(parser, help="its .caffemodel", **options):
     parser.add_argument("--weights", type=path, metavar="FILE", help=help, **options)
 
 
+def trained(parser, model_help="a deploy prototxt"):
+    """The options of what takes a trained network: RUN, or --model and --weights."""
+    parser.add_argument(
+        "run",
+        type=path,
+        nargs="?",
+        metavar="RUN",
+        help="the --output of acu train: its deploy.prototxt, its newest snapshot and its data",
+    )
+    parser.add_argument(
+        "--iteration",
+        type=integer(0, ITERATIONS - 1),
+        metavar="N",
+        help="RUN's snapshot after N iterations",
+    )
+    parser.add_argument("--model", type=path, metavar="PROTOTXT", help=model_help)
+    weights(parser)
+    parser.add_argument(
+        "--stage",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="read --model (and its train_val) with this stage; may be given several times",
+    )
+
+
+def check_trained(arguments):
+    """What is wrong with the options that ``trained`` adds, or None."""
+    named = [f"--{name}" for name in ("model", "weights", "stage") if getattr(arguments, name)]
+    if arguments.run:
+        return f"RUN brings what {named[0]} names: leave one out" if named else None
+    if not (arguments.model and arguments.weights):
+        return "name a RUN, or give --model and --weights"
+    if arguments.iteration is not None:
+        return "--iteration is a RUN's: leave it out"
+    return None
+
+
+def trained_of(arguments, train_val=None):
+    """The training.trained.Trained that they name. Raises UserError where it is not there."""
+    from ..training.trained import Trained
+
+    if arguments.run:
+        return Trained.of_run(arguments.run, arguments.iteration)
+    return Trained.of_files(arguments.model, arguments.weights, arguments.stage, train_val)
+
+
 def data(parser, help="a data set, as acu data makes it"):
     parser.add_argument("--data", type=path, required=True, metavar="DIR", help=help)
 

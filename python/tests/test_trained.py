@@ -1,0 +1,48 @@
+"""What a command takes as a trained network."""
+
+import pytest
+from active_convolution.errors import UserError
+from active_convolution.training.trained import Trained
+from active_convolution.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny, digits_data):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    assert train(tiny, "acu", digits_data, folder, max_iter=8) == 0
+    return folder
+
+
+def test_a_run_is_its_deploy_its_newest_snapshot_and_its_data(run, digits_data):
+    found = Trained.of_run(run)
+    assert found == Trained.of_run(run, 8)
+    assert found.model == run / "deploy.prototxt"
+    assert found.weights == run / "snapshots/digits_tiny_acu_iter_8.caffemodel"
+    assert found.data.folder == str(digits_data)
+    assert found.test_layer().data_param.source == str(digits_data / "test_lmdb")
+    with pytest.raises(UserError, match="no snapshot of iteration 7: give one of .*8$"):
+        Trained.of_run(run, 7)
+
+
+def test_files_take_the_network_beside_them(run, tmp_path):
+    found = Trained.of_files(run / "deploy.prototxt", "w")
+    assert found.train_val == run / "train_val.prototxt" and found.data is None
+    assert Trained.of_files(tmp_path / "deploy.prototxt").test_layer() is None
+
+
+def test_a_folder_that_is_no_run(run, tmp_path):
+    with pytest.raises(UserError, match="no run of acu train.* acu train --solver"):
+        Trained.of_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "case, stages, message",
+    [
+        ("31-no-test-data", (), "reads data in TEST: .*--train-val$"),
+        ("33-stages", (), "--stage, of deploy, train"),
+    ],
+)
+def test_a_network_without_test_data(shared_cases, case, stages, message):
+    net = shared_cases / case / "net.prototxt"
+    with pytest.raises(UserError, match=message):
+        Trained.of_files(net, stages=stages, train_val=net).test_layer()
