@@ -8,6 +8,8 @@ from google.protobuf.message import Message
 from ..errors import UserError
 from ..files import check_entries, content, open_regular, reading
 from . import locate, messages
+from .feeding import check_fed
+from .guard import doing
 from .messages import by
 from .process import failure
 
@@ -16,15 +18,19 @@ _RESIZE = f"from active_convolution.caffe import nets; {_BUILD}; [nets.resize(ne
 _IMPORT = "import importlib; getattr(importlib.import_module(given[0]), given[1])"
 
 
-def load(model, weights, called=None):
-    """The pycaffe Net of a deploy prototxt for testing, with the weights of a .caffemodel, every layer of it matched.
+def load(model, weights, called=None, stages=()):
+    """The pycaffe Net of a deploy prototxt for testing, with ``stages`` and the weights of a
+    .caffemodel, every layer of it matched.
 
-    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer of the network, or where
-    its name does not tell a layer: Caffe itself would leave such a layer as it was filled, or end the process. Messages name
-    the prototxt ``called``.
+    Raises UserError where a file is missing or damaged, or has no weights, or others, for a layer
+    of the network, or where its name does not tell a layer: Caffe itself would leave such a layer
+    as it was filled, or end the process. Messages name the prototxt ``called``.
     """
-    messages.read_net(model)  # says what is wrong with it; Caffe would end the process
-    live = locate.caffe().Net(os.fsencode(model), locate.caffe().TEST)
+    check_fed(messages.read_net(model), called or model, stages)
+    with doing(f"building the network {called or model}"):
+        live = locate.caffe().Net(
+            os.fsencode(model), locate.caffe().TEST, stages=list(stages) or None
+        )
     stored = _check_weights(live, called or model, weights)
     if all(name.isascii() for name in stored):
         live.copy_from(os.fsencode(weights))
