@@ -274,6 +274,15 @@ OURS = [
         done=r"->BeforeClipping\(",
     ),
     Edit(
+        "our kernels are compiled by themselves, not in a batch with other files",
+        "src/caffe/CMakeLists.txt",
+        anchor=r"^(?=add_library\(caffe \$\{srcs\}\)$)",
+        new="file(GLOB our_kernels util/active_*.cpp util/fast_*.cpp)\n"
+        "set_source_files_properties(${our_kernels} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)\n",
+        done=r"our_kernels",
+        required=False,
+    ),
+    Edit(
         "call where layers share a blob",
         "src/caffe/net.cpp",
         anchor=r"^(?=    const int learnable_param_id = learnable_param_ids_\[owner_net_param_id\];)",
@@ -340,6 +349,14 @@ TOOLCHAIN = (
             anchor=r"INT_MAX / count_\)",
             new="INT_MAX / (count_ ? count_ : 1))",
             done=r"count_ != 0|count_ \? count_",
+            required=False,
+        ),
+        Edit(
+            "examples are not built",
+            "CMakeLists.txt",
+            anchor=r"^add_subdirectory\(examples\)$",
+            new="# Examples are not built.",
+            done=r"# Examples are not built",
             required=False,
         ),
         Edit(

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe, pycaffe and the C++ tests.
+# Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe and pycaffe.
 #
-#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--plain] [--no-setup]
+#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--tests] [--no-setup]
 #
 #   --gpu          with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
 #   --nccl         also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
@@ -11,7 +11,8 @@
 #                  (default: the choice of the last build, at first the fetched one)
 #   --python PATH  pycaffe for this Python, a virtual environment's or conda's, or `debian` for /usr/bin/python3
 #                  (default: the choice of the last build, at first /usr/bin/python3)
-#   --plain        also the fetched Caffe without anything of ours, in build/plain/: the tests run exported networks in it
+#   --tests        also the C++ tests, and in build/plain/ the fetched Caffe without anything of ours, which runs exported
+#                  networks in the tests
 #   --no-setup     installs nothing: takes what is there, or names all that is missing
 #
 # Then: . build/env.sh
@@ -39,7 +40,7 @@ while [ $# -gt 0 ]; do
         refuse "--arch needs compute capabilities without dots, such as \"80 90\""
       gpu_options+=("-DCUDA_ARCH_BIN=$2")
       shift ;;
-    --plain) targets+=(plain) ;;
+    --tests) targets+=(plain); options+=("-DFORK_TARGETS=all;test.testbin") ;;
     --no-setup) setup= ;;
     --caffe)
       [ $# -ge 2 ] || refuse "--caffe needs a folder"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the project needs from Debian's packages; does nothing where all of it is there.
+# Installs what building and running need from Debian's packages; does nothing where all of it is there.
 #
 #   ./scripts/setup.sh [--build | --run [PACKAGE ...] | --test | --compilers]
 #
 #   --build  only what compiling needs; then ./scripts/build.sh --no-setup
 #   --run    only what a finished build runs with, and each PACKAGE
-#   --test   the same, and what its tests need (default: all of these)
+#   --test   what a finished build's tests need, too
 #   --compilers  compilers beside the system's own, for ./scripts/check_compilers.sh
 #
 # The tests run exported networks in onnxruntime, and write files for TensorBoard, which Debian does not have: they come from
@@ -23,18 +23,18 @@ build=(
   libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev "libopenblas-openmp-dev|libopenblas-dev"
   libopencv-dev libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev python3-numpy
 )
-# To run pycaffe and our package; to train with several processes.
+# To run pycaffe and our package.
 run=(
   "libopenblas0-openmp|libopenblas0"
-  python3 python3-h5py python3-lmdb python3-matplotlib python3-numpy python3-onnx python3-opencv python3-protobuf
+  python3 python3-h5py python3-lmdb python3-matplotlib python3-numpy python3-opencv python3-plotly python3-protobuf
   python3-scipy python3-six python3-skimage python3-sklearn python3-tqdm
-  openmpi-bin python3-mpi4py
 )
-# To execute the notebook; to test, installing with pip, the report's page in a browser and exported networks in PyTorch, too.
-# (Ubuntu has no browser but a snap's.)
+# To train with several processes, to export to ONNX, to execute the notebook; to test installing with pip, the report's page
+# in a browser, and exported networks in PyTorch. (Ubuntu has no browser but a snap's.)
 test=(
+  openmpi-bin python3-mpi4py python3-onnx
   jupyter-nbconvert python3-ipykernel python3-nbformat
-  python3-pip python3-pytest python3-pytest-xdist python3-setuptools python3-venv python3-websocket python3-wheel
+  python3-pip python3-pytest python3-pytest-timeout python3-pytest-xdist python3-setuptools python3-venv python3-websocket python3-wheel
   "chromium-headless-shell?" "python3-torch?"
 )
 # To see that an older GCC and a Clang take our sources.
@@ -45,7 +45,7 @@ compilers=(
 fail() { echo "error: $*" >&2; exit 1; }
 
 case ${1-} in
-  "") packages=("${build[@]}" "${run[@]}" "${test[@]}") ;;
+  "") packages=("${build[@]}" "${run[@]}") ;;
   --build) packages=("${build[@]}") ;;
   --run) packages=("${run[@]}" "${@:2}") ;;
   --test) packages=("${run[@]}" "${test[@]}") ;;
@@ -81,7 +81,7 @@ environment=${ACTIVE_CONVOLUTION_TEST_ENV:-$(cd "$(dirname "$0")/.." && pwd)/bui
 # Without what they depend on: of that, Debian's is in use. TensorBoard 2.21 wants a newer protobuf than Debian's.
 extras=(onnxruntime absl-py "tensorboard<2.21")
 finish() {
-  [[ ${1-} = @(|--test) ]] && ! compgen -G "$environment/lib/python3*/site-packages/tensorboard" > /dev/null || exit 0
+  [[ ${1-} = --test ]] && ! compgen -G "$environment/lib/python3*/site-packages/tensorboard" > /dev/null || exit 0
   echo "Installing from PyPI into $environment: ${extras[*]}"
   { /usr/bin/python3 -m venv --system-site-packages "$environment" &&
     "$environment/bin/pip" install -q --no-deps --retries 1 --timeout 20 --disable-pip-version-check "${extras[@]}"
