@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe and pycaffe.
 #
-#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--tests] [--no-setup]
+#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--tests] [--plain] [--no-setup]
 #
 #   --gpu          with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
 #   --nccl         also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
@@ -11,8 +11,8 @@
 #                  (default: the choice of the last build, at first the fetched one)
 #   --python PATH  pycaffe for this Python, a virtual environment's or conda's, or `debian` for /usr/bin/python3
 #                  (default: the choice of the last build, at first /usr/bin/python3)
-#   --tests        also the C++ tests, and in build/plain/ the fetched Caffe without anything of ours, which runs exported
-#                  networks in the tests
+#   --tests        also the C++ tests
+#   --plain        also the fetched Caffe without anything of ours, in build/plain/: the tests run exported networks in it
 #   --no-setup     installs nothing: takes what is there, or names all that is missing
 #
 # Then: . build/env.sh
@@ -40,7 +40,8 @@ while [ $# -gt 0 ]; do
         refuse "--arch needs compute capabilities without dots, such as \"80 90\""
       gpu_options+=("-DCUDA_ARCH_BIN=$2")
       shift ;;
-    --tests) targets+=(plain); options+=("-DFORK_TARGETS=all;test.testbin") ;;
+    --tests) options+=("-DFORK_TARGETS=all;test.testbin") ;;
+    --plain) targets+=(plain) ;;
     --no-setup) setup= ;;
     --caffe)
       [ $# -ge 2 ] || refuse "--caffe needs a folder"

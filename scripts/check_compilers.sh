@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles our C++ with other compilers than the build's, as C++11, which the oldest trees ask for; then runs the layer's
-# C++ tests on the CPU's kernels and pass that each of them made. Needs ./scripts/build.sh first.
+# C++ tests on the CPU's kernels and pass that each of them made. Needs ./scripts/build.sh --tests first.
 #
 #   ./scripts/check_compilers.sh [COMPILER ...]     (default: an old GCC and a Clang, installed where they are missing)
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 fail() { echo "error: $*" >&2; exit 1; }
 
 flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
-[ -f "$flags_of_build" ] && [ -x build/out/test/test.testbin ] || fail "build/ holds no finished build: run ./scripts/build.sh"
+[ -f "$flags_of_build" ] && [ -x build/out/test/test.testbin ] || fail "build/ holds no finished build: run ./scripts/build.sh --tests"
 compilers=("$@")
 if [ $# = 0 ]; then
   ./scripts/setup.sh --compilers

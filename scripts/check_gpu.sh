@@ -15,7 +15,7 @@ ask() { nvidia-smi -i "$device" --query-gpu="$1" --format=csv,noheader 2>/dev/nu
 ask name,driver_version || fail "GPU $device does not answer nvidia-smi"
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 [ -x "$sanitizer" ] || fail "compute-sanitizer is missing: install it from the CUDA toolkit"
-./scripts/build.sh --gpu --arch "$(ask compute_cap | tr -d .)"
+./scripts/build.sh --gpu --tests --arch "$(ask compute_cap | tr -d .)"
 
 export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$device  # the C++ tests use the first that they see
 tests() {  # tests FILTER [COMMAND...]: runs them with the command

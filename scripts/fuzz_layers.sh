@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
 done
 compiler=$(command -v clang++-14 || command -v clang++) || fail "there is no clang++: apt-get install clang-14"
 flags_of_build=build/out/src/caffe/test/CMakeFiles/test.testbin.dir/flags.make
-[ -f "$flags_of_build" ] || fail "build/ holds no finished build: run ./scripts/build.sh"
+[ -f "$flags_of_build" ] || fail "build/ holds no finished build: run ./scripts/build.sh --tests"
 
 mkdir -p build/fuzz/corpus
 read -ra flags <<< "$(sed -n 's/^CXX_\(DEFINES\|INCLUDES\) = //p' "$flags_of_build" | tr '\n' ' ')"

@@ -16,7 +16,7 @@ esac
 
 echo "This sets up and builds what is missing (the first time: see below), then runs the C++ tests and the Python tests;"
 echo "its last line counts them."
-./scripts/build.sh --tests
+./scripts/build.sh --tests --plain
 ./scripts/setup.sh --test
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}  # a waiting thread takes no core from a working one
 

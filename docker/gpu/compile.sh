@@ -5,7 +5,7 @@
 set -euo pipefail
 [ -e /usr/local/cuda ] || export CUDAHOSTCXX=/usr/bin/g++-11  # Debian's CUDA takes no newer one
 if [ -e /usr/include/nccl.h ]; then nccl=ON; else nccl=OFF; fi
-cmake -S . -B build -DCPU_ONLY=OFF -DUSE_NCCL=$nccl -DCUDA_ARCH_BIN="$2" -DCAFFE_SOURCE_DIR="$PWD/$1"
+cmake -S . -B build -DCPU_ONLY=OFF -DUSE_NCCL=$nccl -DCUDA_ARCH_BIN="$2" -DCAFFE_SOURCE_DIR="$PWD/$1" "-DFORK_TARGETS=all;test.testbin"
 cmake --build build --parallel "$(nproc)"
 # Without CUDA, Caffe only warns and builds for the CPU.
 readelf --dynamic build/out/lib/libcaffe.so | grep 'NEEDED.*libcublas'

@@ -417,7 +417,7 @@ def plain_caffe():
     program = locate.BUILD / "plain/out/tools/caffe"
     if not program.exists() and "ACTIVE_CONVOLUTION_BUILT" in os.environ:
         pytest.skip("an image of docker/ holds no Caffe without our fork")
-    assert program.exists(), "build it with ./scripts/build.sh --tests"
+    assert program.exists(), "build it with ./scripts/build.sh --plain"
     return program
 
 
