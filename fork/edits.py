@@ -25,6 +25,7 @@ message ActiveConvolutionParameter {
   optional uint32 position_group = 4 [default = 1];  // sets of positions
   optional bool fix_origin = 5 [default = true];  // a synapse that starts at (0, 0) never moves
   repeated Position position = 6;  // an explicit starting shape; default: the kernel's grid
+  optional float position_limit = 7 [default = 0];  // |x| and |y| at most so many pixels; 0: none
 }
 
 // Parameters of AConvFast, the layer type of the paper's published code; see layers/aconv_fast_layer.hpp.
