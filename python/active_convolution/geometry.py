@@ -1,11 +1,14 @@
 """Where synapses start, and where the outputs and the taps of a layer stand.
 
-Of a layer it is what its prototxt says, for Convolution, ActiveConvolution and AConvFast. Positions are pairs (x, y) in
-pixels, relative to the base pixel: x = horizontal to the right, y = vertical downwards (α and β in §2 of the paper).
+Of a layer it is what its prototxt says, for Convolution, ActiveConvolution and AConvFast. Positions
+are pairs (x, y) in pixels, relative to the base pixel: x = horizontal to the right, y = vertical
+downwards (α and β in §2 of the paper).
 """
 
 import dataclasses
+import itertools
 import math
+import re
 
 import numpy as np
 
@@ -17,8 +20,8 @@ from .errors import UserError
 def grid(kernel, dilation=1):
     """The positions of an ordinary convolution's taps: (kh·kw, 2) float32, row by row.
 
-    ``kernel`` is (kh, kw); ``dilation`` one number or (h, w). Tap (i, j) lies at x = j − ⌊(kw−1)/2⌋ and
-    y = i − ⌊(kh−1)/2⌋, times the dilation.
+    ``kernel`` is (kh, kw); ``dilation`` one number or (h, w). Tap (i, j) lies at x = j − ⌊(kw−1)/2⌋
+    and y = i − ⌊(kh−1)/2⌋, times the dilation.
     """
     (kh, kw), (dilation_h, dilation_w) = kernel, np.broadcast_to(dilation, 2)
     y, x = np.meshgrid(
@@ -30,7 +33,8 @@ def grid(kernel, dilation=1):
 
 
 def ring(count, radius=1, angle=0, rounded=True):
-    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to a pixel or not."""
+    """AConvFast's own order: the base first, then ``count`` − 1 synapses around it, each rounded to
+    a pixel or not."""
     angles = [
         2 * math.pi * k / (count - 1) + angle for k in range(count - 1)
     ]  # as the layer, to the last bit: it rounds
@@ -47,8 +51,9 @@ def ring(count, radius=1, angle=0, rounded=True):
 class Axis:
     """One axis of a layer at rest, in pixels.
 
-    Output m has its base at input pixel base + stride·m; there are ⌊(size + 2·pad − extent) / stride⌋ + 1 of them. With
-    explicit positions, and for AConvFast, that is what a single tap gives; ``pad`` may be negative there.
+    Output m has its base at input pixel base + stride·m; there are ⌊(size + 2·pad − extent) /
+    stride⌋ + 1 of them. With explicit positions, and for AConvFast, that is what a single tap
+    gives; ``pad`` may be negative there.
     """
 
     taps: int
@@ -71,7 +76,8 @@ def kernel(layer):
 
 
 def is_planar(layer):
-    """Whether a Convolution runs over two axes, as far as its prototxt tells: one kernel_size serves any number of them."""
+    """Whether a Convolution runs over two axes, as far as its prototxt tells: one kernel_size
+    serves any number of them."""
     param = layer.convolution_param
     fields = param.kernel_size, param.pad, param.stride, param.dilation
     return param.axis in (1, -3) and max(map(len, fields)) <= 2
@@ -89,7 +95,8 @@ def axes(layer):
 
 
 def _aconv_pad(layer, taps, pad):
-    """AConvFast's pad as that of a single tap: SQUARE's kernel has its base at its centre, the others name it themselves."""
+    """AConvFast's pad as that of a single tap: SQUARE's kernel has its base at its centre, the
+    others name it themselves."""
     own = layer.aconv_param
     if own.type == own.SQUARE:
         return tuple(of_axis - count // 2 for of_axis, count in zip(pad, taps))
@@ -104,7 +111,8 @@ def _aconv_pad(layer, taps, pad):
 
 
 def pair(layer, field, default=None):
-    """(vertical, horizontal) of a field of convolution_param: given once, twice, or as its _h and _w."""
+    """(vertical, horizontal) of a field of convolution_param: given once, twice, or as its _h and
+    _w."""
     param, (name_h, name_w) = layer.convolution_param, _separate(field)
     if name_h in param.DESCRIPTOR.fields_by_name and (
         param.HasField(name_h) or param.HasField(name_w)
@@ -120,7 +128,8 @@ def pair(layer, field, default=None):
 
 
 def set_pair(layer, field, values, default=None):
-    """Lets convolution_param say (vertical, horizontal) of a field, in the shortest way: nothing for the default."""
+    """Lets convolution_param say (vertical, horizontal) of a field, in the shortest way: nothing
+    for the default."""
     param, names = layer.convolution_param, _separate(field)
     names = [name for name in names if name in param.DESCRIPTOR.fields_by_name]
     for name in (field, *names):
@@ -137,3 +146,50 @@ def set_pair(layer, field, values, default=None):
 def _separate(field):
     stem = field.split("_")[0]
     return f"{stem}_h", f"{stem}_w"
+
+
+# ---- Stages
+
+
+def by_stage(layers, net=None):
+    """``layers`` (LayerPositions) as one list per stage of the network, in network order.
+
+    A stage is a run of layers whose outputs have the same resolution, as the NetParameter ``net``
+    (a prototxt's or a .caffemodel's) tells from their strides. Where it does not, the first number
+    in a layer's name is its stage.
+    """
+    strides = _output_strides(net) if net is not None else {}
+    known = all(layer.name in strides for layer in layers)
+    stages = [strides[layer.name] if known else _first_number(layer.name) for layer in layers]
+    return [
+        [layer for _, layer in group]
+        for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])
+    ]
+
+
+def _output_strides(net):
+    """{layer name: input pixels per output pixel, vertically} of the layers of ``net`` that say
+    what they read."""
+    strides, tops = {}, {}
+    for layer in net.layer:
+        if layer.bottom:
+            strides[layer.name] = _stride(layer) * max(
+                tops.get(bottom, 1) for bottom in layer.bottom
+            )
+        tops.update(dict.fromkeys(layer.top, strides.get(layer.name, 1)))
+    return strides
+
+
+def _stride(layer):
+    convolution, pooling = layer.convolution_param, layer.pooling_param
+    return (
+        convolution.stride_h
+        or max(convolution.stride, default=0)
+        or pooling.stride_h
+        or pooling.stride
+    )
+
+
+def _first_number(name):
+    number = re.search(r"\d{1,9}", name)
+    return int(number[0]) if number else 0

@@ -1,15 +1,11 @@
 """Positions from snapshots and nets, and their history over a run."""
 
-import io
-import subprocess
-import sys
 import types
-import zipfile
 
 import numpy as np
 import pytest
 from active_convolution import geometry
-from active_convolution.caffe import hdf5, locate, messages, positions
+from active_convolution.caffe import locate, messages, positions
 from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
 from active_convolution.networks import models
@@ -266,18 +262,6 @@ def _fewer_values(net):
     return net.SerializeToString()
 
 
-def _a_vast_shape(net):
-    net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [
-        2**32,
-        1,
-        2**16,
-        2**16,
-    ]
-    for blob in net.layer[0].blobs[2:]:
-        blob.ClearField("data")
-    return net.SerializeToString()
-
-
 def _a_shape_below_zero(net):
     net.layer[0].blobs[2].shape.dim[:] = net.layer[0].blobs[3].shape.dim[:] = [1, 1, -3, -3]
     return net.SerializeToString()
@@ -286,24 +270,19 @@ def _a_shape_below_zero(net):
 @pytest.mark.parametrize(
     "spoil, complaint",
     [
-        (_truncated, "damaged or no binary"),
-        (lambda net: b"name: 'net'\nlayer { type: 'ActiveConvolution' }\n", "damaged or no binary"),
-        (lambda net: b"", "no ActiveConvolution or AConvFast layer"),
+        (_truncated, "damaged or no .caffemodel"),
+        (lambda net: net.SerializeToString() + b"\x00 appended", "damaged or no .caffemodel"),
+        (lambda net: b"", "damaged or no .caffemodel"),
+        (lambda net: b"layer { type: 'ActiveConvolution' }\n", "the prototxt of a network"),
         (_without_active_layer, "no ActiveConvolution or AConvFast layer"),
-        (
-            lambda net: b"\x89HDF\r\n\x1a\n and more",
-            "is damaged, or HDF5|is HDF5, which needs h5py",
-        ),
+        (lambda net: b"\x89HDF\r\n\x1a\n and more", "cannot read"),
         (_three_blobs, "conv/1 of .* has blobs 2×1×3×3, 1×1×1×1, 1×1×3×3:"),
         (_no_blobs, "conv/1 of .* has blobs none"),
         (_other_shape, "conv/1 of .* 1×1×1×9"),
         (_two_channels, "conv/1 of .* 1×9×1×1"),
         (_no_synapse, "conv/1 of .* 1×1×3×0"),
-        (_fewer_values, "conv/1 of .* has other values than the shapes of its blobs say"),
-        (_a_vast_shape, "conv/1 of .* has other values than"),
-        (_a_shape_below_zero, "conv/1 of .* has other values than"),
-        (lambda net: net.SerializeToString() + b"\x0c", "damaged or no binary"),
-        (lambda net: net.SerializeToString() + b"\x00 appended", "damaged or no binary"),
+        (_fewer_values, "a blob of conv/1 has other values"),
+        (_a_shape_below_zero, "a blob of conv/1 has other values"),
     ],
 )
 def test_bad_snapshot_is_named(pb2, tmp_path, spoil, complaint):
@@ -349,7 +328,8 @@ def names(stages):
 
 
 def test_a_stage_has_one_resolution(pb2):
-    """Strides add up along the way, whatever they are called and whichever layer has them; names say nothing."""
+    """Strides add up along the way, whatever they are called and whichever layer has them; names
+    say nothing."""
     net = pb2.NetParameter()
     net.layer.add(name="data", type="Input", top=["data"])
     for name, bottom, parameter in (
@@ -563,17 +543,10 @@ def test_history_refuses_another_network():
     assert list(history.iterations) == [0]
 
 
-@pytest.mark.parametrize("name", ["iterations", "about", "file", "c" * (2**15 + 1)])
+@pytest.mark.parametrize("name", ["iterations", "about", "file"])
 def test_history_refuses_names_that_its_file_cannot_have(name):
-    with pytest.raises(UserError, match=f"layer called {name:.100} ?"):
+    with pytest.raises(UserError, match=f"layer called {name} "):
         History().append(0, [layer(name)])
-
-
-def test_a_name_that_a_zip_would_cut_off_is_refused(tmp_path):
-    history = History()
-    history.append(0, [layer("a\0b")])
-    with pytest.raises(UserError, match="layer called 'a.x00b' cannot be recorded"):
-        history.save(tmp_path / "h.npz")
 
 
 def test_history_of_a_layer_called_path(tmp_path):
@@ -584,6 +557,14 @@ def test_history_of_a_layer_called_path(tmp_path):
     assert History.load(tmp_path / "h.npz").names == ["path"]
 
 
+def _about(path, about):
+    np.savez(path, **{**np.load(path), "about": about})
+
+
+def _with(path, **arrays):
+    np.savez(path, **{**np.load(path), **arrays})
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -592,117 +573,24 @@ def test_history_of_a_layer_called_path(tmp_path):
             path.read_bytes().replace(np.float32(1.2).tobytes(), b"spam")
         ),
         lambda path: path.write_text("no archive"),
-        lambda path: path.write_bytes(b""),
         lambda path: np.savez(path, other=np.zeros(3)),
         lambda path: np.savez(path, iterations=np.arange(2), about='{"warmup_iter": 0}'),
-        lambda path: np.savez(path, **{**np.load(path), "iterations": np.arange(5)}),
-        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([20, 0])}),
-        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([0, 20], complex)}),
-        lambda path: np.savez(path, **{**np.load(path), "iterations": np.array([-5, 20])}),
-        *(
-            lambda path, kind=kind: np.savez(
-                path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"].astype(kind)}
-            )
-            for kind in (complex, bool, str, object, int, "V8")
-        ),
-        lambda path: np.savez(
-            path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][..., :1]}
-        ),
-        lambda path: np.savez(
-            path, **{**np.load(path), "conv1/1": np.load(path)["conv1/1"][:, :, :-1]}
-        ),
-        *(
-            lambda path, about=about: np.savez(path, **{**np.load(path), "about": about})
-            for about in (
-                "",
-                "[]",
-                "{",
-                "[" * 100_000,
-                '{"warmup_iter": 1.5, "layers": []}',
-                '{"warmup_iter": true, "layers": []}',
-                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "Pooling", "kernel": [3, 3]}]}',
-                '{"warmup_iter": 0, "layers": [{"name": ["conv1/1"], "type": "ActiveConvolution", "kernel": [3, 3]}]}',
-                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [9]}]}',
-                '{"warmup_iter": 0, "layers": [{"name": "conv1/1", "type": "ActiveConvolution", "kernel": [-3, -3]}]}',
-                '{"warmup_iter": NaN, "layers": []}',
-            )
-        ),
-        *(
-            lambda path, shape=shape, kernel=kernel: np.savez(
-                path,
-                iterations=np.arange(shape[0]),
-                **{
-                    "conv1/1": np.zeros(shape, np.float32),
-                    "about": f'{{"warmup_iter": 0, "layers": [{{"name": "conv1/1", "type": "ActiveConvolution", "kernel": {kernel}}}]}}',
-                },
-            )
-            for shape, kernel in (
-                ((2, 0, 9, 2), [3, 3]),
-                ((0, 1, 2**40, 2), [2**20, 2**20]),
-                ((0, 2**40, 9, 2), [3, 3]),
-                ((1, 1, 2**20 + 2**10, 2), [2**10 + 1, 2**10]),
-            )
-        ),
-        lambda path: _repacked(path, compress_type=zipfile.ZIP_LZMA),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'de\\cr'")),
-        lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 1, 2, 2)", b"(2, 1, 2, 2 ")),
+        lambda path: _with(path, iterations=np.arange(5)),
+        lambda path: _with(path, iterations=np.array([20, 0])),
+        lambda path: _with(path, **{"conv1/1": np.load(path)["conv1/1"].astype(complex)}),
+        lambda path: _with(path, **{"conv1/1": np.load(path)["conv1/1"].astype(object)}),
+        lambda path: _with(path, **{"conv1/1": np.load(path)["conv1/1"][..., :1]}),
+        lambda path: _with(path, **{"conv1/1": np.load(path)["conv1/1"][:, :, :-1]}),
+        lambda path: _about(path, "{"),
+        lambda path: _about(path, '{"warmup_iter": 0, "layers": []}'),
+        lambda path: _about(path, '{"warmup_iter": 0, "layers": [{"name": "conv1/1"}]}'),
     ],
 )
 def test_damaged_history_is_named(tmp_path, spoil):
     path = tmp_path / "h.npz"
     moving(History(), [0, 20]).save(path)
     spoil(path)
-    with pytest.raises(
-        UserError, match=f"^{path}(: conv1/1|: iterations)? is .*: remove it, or name another run$"
-    ):
-        History.load(path)
-
-
-def test_a_vast_text_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    """JSON takes many times its length: 100 MB took gigabytes."""
-    monkeypatch.setattr(positions, "TEXT_BYTES", 200)
-    path = tmp_path / "positions.npz"
-    moving(History(), [0, 20]).save(path)
-    assert len(History.load(path).names) == 2
-    np.savez(path, **{**np.load(path), "about": str(np.load(path)["about"]) + 200 * " "})
-    with pytest.raises(
-        UserError,
-        match=r"positions.npz is damaged .*\(its text about has \d+ characters, and at most 200 make sense",
-    ):
-        History.load(path)
-
-
-def _repacked(path, **options):
-    """The same archive, but with members of another kind, and damaged there."""
-    arrays = {name: array for name, array in np.load(path).items()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.save(content, array)
-            archive.writestr(f"{name}.npy", content.getvalue(), **options)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
-    path.write_bytes(content)
-
-
-def test_an_archive_that_unpacks_to_gigabytes_is_refused_at_once(tmp_path):
-    path = tmp_path / "positions.npz"
-    moving(History(), [0, 20]).save(path)
-    arrays = dict(np.load(path))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                if name == "conv1/1":
-                    np.lib.format.write_array_header_1_0(
-                        member, {"descr": "<f4", "fortran_order": False, "shape": (2, 2**28, 2, 2)}
-                    )
-                    for _ in range(16):
-                        member.write(bytes(2**20))
-                else:
-                    np.save(member, array)
-    with pytest.raises(
-        UserError, match=f"{path}: conv1/1 asks for 8.0 GiB, more than is sensible: remove it"
-    ):
+    with pytest.raises(UserError, match=f"^{path} is .*: remove it, or name another run$"):
         History.load(path)
 
 
@@ -720,19 +608,3 @@ def test_folder_that_is_no_run(tmp_path):
         positions.load_run(tmp_path)
     with pytest.raises(UserError, match="cannot read .*missing.npz"):
         History.load(tmp_path / "missing.npz")
-
-
-def test_hdf5_of_which_its_library_dies(tmp_path, monkeypatch):
-    """Some damage does that (trial 45 of the campaign with seed 1): the reader is a process of its own."""
-
-    def dies(module, arguments, **options):
-        return subprocess.Popen(
-            [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"],
-            **options,
-        )
-
-    monkeypatch.setattr(hdf5, "start", dies)
-    pytest.importorskip("h5py")
-    (tmp_path / "weights.h5").write_bytes(hdf5.MAGIC)
-    with pytest.raises(UserError, match="weights.h5 is damaged, or HDF5"):
-        positions.from_caffemodel(tmp_path / "weights.h5")

@@ -1,1 +1,2 @@
-"""All that touches Caffe: where the fork's pycaffe is, its files as messages, its nets, its processes."""
+"""All that touches Caffe: where the fork's pycaffe is, its files as messages, its nets, its
+processes."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
+from .guard import doing
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
@@ -46,8 +47,9 @@ def caffe_pb2():
 
 
 def caffe():
-    """The fork's pycaffe. Its log keeps to errors unless GLOG_minloglevel says otherwise: it warns of old formats, which are read
-    all the same, and a line beside an error would be one too many."""
+    """The fork's pycaffe. Its log keeps to errors unless GLOG_minloglevel says otherwise: it warns
+    of old formats, which are read all the same, and a line beside an error would be one too
+    many."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     module = _import("caffe")
     if "ActiveConvolution" not in module.layer_type_list():
@@ -63,13 +65,30 @@ def caffe():
 def _use_gpu(module):
     """Once: where a caller goes on to another device, it stays there."""
     if GPU is not None:
-        module.set_device(_device())
+        if not GPU.isdecimal():
+            raise UserError(
+                f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU"
+            )
+        _set_gpu(module, int(GPU))
+
+
+def use_gpu(device):
+    """Lets nets run on GPU ``device`` from now on. Raises UserError where the build is for the
+    CPU."""
+    _set_gpu(caffe(), device)
+
+
+def _set_gpu(module, device):
+    if is_on(built().get("CPU_ONLY", "")):
+        raise UserError(
+            f"cannot use GPU {device}, since this Caffe is for the CPU: build another one with "
+            "./scripts/build.sh --gpu and source its env.sh, or leave --gpu out"
+        )
+    with doing(f"using GPU {device}"):
+        module.set_device(device)
         module.set_mode_gpu()
 
 
-def _device():
-    if not GPU.isdecimal():
-        raise UserError(
-            f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU"
-        )
-    return int(GPU)
+def is_on(text):
+    """Whether a switch of the build is on, as CMake reads it."""
+    return text.upper() in ("ON", "1", "TRUE", "YES", "Y")

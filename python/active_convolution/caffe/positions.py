@@ -1,41 +1,36 @@
-"""Where the synapses of active convolutions sit: read from snapshots and live nets, and kept over a training run.
+"""Where the synapses of active convolutions sit: read from snapshots and live nets, and kept over a
+training run.
 
-A position is a pair (x, y) in pixels, relative to the base pixel: x = horizontal to the right, y = vertical downwards
-(α and β in §2 of the paper). Neither the network's data nor the layer's code is needed to read them.
+A position is a pair (x, y) in pixels, relative to the base pixel: x = horizontal to the right, y =
+vertical downwards (α and β in §2 of the paper). Neither the network's data nor the layer's code is
+needed to read them.
 
-In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as their pictures.
+In a notebook, a LayerPositions, a list of them as the readers here give it, and a History show as
+their pictures.
 """
 
 import dataclasses
 import importlib
-import itertools
 import json
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 
-from ..arrays import Array, read_npz, write_npz
 from ..errors import UserError
-from ..files import TEXT_BYTES, object_in, reading
-from ..geometry import grid, ring
+from ..files import load_npz, reading, save_npz
+from ..geometry import by_stage, grid, ring  # noqa: F401
 from . import messages
 
 TYPES = ("ActiveConvolution", "AConvFast")  # ours, and the name in the authors' published code
 RUN_FILE = "positions.npz"  # the History in the folder that acu train fills
-_LONGEST = 2**15  # bytes of a name there: a zip can have twice as many
-_SYNAPSES = 2**20  # the most that a layer may have, as it says itself; here in all its groups
 _FIXED32 = 5  # how protocol buffers mark a number of 32 bits
-_RESERVED = (
-    "iterations",
-    "about",
-    "file",
-)  # keys of its own in that file, and np.savez's own argument
+_RESERVED = "iterations", "about", "file"  # keys of its own there, and np.savez's argument
 
 
 class _Shown:
-    """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing to draw."""
+    """What a notebook shows as the picture that ``_draw`` makes, and as text where there is nothing
+    to draw."""
 
     def _repr_png_(self):
         synapses = importlib.import_module("active_convolution.look.synapses")  # draws, from above
@@ -49,8 +44,9 @@ class _Shown:
 class LayerPositions(_Shown):
     """The synapses of one layer, at one moment.
 
-    ``kernel`` is (kh, kw), and K = kh·kw the number of synapses. ``xy`` is float32 (position_group, K, 2) in pixels.
-    ``start`` has the same shape and says where each synapse began; None where that is not known.
+    ``kernel`` is (kh, kw), and K = kh·kw the number of synapses. ``xy`` is float32 (position_group,
+    K, 2) in pixels. ``start`` has the same shape and says where each synapse began; None where that
+    is not known.
     """
 
     name: str
@@ -65,7 +61,8 @@ class LayerPositions(_Shown):
         return points[np.hypot(*points.T).argmax()]
 
     def displacement(self):
-        """How far each synapse is from its start, in pixels: (position_group, K); None where no start is known."""
+        """How far each synapse is from its start, in pixels: (position_group, K); None where no
+        start is known."""
         return (
             None
             if self.start is None
@@ -91,7 +88,8 @@ class Layers(_Shown, list):
 
 
 def from_caffemodel(path):
-    """The active convolutions of a binary .caffemodel, in network order: a Layers list of LayerPositions.
+    """The active convolutions of a binary .caffemodel, in network order: a Layers list of
+    LayerPositions.
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
@@ -141,7 +139,8 @@ def _pair(x, y, position_group):
 
 
 def _start(layer, kernel, shape):
-    """The starting positions that the parameters of ``layer`` give, as ``shape``: None where they leave it open."""
+    """The starting positions that the parameters of ``layer`` give, as ``shape``: None where they
+    leave it open."""
     if layer.type == "AConvFast":
         start = _aconv_start(layer, shape[1])
     elif layer.active_convolution_param.position:
@@ -159,7 +158,8 @@ def _start(layer, kernel, shape):
 
 
 def _aconv_start(layer, count):
-    """The start of an AConvFast layer of ``count`` synapses; None where it was random, or its parameters are unknown."""
+    """The start of an AConvFast layer of ``count`` synapses; None where it was random, or its
+    parameters are unknown."""
     if layer.HasField("aconv_param"):
         own = layer.aconv_param
         return (
@@ -167,8 +167,9 @@ def _aconv_start(layer, count):
             if own.pos_filler_std > 0
             else ring(count, own.base_radius, own.base_angle, own.pos_filler_std < 0)
         )
-    # The authors' files hold its parameters under number 147, which has become swish_param's: there they are unknown
-    # fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any other one could change the shape.
+    # The authors' files hold its parameters under number 147, which has become swish_param's: there
+    # they are unknown fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any
+    # other one could change the shape.
     fields = {
         field.field_number: field
         for field in messages.unknown_fields(getattr(layer, "swish_param", layer))
@@ -178,56 +179,12 @@ def _aconv_start(layer, count):
     return ring(count) if np.uint32(fields[10].data).view(np.float32) < 0 else None
 
 
-# ---- Stages
-
-
-def by_stage(layers, net=None):
-    """``layers`` (LayerPositions) as one list per stage of the network, in network order.
-
-    A stage is a run of layers whose outputs have the same resolution, as the NetParameter ``net`` (a prototxt's or a
-    .caffemodel's) tells from their strides. Where it does not, the first number in a layer's name is its stage.
-    """
-    strides = _output_strides(net) if net is not None else {}
-    known = all(layer.name in strides for layer in layers)
-    stages = [strides[layer.name] if known else _first_number(layer.name) for layer in layers]
-    return [
-        [layer for _, layer in group]
-        for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])
-    ]
-
-
-def _output_strides(net):
-    """{layer name: input pixels per output pixel, vertically} of the layers of ``net`` that say what they read."""
-    strides, tops = {}, {}
-    for layer in net.layer:
-        if layer.bottom:
-            strides[layer.name] = _stride(layer) * max(
-                tops.get(bottom, 1) for bottom in layer.bottom
-            )
-        tops.update(dict.fromkeys(layer.top, strides.get(layer.name, 1)))
-    return strides
-
-
-def _stride(layer):
-    convolution, pooling = layer.convolution_param, layer.pooling_param
-    return (
-        convolution.stride_h
-        or max(convolution.stride, default=0)
-        or pooling.stride_h
-        or pooling.stride
-    )
-
-
-def _first_number(name):
-    number = re.search(r"\d{1,9}", name)
-    return int(number[0]) if number else 0
-
-
 # ---- A live net
 
 
 def from_net(net):
-    """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start known).
+    """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start
+    known).
 
     The list is empty for a network without one.
     """
@@ -247,9 +204,10 @@ def from_net(net):
 class History(_Shown):
     """Positions over the iterations of one training run.
 
-    ``warmup_iter`` is the iteration until which positions are frozen (§2.6), so that a record up to it is the start.
-    The file is an .npz: ``iterations`` (T,) int64, under each layer's name (T, position_group, K, 2) float32, and
-    ``about``, a JSON text with warmup_iter and every layer's name, type and kernel in network order.
+    ``warmup_iter`` is the iteration until which positions are frozen (§2.6), so that a record up to
+    it is the start. The file is an .npz: ``iterations`` (T,) int64, under each layer's name (T,
+    position_group, K, 2) float32, and ``about``, a JSON text with warmup_iter and every layer's
+    name, type and kernel in network order.
     """
 
     def __init__(self, warmup_iter=0):
@@ -268,13 +226,15 @@ class History(_Shown):
         return [layer.name for layer in self._layers]
 
     def positions(self, name):
-        """The positions of layer ``name`` over time, in pixels: (T, position_group, K, 2) float32."""
+        """The positions of layer ``name`` over time, in pixels: (T, position_group, K, 2)
+        float32."""
         index = self.names.index(name)
         records = [record[index] for record in self._records.values()]
         return np.array(records, np.float32).reshape(-1, *self._layers[index].xy.shape)
 
     def layers(self):
-        """The newest positions: a Layers list, with their start where the first record still is it."""
+        """The newest positions: a Layers list, with their start where the first record still is
+        it."""
         if not self._records:
             return Layers()
         records = list(self._records.values())
@@ -292,10 +252,12 @@ class History(_Shown):
         return synapses.draw_movement(self)
 
     def append(self, iteration, layers):
-        """Records ``layers`` (LayerPositions, as from_net gives them) after ``iteration`` solver iterations.
+        """Records ``layers`` (LayerPositions, as from_net gives them) after ``iteration`` solver
+        iterations.
 
-        Records of this iteration and later ones are dropped: training has gone back. Raises UserError where the
-        layers are not those recorded before, or one has a name that the file needs for itself.
+        Records of this iteration and later ones are dropped: training has gone back. Raises
+        UserError where the layers are not those recorded before, or one has a name that the file
+        needs for itself.
         """
         self.truncate(iteration - 1)
         if self._layers and list(map(_identity, layers)) != list(map(_identity, self._layers)):
@@ -304,9 +266,9 @@ class History(_Shown):
                 "resume with the network that it began with, or train into another folder"
             )
         for layer in layers:
-            if layer.name in _RESERVED or len(layer.name.encode()) > _LONGEST:
+            if layer.name in _RESERVED:
                 raise UserError(
-                    f"a layer called {layer.name:.100} cannot be recorded in {RUN_FILE}: rename the layer"
+                    f"a layer called {layer.name} cannot be recorded in {RUN_FILE}: rename the layer"
                 )
         self._layers = self._layers or list(layers)
         self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
@@ -320,12 +282,7 @@ class History(_Shown):
         }
 
     def save(self, path):
-        """Writes the .npz, whole or not at all. Raises UserError for a layer whose name no file has."""
-        cut = next((name for name in self.names if "\0" in name), None)
-        if cut is not None:
-            raise UserError(
-                f"a layer called {cut!r:.100} cannot be recorded in {path}: rename the layer"
-            )
+        """Writes the .npz, whole or not at all."""
         about = {
             "warmup_iter": self.warmup_iter,
             "layers": [
@@ -334,73 +291,33 @@ class History(_Shown):
             ],
         }
         arrays = {name: self.positions(name) for name in self.names}
-        write_npz(path, iterations=self.iterations, about=json.dumps(about), **arrays)
+        save_npz(path, iterations=self.iterations, about=json.dumps(about), **arrays)
 
     @classmethod
     def load(cls, path):
-        """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or something else."""
-        damaged, remedy = "is damaged or no record of positions", "remove it, or name another run"
-        head = read_npz(path, {"about": Array("U", ()), "iterations": Array("i", (None,))}, remedy)
-        with reading(path, damaged, remedy, reason=True):
-            warmup_iter, layers = _described(head["about"].item())
-            if (np.diff(head["iterations"], prepend=-1) <= 0).any():
-                raise ValueError("its iterations do not ascend")
-        count = len(head["iterations"])
-        declared = {
-            layer.name: Array("f", (count, None, math.prod(layer.kernel), 2), finite=False)
-            for layer in layers
-        }
-        arrays = read_npz(path, declared, remedy)
-        over_time = [arrays[layer.name].astype(np.float32, copy=False) for layer in layers]
-        with reading(path, damaged, remedy, reason=True):
-            for layer, xy in zip(layers, over_time):
-                if not 1 <= xy.shape[1] * xy.shape[2] <= _SYNAPSES:
-                    raise ValueError(
-                        f"{layer.name} has {xy.shape[1]} sets of {xy.shape[2]} synapses"
-                    )
-        history = cls(warmup_iter)
-        history._layers = [
-            dataclasses.replace(layer, xy=np.zeros(xy.shape[1:]))
-            for layer, xy in zip(layers, over_time)
-        ]
+        """Reads what ``save`` wrote. Raises UserError where the file is missing, damaged or
+        something else."""
+        remedy = "remove it, or name another run"
+        arrays = load_npz(path, remedy)
+        with reading(path, "is no record of positions", remedy, reason=True):
+            about = json.loads(arrays["about"].item())
+            history = cls(int(about["warmup_iter"]))
+            over_time = []
+            for layer in about["layers"]:
+                name, (kh, kw) = layer["name"], layer["kernel"]
+                xy = arrays[name]
+                right = xy.shape[2:] == (kh * kw, 2) and len(xy) == len(arrays["iterations"])
+                if not right or xy.dtype.kind != "f":
+                    raise ValueError(f"{name} is {xy.dtype} {messages.by(xy.shape)}")
+                over_time.append(xy.astype(np.float32, copy=False))
+                at_rest = np.zeros(xy.shape[1:])
+                history._layers.append(LayerPositions(name, layer["type"], (kh, kw), at_rest))
+            if not over_time or (np.diff(arrays["iterations"], prepend=-1) <= 0).any():
+                raise ValueError("it has no layers, or its iterations do not ascend")
         history._records = {
-            int(iteration): record for iteration, *record in zip(head["iterations"], *over_time)
+            int(iteration): record for iteration, *record in zip(arrays["iterations"], *over_time)
         }
         return history
-
-
-def _described(about):
-    """warmup_iter and the layers (LayerPositions without positions) of a History's ``about``. Raises one of DAMAGE."""
-    if len(about) > TEXT_BYTES:
-        raise ValueError(
-            f"its text about has {len(about)} characters, and at most {TEXT_BYTES} make sense"
-        )
-    about = object_in(about)
-    if not about["layers"]:
-        raise ValueError("it has no layers")
-    layers = [
-        LayerPositions(
-            layer["name"], layer["type"], tuple(_whole(taps, 1) for taps in layer["kernel"]), None
-        )
-        for layer in about["layers"]
-    ]
-    for layer in layers:
-        if (
-            not isinstance(layer.name, str)
-            or layer.type not in TYPES
-            or len(layer.kernel) != 2
-            or math.prod(layer.kernel) > _SYNAPSES
-        ):
-            raise ValueError(f"{layer.name!r} is no active convolution")
-    if len({layer.name for layer in layers}) < len(layers):
-        raise ValueError("two layers have one name")
-    return _whole(about["warmup_iter"], 0), layers
-
-
-def _whole(value, least):
-    if type(value) is not int or not least <= value < 2**32:
-        raise ValueError(f"{value!r} is no whole number from {least}")
-    return value
 
 
 def _identity(layer):
@@ -408,7 +325,8 @@ def _identity(layer):
 
 
 def load_run(folder):
-    """The History of a folder that acu train fills. Raises UserError where ``folder`` holds none."""
+    """The History of a folder that acu train fills. Raises UserError where ``folder`` holds
+    none."""
     path = Path(folder) / RUN_FILE
     if not path.exists():
         raise UserError(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .. import command
 from ..errors import UserError
-from . import guard
+from . import guard, locate
 from .guard import STOPS, last_words
 
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -245,13 +245,7 @@ def log_to(descriptor):
 
 
 def check_gpu(device):
-    """Raises UserError unless this build of Caffe can use GPU ``device``."""
-    reason = failure("caffe.set_device(given); caffe.set_mode_gpu()", device)
-    if reason:
-        raise UserError(
-            f"cannot use GPU {device} ({reason}): "
-            "build with ./scripts/build.sh --gpu, source that build's env.sh, or leave --gpu out"
-        )
+    locate.use_gpu(device)
 
 
 def failure(statement, given):

@@ -39,18 +39,14 @@ def built():
         [
             f"built from {source} {_device(known)}",
             f"BLAS {known['BLAS']}",
-            f"OpenMP {'on' if _is_on(known['USE_OPENMP']) else 'off'}",
+            f"OpenMP {'on' if locate.is_on(known['USE_OPENMP']) else 'off'}",
             f"{known['CMAKE_BUILD_TYPE']}",
         ]
     )
 
 
 def _device(known):
-    if _is_on(known["CPU_ONLY"]):
+    if locate.is_on(known["CPU_ONLY"]):
         return "for the CPU"
-    nccl = "with" if _is_on(known["USE_NCCL"]) else "without"
+    nccl = "with" if locate.is_on(known["USE_NCCL"]) else "without"
     return f"for GPUs of compute capability {known['CUDA_ARCH_BIN']} {nccl} NCCL"
-
-
-def _is_on(text):
-    return text.upper() in ("ON", "1", "TRUE", "YES", "Y")  # as CMake reads it
