@@ -70,9 +70,11 @@ template <typename Dtype>
 struct ActiveGpuWorkspace {
   Blob<Dtype> columns, packed;
   Blob<double> sums;
-  size_t limit;  // bytes of columns and packed outputs together; large enough to fill a GPU, with sums below 64 MiB
+  /// Bytes of columns and packed outputs together. Half of the L2 cache of a large GPU (40 to 50 MiB), so that the kernel
+  /// that reads columns finds them there; the other half is for the images. One launch for so much still fills the GPU.
+  size_t limit;
 
-  ActiveGpuWorkspace() : limit(60 << 20) {}
+  ActiveGpuWorkspace() : limit(24 << 20) {}
 
   /// Bytes held at present.
   size_t bytes() const { return (columns.count() + packed.count()) * sizeof(Dtype) + sums.count() * sizeof(double); }

@@ -10,8 +10,9 @@
  * The GPU's kernels, as objects that a host can run too: kernel(i) for every i in [0, kernel.count()), in any order or
  * all at once. Each index writes to places of its own and sums in a fixed order, so that two runs give the same bits.
  *
- * Columns of a chunk are laid out as one matrix over all its images: row c * K + k, one column per output pixel.
- * Outputs of a chunk are packed alike, one row per output, so that one product serves the whole chunk.
+ * The outputs fall into segments of equal size, each of which reads one set of channels at one set of positions. A kernel
+ * works for all of them. The columns of a chunk are laid out as one matrix for each segment over all images of the chunk:
+ * row c * K + k, one column per output pixel. Outputs of a chunk are packed alike, one row per output.
  *
  * Indices count columns or pixels fastest: neighbouring threads read and write neighbouring elements, and see the same
  * synapse, so that they branch alike. A thread works for kActiveChannels channels: finding where a synapse reads takes
@@ -20,36 +21,50 @@
 namespace caffe {
 
 const int kActiveChannels = 8;
-/// Terms of a sum, one per thread of a warp, that the last kernel of a reduction adds up.
-const int kActiveFold = 32;
 
-/// Where a synapse reads for one column: the image's first channel, and offsets in any channel; -1 outside the image.
+/// Where a synapse reads for one column: the first channel that it reads, and offsets in any channel; -1 outside the image.
 struct ActiveSite {
   size_t image;
   int at00, at01, at10, at11;
 
   template <typename Dtype>
   static ACTIVE_HOST_DEVICE Dtype Pixel(const Dtype* channel, int at) { return at < 0 ? Dtype(0) : channel[at]; }
+
+  /// Pixels of weight 0 are not read, for 0 times infinity is NaN.
+  template <typename Dtype>
+  ACTIVE_HOST_DEVICE void LeaveOutWeightless(const ActiveTap<Dtype>& tap) {
+    if (tap.dx == 0) { at01 = at11 = -1; }
+    if (tap.dy == 0) { at10 = at11 = -1; }
+  }
 };
 
-/// What a kernel works on: one segment of the outputs, over one chunk of the batch.
+/// Of equal size, as few as there can be: the least number that group and position_group both divide.
+inline int ActiveEqualSegments(const ActiveGeometry& g) {
+  int segments = g.group;
+  while (segments % g.position_group) { segments += g.group; }
+  return segments;
+}
+
+/// What a kernel works on: all segments, over one chunk of the batch.
 template <typename Dtype>
 struct ActiveTask {
   ActiveGeometry geometry;
-  ActiveSegment segment;
   ActiveChunk chunk;
-  const Dtype* x;  // the K positions of the segment's set
+  const Dtype* x;  // position_group x K
   const Dtype* y;
-  int channels;  // of the segment's group
-  int blocks;    // of kActiveChannels channels; the last one may be smaller
+  int segments, of_group, of_set;  // all, those that read one set of channels, those that read at one set of positions
+  int channels;                    // of a set
+  int blocks;                      // of kActiveChannels channels in a set; the last one may be smaller
 
-  ActiveTask(const ActiveGeometry& g, const ActiveSegment& segment, const ActiveChunk& chunk, const Dtype* x,
-             const Dtype* y)
-      : geometry(g), segment(segment), chunk(chunk), x(x + segment.position_group * g.synapses()),
-        y(y + segment.position_group * g.synapses()), channels(g.group_channels()),
+  ActiveTask(const ActiveGeometry& g, const ActiveChunk& chunk, const Dtype* x, const Dtype* y)
+      : geometry(g), chunk(chunk), x(x), y(y), segments(ActiveEqualSegments(g)), of_group(segments / g.group),
+        of_set(segments / g.position_group), channels(g.group_channels()),
         blocks(CeilDivide(channels, kActiveChannels)) {}
 
-  ACTIVE_HOST_DEVICE ActiveTap<Dtype> Tap(int k) const { return MakeActiveTap(x[k], y[k]); }
+  ACTIVE_HOST_DEVICE ActiveTap<Dtype> Tap(int segment, int k) const {
+    const int at = segment / of_set * geometry.synapses() + k;
+    return MakeActiveTap(x[at], y[at]);
+  }
 
   /// The channels of a block are [FirstChannel(block), FirstChannel(block + 1)).
   ACTIVE_HOST_DEVICE int FirstChannel(int block) const {
@@ -57,30 +72,31 @@ struct ActiveTask {
   }
 
   /// Element of the columns.
-  ACTIVE_HOST_DEVICE size_t ColumnAt(int channel, int k, int column) const {
-    return (static_cast<size_t>(channel) * geometry.synapses() + k) * chunk.columns() + column;
+  ACTIVE_HOST_DEVICE size_t ColumnAt(int segment, int channel, int k, int column) const {
+    const size_t row = (static_cast<size_t>(segment) * channels + channel) * geometry.synapses() + k;
+    return row * chunk.columns() + column;
   }
 
-  /// Element of the bottom where the group's first channel of the chunk's `image`-th image starts.
-  ACTIVE_HOST_DEVICE size_t ImageAt(int image) const {
-    const size_t first = static_cast<size_t>(chunk.image + image) * geometry.channels + segment.group * channels;
+  /// Element of the bottom where a group's first channel of the chunk's `image`-th image starts.
+  ACTIVE_HOST_DEVICE size_t ImageAt(int image, int group) const {
+    const size_t first = static_cast<size_t>(chunk.image + image) * geometry.channels + group * channels;
     return first * geometry.image_size();
   }
 
-  /// Element of the top that stands in a column of the segment's `output`-th output.
+  /// Element of the top that stands in a column of an output.
   ACTIVE_HOST_DEVICE size_t OutputAt(int output, int column) const {
     const int image = column / chunk.pixels(), pixel = chunk.begin + column - image * chunk.pixels();
-    const size_t channel = static_cast<size_t>(chunk.image + image) * geometry.num_output + segment.output + output;
+    const size_t channel = static_cast<size_t>(chunk.image + image) * geometry.num_output + output;
     return channel * geometry.out_size() + pixel;
   }
 
-  ACTIVE_HOST_DEVICE ActiveSite SiteOf(int column, const ActiveTap<Dtype>& tap) const {
+  ACTIVE_HOST_DEVICE ActiveSite SiteOf(int segment, int column, const ActiveTap<Dtype>& tap) const {
     const ActiveGeometry& g = geometry;
     const int image = column / chunk.pixels(), pixel = chunk.begin + column - image * chunk.pixels();
     const int m = pixel / g.out_width, n = pixel - m * g.out_width;
     const int row = g.base_h + m * g.stride_h + tap.y, x = g.base_w + n * g.stride_w + tap.x;
-    const ActiveSite site = {ImageAt(image), PixelAt(row, x), PixelAt(row, x + 1), PixelAt(row + 1, x),
-                             PixelAt(row + 1, x + 1)};
+    const ActiveSite site = {ImageAt(image, segment / of_group), PixelAt(row, x), PixelAt(row, x + 1),
+                             PixelAt(row + 1, x), PixelAt(row + 1, x + 1)};
     return site;
   }
 
@@ -90,39 +106,41 @@ struct ActiveTask {
   }
 };
 
-/// columns (channels*K x columns) = the interpolated input (eq. 6-9). An index: one synapse and column, of a block.
+/// columns (segments x channels*K x columns) = the interpolated input (eq. 6-9). An index: one synapse and column, of a
+/// segment's block.
 template <typename Dtype>
 struct ActiveSampleKernel {
   ActiveTask<Dtype> task;
   const Dtype* bottom;
   Dtype* columns;
 
-  int count() const { return task.chunk.columns() * task.geometry.synapses() * task.blocks; }
+  int count() const { return task.chunk.columns() * task.geometry.synapses() * task.blocks * task.segments; }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const int width = task.chunk.columns(), row = index / width, column = index - row * width;
-    const int block = row / task.geometry.synapses(), k = row - block * task.geometry.synapses();
-    const ActiveTap<Dtype> tap = task.Tap(k);
+    const int rest = row / task.geometry.synapses(), k = row - rest * task.geometry.synapses();
+    const int segment = rest / task.blocks, block = rest - segment * task.blocks;
+    const ActiveTap<Dtype> tap = task.Tap(segment, k);
     const ActiveBilinear<Dtype> weights(tap);
-    const ActiveSite site = task.SiteOf(column, tap);
+    ActiveSite site = task.SiteOf(segment, column, tap);
+    site.LeaveOutWeightless(tap);
     for (int c = task.FirstChannel(block); c < task.FirstChannel(block + 1); ++c) {
       const Dtype* channel = bottom + site.image + c * task.geometry.image_size();
-      const Dtype x00 = site.Pixel(channel, site.at00);
-      columns[task.ColumnAt(c, k, column)] =
-          tap.on_lattice() ? x00 : weights.Sample(x00, site.Pixel(channel, site.at01), site.Pixel(channel, site.at10),
-                                                  site.Pixel(channel, site.at11));
+      columns[task.ColumnAt(segment, c, k, column)] =
+          weights.Sample(site.Pixel(channel, site.at00), site.Pixel(channel, site.at01),
+                         site.Pixel(channel, site.at10), site.Pixel(channel, site.at11));
     }
   }
 };
 
-/// packed (outputs x columns) = the chunk's part of the top's gradient. An index: one element.
+/// packed (num_output x columns) = the chunk's columns of the top's gradient. An index: one element.
 template <typename Dtype>
 struct ActivePackKernel {
   ActiveTask<Dtype> task;
   const Dtype* top_diff;
   Dtype* packed;
 
-  int count() const { return task.segment.outputs * task.chunk.columns(); }
+  int count() const { return task.geometry.num_output * task.chunk.columns(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const int output = index / task.chunk.columns(), column = index - output * task.chunk.columns();
@@ -130,19 +148,33 @@ struct ActivePackKernel {
   }
 };
 
-/// The chunk's part of the top = packed (outputs x columns) + bias (num_output, or NULL). An index: one element.
+/// The chunk's columns of the top = packed (num_output x columns). An index: one element.
 template <typename Dtype>
 struct ActiveUnpackKernel {
   ActiveTask<Dtype> task;
   const Dtype* packed;
-  const Dtype* bias;
   Dtype* top;
 
-  int count() const { return task.segment.outputs * task.chunk.columns(); }
+  int count() const { return task.geometry.num_output * task.chunk.columns(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const int output = index / task.chunk.columns(), column = index - output * task.chunk.columns();
-    top[task.OutputAt(output, column)] = bias ? packed[index] + bias[task.segment.output + output] : packed[index];
+    top[task.OutputAt(output, column)] = packed[index];
+  }
+};
+
+/// Adds bias (num_output) to the top. An index: one element.
+template <typename Dtype>
+struct ActiveAddBiasKernel {
+  ActiveGeometry geometry;
+  int num;
+  const Dtype* bias;
+  Dtype* top;
+
+  int count() const { return num * geometry.num_output * geometry.out_size(); }
+
+  ACTIVE_HOST_DEVICE void operator()(int index) const {
+    top[index] += bias[index / geometry.out_size() % geometry.num_output];
   }
 };
 
@@ -158,29 +190,33 @@ struct ActiveGatherKernel {
   const Dtype* column_diff;
   Dtype* bottom_diff;
 
-  int count() const { return task.chunk.images * task.blocks * window.pixels(); }
+  int count() const { return task.chunk.images * task.geometry.group * task.blocks * window.pixels(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const ActiveGeometry& g = task.geometry;
     const int rest = index / window.pixels(), pixel = index - rest * window.pixels();
-    const int image = rest / task.blocks, block = rest - image * task.blocks;
+    const int set = rest / task.blocks, block = rest - set * task.blocks;
+    const int image = set / g.group, group = set - image * g.group;
     const int row_in_window = pixel / window.columns.size();
     const int row = window.rows.first + row_in_window;
     const int x = window.columns.first + pixel - row_in_window * window.columns.size();
     Dtype sums[kActiveChannels] = {};
-    for (int k = 0; k < g.synapses(); ++k) {
-      const ActiveTap<Dtype> tap = task.Tap(k);
-      const ActiveBilinear<Dtype> w(tap);
-      const int dm = row - g.base_h - tap.y, dn = x - g.base_w - tap.x;
-      const int m0 = Reading(dm, g.stride_h, g.out_height), m1 = Reading(dm - 1, g.stride_h, g.out_height);
-      const int n0 = Reading(dn, g.stride_w, g.out_width), n1 = Reading(dn - 1, g.stride_w, g.out_width);
-      Add(w.w00, m0, n0, image, block, k, sums);
-      Add(w.w01, m0, n1, image, block, k, sums);
-      Add(w.w10, m1, n0, image, block, k, sums);
-      Add(w.w11, m1, n1, image, block, k, sums);
+    for (int segment = group * task.of_group; segment < (group + 1) * task.of_group; ++segment) {
+      for (int k = 0; k < g.synapses(); ++k) {
+        const ActiveTap<Dtype> tap = task.Tap(segment, k);
+        const ActiveBilinear<Dtype> w(tap);
+        const int dm = row - g.base_h - tap.y, dn = x - g.base_w - tap.x;
+        const int m0 = Reading(dm, g.stride_h, g.out_height), m1 = Reading(dm - 1, g.stride_h, g.out_height);
+        const int n0 = Reading(dn, g.stride_w, g.out_width), n1 = Reading(dn - 1, g.stride_w, g.out_width);
+        const Dtype* diffs = column_diff + task.ColumnAt(segment, task.FirstChannel(block), k, 0);
+        Add(w.w00, m0, n0, image, block, diffs, sums);
+        Add(w.w01, m0, n1, image, block, diffs, sums);
+        Add(w.w10, m1, n0, image, block, diffs, sums);
+        Add(w.w11, m1, n1, image, block, diffs, sums);
+      }
     }
     const int first = task.FirstChannel(block), channels = task.FirstChannel(block + 1) - first;
-    Dtype* diff = bottom_diff + task.ImageAt(image) + first * g.image_size() + row * g.width + x;
+    Dtype* diff = bottom_diff + task.ImageAt(image, group) + first * g.image_size() + row * g.width + x;
     for (int c = 0; c < kActiveChannels; ++c) {
       if (c < channels) { diff[c * g.image_size()] += sums[c]; }
     }
@@ -192,14 +228,15 @@ struct ActiveGatherKernel {
     return distance >= 0 && at < size && at * stride == distance ? at : -1;
   }
 
-  /// Adds weight times the gradients of synapse k at output pixel (m, n), if that exists and stands in the chunk.
-  ACTIVE_HOST_DEVICE void Add(Dtype weight, int m, int n, int image, int block, int k, Dtype* sums) const {
+  /// Adds weight times a block's gradients at output pixel (m, n), if that exists and stands in the chunk, from `diffs`,
+  /// those of a synapse at the chunk's first column.
+  ACTIVE_HOST_DEVICE void Add(Dtype weight, int m, int n, int image, int block, const Dtype* diffs, Dtype* sums) const {
     if (weight == 0 || m < 0 || n < 0) { return; }
     const int pixel = m * task.geometry.out_width + n;
     if (pixel < task.chunk.begin || pixel >= task.chunk.end) { return; }
-    const int first = task.FirstChannel(block), channels = task.FirstChannel(block + 1) - first;
-    const Dtype* diff = column_diff + task.ColumnAt(first, k, image * task.chunk.pixels() + pixel - task.chunk.begin);
-    const size_t step = task.ColumnAt(1, 0, 0);
+    const int channels = task.FirstChannel(block + 1) - task.FirstChannel(block);
+    const Dtype* diff = diffs + image * task.chunk.pixels() + pixel - task.chunk.begin;
+    const size_t step = task.ColumnAt(0, 1, 0, 0);
     for (int c = 0; c < kActiveChannels; ++c) {  // of constant length, so that the sums stay in registers
       if (c < channels) { sums[c] += weight * diff[c * step]; }
     }
@@ -207,9 +244,9 @@ struct ActiveGatherKernel {
 };
 
 /**
- * Adds to x_sums and y_sums (K x blocks x lanes) parts of the gradient of the positions (eq. 12 and 13): a lane takes
- * every lanes-th column. Lanes come in whole warps, so that a warp sees one synapse. In double but for the few channels
- * of a block. An index: one part.
+ * Adds to x_sums and y_sums (position_group x K x parts) parts of the gradient of the positions (eq. 12 and 13): a part is
+ * of one segment, block and lane, which takes every lanes-th column. In double but for the few channels of a block. An
+ * index: one part.
  */
 template <typename Dtype>
 struct ActiveSlopeKernel {
@@ -220,21 +257,24 @@ struct ActiveSlopeKernel {
   double* y_sums;
   int lanes;
 
-  int count() const { return task.geometry.synapses() * task.blocks * lanes; }
+  int count() const { return task.geometry.synapses() * task.segments * task.blocks * lanes; }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const int rest = index / lanes, lane = index - rest * lanes;
-    const int k = rest / task.blocks, block = rest - k * task.blocks;
-    const ActiveTap<Dtype> tap = task.Tap(k);
+    const int above = rest / task.blocks, block = rest - above * task.blocks;
+    const int synapse = above / task.of_set, of_set = above - synapse * task.of_set;
+    const int set = synapse / task.geometry.synapses(), k = synapse - set * task.geometry.synapses();
+    const int segment = set * task.of_set + of_set;
+    const ActiveTap<Dtype> tap = task.Tap(segment, k);
     double x_sum = 0, y_sum = 0;
     for (int column = lane; column < task.chunk.columns(); column += lanes) {
-      const ActiveSite site = task.SiteOf(column, tap);
+      const ActiveSite site = task.SiteOf(segment, column, tap);
       Dtype along_x = 0, along_y = 0;
       for (int c = task.FirstChannel(block); c < task.FirstChannel(block + 1); ++c) {
         const Dtype* channel = bottom + site.image + c * task.geometry.image_size();
         const Dtype x00 = site.Pixel(channel, site.at00), x01 = site.Pixel(channel, site.at01);
         const Dtype x10 = site.Pixel(channel, site.at10), x11 = site.Pixel(channel, site.at11);
-        const Dtype diff = column_diff[task.ColumnAt(c, k, column)];
+        const Dtype diff = column_diff[task.ColumnAt(segment, c, k, column)];
         along_x += diff * ActiveSlopeX(tap, x00, x01, x10, x11);
         along_y += diff * ActiveSlopeY(tap, x00, x01, x10, x11);
       }
@@ -268,36 +308,24 @@ struct ActiveBiasKernel {
   }
 };
 
-/// Brings each row of sums (rows x terms) down to its first kActiveFold terms. An index: one of these.
-struct ActiveFoldKernel {
-  double* sums;
-  int rows, terms;
-
-  int count() const { return rows * kActiveFold; }
-
-  ACTIVE_HOST_DEVICE void operator()(int index) const {
-    const int row = index / kActiveFold, first = index - row * kActiveFold;
-    double* terms_of_row = sums + static_cast<size_t>(row) * terms;
-    double sum = 0;
-    for (int i = first; i < terms; i += kActiveFold) { sum += terms_of_row[i]; }
-    terms_of_row[first] = sum;
-  }
-};
-
-/// Adds the first kActiveFold terms of each row of sums (rows x terms) to diff (rows). An index: one row.
+/// Adds the sum of each row of sums (rows x terms, or where there is a second 2 rows x terms) to first (rows), then second.
+/// Several threads work for a row: each makes its part, then their sum is added.
 template <typename Dtype>
-struct ActiveAddKernel {
+struct ActiveFold {
   const double* sums;
   int rows, terms;
-  Dtype* diff;
+  Dtype* first;
+  Dtype* second;
 
-  int count() const { return rows; }
+  int count() const { return second ? 2 * rows : rows; }
 
-  ACTIVE_HOST_DEVICE void operator()(int index) const {
+  ACTIVE_HOST_DEVICE double Part(int row, int thread, int threads) const {
     double sum = 0;
-    for (int i = 0; i < kActiveFold; ++i) { sum += sums[static_cast<size_t>(index) * terms + i]; }
-    diff[index] += sum;
+    for (int i = thread; i < terms; i += threads) { sum += sums[static_cast<size_t>(row) * terms + i]; }
+    return sum;
   }
+
+  ACTIVE_HOST_DEVICE void Add(int row, double sum) const { (row < rows ? first[row] : second[row - rows]) += sum; }
 };
 
 }  // namespace caffe

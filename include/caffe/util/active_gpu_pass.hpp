@@ -12,6 +12,17 @@
 
 namespace caffe {
 
+/// An image of so many output pixels makes a product that fills the tiles of cuBLAS, up to 256 wide, on its own.
+const int kWideProduct = 256;
+
+/// Matrices of one shape, row by row: rows lie `step` elements apart, matrices `stride`.
+template <typename Element>
+struct ActiveMatrices {
+  Element* data;
+  int step;
+  size_t stride;
+};
+
 /**
  * Forward and backward pass of an active convolution, chunk by chunk, on any Device that has
  *
@@ -19,9 +30,11 @@ namespace caffe {
  *   Zero(count, data)
  *   Fetch(count, data, to)  copies from the device to the host
  *   Launch(kernel)         kernel(i) for every i in [0, kernel.count())
- *   Gemm(trans_a, trans_b, m, n, k, a, b, beta, c)      c (m x n) = op(a) (m x k) * op(b) (k x n) + beta * c
+ *   Fold(fold)             adds up all rows of an ActiveFold
+ *   Gemm(count, trans_a, trans_b, m, n, k, a, b, beta, c)    `count` products of ActiveMatrices,
+ *                                                            c (m x n) = op(a) (m x k) * op(b) (k x n) + beta * c
  *
- * Each chunk takes the same few launches and products, whose size is bounded by the workspace, not by the batch.
+ * A chunk takes the same few of these calls whatever the groups, and its size is bounded by the workspace.
  */
 template <typename Device, typename Dtype>
 class ActiveGpuPass {
@@ -29,19 +42,17 @@ class ActiveGpuPass {
   /// All pointers are the device's. What is referred to must outlive the pass.
   ActiveGpuPass(const ActiveGeometry& geometry, int num, const ActiveParameters<Dtype>& parameters,
                 const Dtype* bottom, ActiveGpuWorkspace<Dtype>* workspace)
-      : g_(geometry), num_(num), rows_(geometry.group_channels() * geometry.synapses()), parameters_(parameters),
-        bottom_(bottom), workspace_(workspace) {}
+      : g_(geometry), num_(num), segments_(ActiveEqualSegments(geometry)), outputs_(geometry.num_output / segments_),
+        rows_(geometry.group_channels() * geometry.synapses()), parameters_(parameters), bottom_(bottom),
+        workspace_(workspace) {}
 
   void Forward(Dtype* top) {
-    for (const ActiveSegment& segment : ActiveSegments(g_)) {
-      for (const ActiveChunk& chunk : Chunks(segment)) {
-        const Task task = TaskOf(segment, chunk);
-        Device::Launch(ActiveSampleKernel<Dtype>{task, bottom_, columns_});
-        Device::Gemm(CblasNoTrans, CblasNoTrans, segment.outputs, chunk.columns(), rows_,
-                     parameters_.weight + WeightAt(segment), columns_, Dtype(0), packed_);
-        Device::Launch(ActiveUnpackKernel<Dtype>{task, packed_, parameters_.bias, top});
-      }
+    for (const ActiveChunk& chunk : Chunks()) {
+      const Task task(g_, chunk, parameters_.x, parameters_.y);
+      Device::Launch(ActiveSampleKernel<Dtype>{task, bottom_, columns_});
+      Multiply(task, top);
     }
+    if (parameters_.bias) { Device::Launch(ActiveAddBiasKernel<Dtype>{g_, num_, parameters_.bias, top}); }
   }
 
   /// ActiveGradients says what is overwritten and what is added to.
@@ -49,37 +60,37 @@ class ActiveGpuPass {
     if (gradients.bias) { BackwardBias(top_diff, gradients.bias); }
     if (!gradients.weight && !gradients.x && !gradients.bottom) { return; }
     if (gradients.bottom) { Device::Zero(static_cast<size_t>(num_) * g_.channels * g_.image_size(), gradients.bottom); }
-    for (const ActiveSegment& segment : ActiveSegments(g_)) {
-      const std::vector<ActiveChunk> chunks = Chunks(segment);
-      if (gradients.bottom) { FindTaps(segment, chunks); }
-      const SlopeSums sums = gradients.x ? StartSlopes(chunks) : SlopeSums();
-      for (const ActiveChunk& chunk : chunks) {
-        BackwardChunk(TaskOf(segment, chunk), top_diff, gradients, sums);
-      }
-      if (gradients.x) { FinishSlopes(segment, sums, gradients); }
+    const std::vector<ActiveChunk> chunks = Chunks();
+    if (gradients.bottom) { FindTaps(chunks); }
+    const SlopeSums sums = gradients.x ? StartSlopes(chunks) : SlopeSums();
+    for (const ActiveChunk& chunk : chunks) {
+      BackwardChunk(Task(g_, chunk, parameters_.x, parameters_.y), top_diff, gradients, sums);
     }
+    if (gradients.x) { Device::Fold(ActiveFold<Dtype>{sums.x, sums.rows, sums.terms, gradients.x, gradients.y}); }
   }
 
  private:
   typedef ActiveTask<Dtype> Task;
+  typedef ActiveMatrices<Dtype> Matrices;
+  typedef ActiveMatrices<const Dtype> ConstMatrices;
 
-  /// Partial sums of the gradient of one set of positions: K x lanes of a synapse, for x and then for y.
+  /// Partial sums of the gradient of the positions: rows x terms for x, then as many for y.
   struct SlopeSums {
     double* x;
     double* y;
-    int lanes;  // of one block of channels
-    int terms;  // of one synapse: blocks x lanes
+    int rows;   // synapses of all sets
+    int lanes;  // of a block of channels in a segment
+    int terms;  // of a synapse
   };
 
-  /// The chunks of one segment. The columns and the outputs packed beside them stay within the workspace's limit.
-  std::vector<ActiveChunk> Chunks(const ActiveSegment& segment) {
+  /// The columns and the outputs packed beside them stay within the workspace's limit, unless one column does not.
+  std::vector<ActiveChunk> Chunks() {
     if (num_ == 0) { return std::vector<ActiveChunk>(); }
-    const int most_outputs = g_.num_output / std::max(g_.group, g_.position_group);  // of any segment
-    const size_t column_bytes = (rows_ + most_outputs) * sizeof(Dtype);
+    const size_t column_bytes = (static_cast<size_t>(segments_) * rows_ + g_.num_output) * sizeof(Dtype);
     const std::vector<ActiveChunk> chunks =
         ActiveChunks(g_, num_, std::max<int>(1, workspace_->limit / column_bytes));
-    columns_ = Reserve(&workspace_->columns, rows_ * chunks[0].columns());
-    packed_ = Reserve(&workspace_->packed, segment.outputs * chunks[0].columns());
+    columns_ = Reserve(&workspace_->columns, segments_ * rows_ * chunks[0].columns());
+    packed_ = Reserve(&workspace_->packed, g_.num_output * chunks[0].columns());
     return chunks;
   }
 
@@ -90,25 +101,60 @@ class ActiveGpuPass {
     return Device::Data(blob);
   }
 
-  Task TaskOf(const ActiveSegment& segment, const ActiveChunk& chunk) const {
-    return Task(g_, segment, chunk, parameters_.x, parameters_.y);
+  // Matrices of all segments: of the weights and their gradient (outputs x rows), of the columns (rows x columns), and of
+  // the top (outputs x columns), where it lies packed, or of one image where it is.
+  template <typename Element>
+  ActiveMatrices<Element> Weights(Element* data) const { return {data, rows_, static_cast<size_t>(outputs_) * rows_}; }
+
+  template <typename Element>
+  ActiveMatrices<Element> Columns(const Task& task, Element* data) const {
+    return {data, task.chunk.columns(), static_cast<size_t>(rows_) * task.chunk.columns()};
   }
 
-  size_t WeightAt(const ActiveSegment& segment) const { return static_cast<size_t>(segment.output) * rows_; }
+  template <typename Element>
+  ActiveMatrices<Element> Packed(const Task& task, Element* data) const {
+    return {data, task.chunk.columns(), static_cast<size_t>(outputs_) * task.chunk.columns()};
+  }
+
+  template <typename Element>
+  ActiveMatrices<Element> OfImage(const Task& task, Element* top) const {
+    return {top + task.OutputAt(0, 0), g_.out_size(), static_cast<size_t>(outputs_) * g_.out_size()};
+  }
+
+  /// top = weights * columns: straight into it where a chunk is of one image, or each image makes a product of its own.
+  void Multiply(const Task& task, Dtype* top) {
+    const ActiveChunk& chunk = task.chunk;
+    const ConstMatrices weights = Weights(parameters_.weight), columns = Columns<const Dtype>(task, columns_);
+    if (chunk.images == 1) {
+      Device::Gemm(segments_, CblasNoTrans, CblasNoTrans, outputs_, chunk.columns(), rows_, weights, columns, Dtype(0),
+                   OfImage(task, top));
+    } else if (segments_ == 1 && chunk.pixels() >= kWideProduct) {
+      const ConstMatrices same = {weights.data, weights.step, 0};
+      const ConstMatrices of_images = {columns.data, columns.step, static_cast<size_t>(chunk.pixels())};
+      Device::Gemm(chunk.images, CblasNoTrans, CblasNoTrans, outputs_, chunk.pixels(), rows_, same, of_images, Dtype(0),
+                   OfImage(task, top));
+    } else {
+      Device::Gemm(segments_, CblasNoTrans, CblasNoTrans, outputs_, chunk.columns(), rows_, weights, columns, Dtype(0),
+                   Packed(task, packed_));
+      Device::Launch(ActiveUnpackKernel<Dtype>{task, packed_, top});
+    }
+  }
 
   /// Columns and their gradient take turns in one buffer.
   void BackwardChunk(const Task& task, const Dtype* top_diff, const ActiveGradients<Dtype>& gradients,
                      const SlopeSums& sums) {
-    const int outputs = task.segment.outputs, columns = task.chunk.columns();
-    Device::Launch(ActivePackKernel<Dtype>{task, top_diff, packed_});
+    const int columns = task.chunk.columns();
+    const bool packed = task.chunk.images > 1;
+    if (packed) { Device::Launch(ActivePackKernel<Dtype>{task, top_diff, packed_}); }
+    const ConstMatrices diffs = packed ? Packed<const Dtype>(task, packed_) : OfImage(task, top_diff);
     if (gradients.weight) {
       Device::Launch(ActiveSampleKernel<Dtype>{task, bottom_, columns_});
-      Device::Gemm(CblasNoTrans, CblasTrans, outputs, rows_, columns, packed_, columns_, Dtype(1),
-                   gradients.weight + WeightAt(task.segment));
+      Device::Gemm(segments_, CblasNoTrans, CblasTrans, outputs_, rows_, columns, diffs,
+                   Columns<const Dtype>(task, columns_), Dtype(1), Weights(gradients.weight));
     }
     if (!gradients.bottom && !gradients.x) { return; }
-    Device::Gemm(CblasTrans, CblasNoTrans, rows_, columns, outputs, parameters_.weight + WeightAt(task.segment),
-                 packed_, Dtype(0), columns_);
+    Device::Gemm(segments_, CblasTrans, CblasNoTrans, rows_, columns, outputs_, Weights(parameters_.weight), diffs,
+                 Dtype(0), Columns(task, columns_));
     if (gradients.bottom) {
       Device::Launch(ActiveGatherKernel<Dtype>{task, WindowOf(task.chunk), columns_, gradients.bottom});
     }
@@ -120,13 +166,12 @@ class ActiveGpuPass {
   bool WholeImages(const ActiveChunk& chunk) const { return chunk.pixels() == g_.out_size(); }
 
   /// Waits for the device, to know what parts of images read; whole images need no such knowledge.
-  void FindTaps(const ActiveSegment& segment, const std::vector<ActiveChunk>& chunks) {
-    taps_.clear();
+  void FindTaps(const std::vector<ActiveChunk>& chunks) {
     if (chunks.empty() || WholeImages(chunks[0])) { return; }
-    const int synapses = g_.synapses(), set = segment.position_group * synapses;
+    const int synapses = g_.position_group * g_.synapses();
     std::vector<Dtype> x(synapses), y(synapses);
-    Device::Fetch(synapses, parameters_.x + set, x.data());
-    Device::Fetch(synapses, parameters_.y + set, y.data());
+    Device::Fetch(synapses, parameters_.x, x.data());
+    Device::Fetch(synapses, parameters_.y, y.data());
     for (int k = 0; k < synapses; ++k) { taps_.push_back(MakeActiveTap(x[k], y[k])); }
   }
 
@@ -135,48 +180,43 @@ class ActiveGpuPass {
     return WholeImages(chunk) ? image : ActiveWindowOf(g_, chunk, taps_);
   }
 
-  /// Threads for each of `sums` sums of so many terms: whole warps, enough altogether to fill a large GPU, but at most
-  /// one thread per term, or one warp.
+  /// Threads for each of `sums` sums of so many terms: whole warps, enough altogether to fill a large GPU, but at most one
+  /// thread per term, or one warp; only few terms do without a whole warp.
   static int Lanes(int sums, int terms) {
-    const int kThreads = 1 << 16;
-    return std::max(1, CeilDivide(std::min(terms, kThreads / sums), kActiveFold)) * kActiveFold;
+    const int kThreads = 1 << 16, kWarp = 32;
+    if (terms < kWarp) { return std::max(1, terms); }
+    return std::max(1, CeilDivide(std::min(terms, kThreads / sums), kWarp)) * kWarp;
   }
 
   SlopeSums StartSlopes(const std::vector<ActiveChunk>& chunks) {
-    const int synapses = g_.synapses(), blocks = CeilDivide(g_.group_channels(), kActiveChannels);
+    const int blocks = CeilDivide(g_.group_channels(), kActiveChannels);
     SlopeSums sums;
-    sums.lanes = Lanes(synapses * blocks, chunks.empty() ? 0 : chunks[0].columns());
-    sums.terms = blocks * sums.lanes;
-    sums.x = Reserve(&workspace_->sums, 2 * synapses * sums.terms);
-    sums.y = sums.x + synapses * sums.terms;
-    Device::Zero(2 * synapses * sums.terms, sums.x);
+    sums.rows = g_.position_group * g_.synapses();
+    sums.lanes = Lanes(segments_ * g_.synapses() * blocks, chunks.empty() ? 0 : chunks[0].columns());
+    sums.terms = segments_ / g_.position_group * blocks * sums.lanes;
+    sums.x = Reserve(&workspace_->sums, 2 * sums.rows * sums.terms);
+    sums.y = sums.x + static_cast<size_t>(sums.rows) * sums.terms;
+    Device::Zero(static_cast<size_t>(2) * sums.rows * sums.terms, sums.x);
     return sums;
-  }
-
-  void FinishSlopes(const ActiveSegment& segment, const SlopeSums& sums, const ActiveGradients<Dtype>& gradients) {
-    const int synapses = g_.synapses(), set = segment.position_group * synapses;
-    Device::Launch(ActiveFoldKernel{sums.x, 2 * synapses, sums.terms});
-    Device::Launch(ActiveAddKernel<Dtype>{sums.x, synapses, sums.terms, gradients.x + set});
-    Device::Launch(ActiveAddKernel<Dtype>{sums.y, synapses, sums.terms, gradients.y + set});
   }
 
   void BackwardBias(const Dtype* top_diff, Dtype* bias_diff) {
     const int lanes = Lanes(g_.num_output, num_ * g_.out_size());
     double* sums = Reserve(&workspace_->sums, g_.num_output * lanes);
     Device::Launch(ActiveBiasKernel<Dtype>{g_, num_, top_diff, sums, lanes});
-    Device::Launch(ActiveFoldKernel{sums, g_.num_output, lanes});
-    Device::Launch(ActiveAddKernel<Dtype>{sums, g_.num_output, lanes, bias_diff});
+    Device::Fold(ActiveFold<Dtype>{sums, g_.num_output, lanes, bias_diff, NULL});
   }
 
   const ActiveGeometry& g_;
   const int num_;
-  const int rows_;  // of the columns: the channels of a group x K
+  const int segments_, outputs_;  // how many, of how many outputs each
+  const int rows_;                // of a segment's columns: its channels x K
   const ActiveParameters<Dtype>& parameters_;
   const Dtype* bottom_;
   ActiveGpuWorkspace<Dtype>* workspace_;
-  Dtype* columns_;  // rows x columns of a chunk
-  Dtype* packed_;   // outputs of a segment x columns of a chunk
-  std::vector<ActiveTap<Dtype> > taps_;  // K of a segment's set; none where chunks are whole images
+  Dtype* columns_;  // segments x rows x columns of a chunk
+  Dtype* packed_;   // num_output x columns of a chunk
+  std::vector<ActiveTap<Dtype> > taps_;  // of all sets; none where chunks are whole images
 };
 
 }  // namespace caffe

@@ -8,6 +8,23 @@ namespace caffe {
 
 namespace {
 
+/// One block for each row.
+template <typename Dtype>
+__global__ void FoldRow(ActiveFold<Dtype> fold) {
+  __shared__ double parts[kActiveThreads];
+  parts[threadIdx.x] = fold.Part(blockIdx.x, threadIdx.x, kActiveThreads);
+  for (int half = kActiveThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) { parts[threadIdx.x] += parts[threadIdx.x + half]; }
+  }
+  if (threadIdx.x == 0) { fold.Add(blockIdx.x, parts[0]); }
+}
+
+cublasOperation_t Op(CBLAS_TRANSPOSE transposed) { return transposed == CblasNoTrans ? CUBLAS_OP_N : CUBLAS_OP_T; }
+
+decltype(&cublasSgemmStridedBatched) Products(float) { return cublasSgemmStridedBatched; }
+decltype(&cublasDgemmStridedBatched) Products(double) { return cublasDgemmStridedBatched; }
+
 /// Caffe's current GPU: its default stream, its cuBLAS handle. Everything runs in order and without atomics.
 struct CudaDevice {
   template <typename Element>
@@ -25,9 +42,19 @@ struct CudaDevice {
   static void Launch(const Kernel& kernel) { ActiveLaunch(kernel); }
 
   template <typename Dtype>
-  static void Gemm(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int m, int n, int k, const Dtype* a,
-                   const Dtype* b, Dtype beta, Dtype* c) {
-    caffe_gpu_gemm(trans_a, trans_b, m, n, k, Dtype(1), a, b, beta, c);
+  static void Fold(const ActiveFold<Dtype>& fold) {
+    FoldRow<<<fold.count(), kActiveThreads>>>(fold);
+    CUDA_POST_KERNEL_CHECK;
+  }
+
+  /// cuBLAS counts columns first: it makes the transposed product of what it takes for transposed matrices.
+  template <typename Dtype>
+  static void Gemm(int count, CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b, int m, int n, int k,
+                   const ActiveMatrices<const Dtype>& a, const ActiveMatrices<const Dtype>& b, Dtype beta,
+                   const ActiveMatrices<Dtype>& c) {
+    const Dtype one = 1;
+    CUBLAS_CHECK(Products(Dtype())(Caffe::cublas_handle(), Op(trans_b), Op(trans_a), n, m, k, &one, b.data, b.step,
+                                   b.stride, a.data, a.step, a.stride, &beta, c.data, c.step, c.stride, count));
   }
 };
 
