@@ -23,6 +23,7 @@ from active_convolution.data import building, database, datum, listed_images, pl
 from active_convolution.data.folder import check_manifest, partial_folder
 from active_convolution.errors import UserError
 from active_convolution.look import evaluation
+from active_convolution.training.trained import Trained
 from limits import at_once, limited
 from test_data_database import records
 
@@ -218,10 +219,12 @@ def test_evaluation_sees_what_caffe_sees(encoded, tmp_path):
     )
     accuracy = float(trained.forward()["top5"])
     _, top5, count = evaluation.evaluate(
-        tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel", encoded, batch=5
+        Trained.of_files(tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel"),
+        encoded,
+        batch=5,
     )
     assert 0 < accuracy < 1 and count == VAL
-    assert top5 == pytest.approx(1 - accuracy)
+    assert top5 == pytest.approx(100 - 100 * accuracy)
 
 
 def test_manifest_tells_what_is_there(encoded, raw):

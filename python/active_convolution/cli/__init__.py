@@ -16,6 +16,7 @@ SUBCOMMANDS = {  # in the order in which one uses them
     "models": "write a network for your own images, to begin with",
     "train": "train a network, in one process or several",
     "evaluate": "print the error of a trained network on test images",
+    "predict": "say what a trained network sees in images",
     "convert": "put active convolutions in the place of ordinary ones, or of the authors' AConvFast layers",
     "export": "write a network as one of ordinary convolutions, which runs without the plugin",
     "plot": "draw the synapse positions that a network learned",

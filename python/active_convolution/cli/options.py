@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -147,12 +148,7 @@ def trained(parser, model_help="a deploy prototxt"):
         metavar="RUN",
         help="the --output of acu train: its deploy.prototxt, its newest snapshot and its data",
     )
-    parser.add_argument(
-        "--iteration",
-        type=integer(0, ITERATIONS - 1),
-        metavar="N",
-        help="RUN's snapshot after N iterations",
-    )
+    iteration(parser)
     parser.add_argument("--model", type=path, metavar="PROTOTXT", help=model_help)
     weights(parser)
     parser.add_argument(
@@ -161,6 +157,16 @@ def trained(parser, model_help="a deploy prototxt"):
         default=[],
         metavar="NAME",
         help="read --model (and its train_val) with this stage; may be given several times",
+    )
+
+
+def iteration(parser):
+    """The snapshot of a RUN."""
+    parser.add_argument(
+        "--iteration",
+        type=integer(0, ITERATIONS - 1),
+        metavar="N",
+        help="RUN's snapshot after N iterations (default: its newest)",
     )
 
 
@@ -174,6 +180,11 @@ def check_trained(arguments):
     if arguments.iteration is not None:
         return "--iteration is a RUN's: leave it out"
     return None
+
+
+def say_next(*words):
+    """Ends a command with the one that usually follows, to be pasted."""
+    print(f"next: acu {shlex.join(map(str, words))}")
 
 
 def trained_of(arguments, train_val=None):
