@@ -62,7 +62,7 @@ def walk(iterations, xy, name="conv", pace=0.1):
 
 def test_curves_hold_what_was_measured(tmp_path):
     runs = [
-        report.Run(name, write_run(tmp_path / name, ROWS[:count]))
+        report.Reported(name, write_run(tmp_path / name, ROWS[:count]))
         for name, count in (("a", 4), ("b", 2))
     ]
     figure = interactive.curves(runs)
@@ -78,7 +78,7 @@ def test_curves_hold_what_was_measured(tmp_path):
         *("a", "digits_tiny_acu", "4 of 240", "0.0 min", "25.00 %", "25.00 % at 4", "2.5"),
         "diverged at 3",
     )
-    assert report.Run("c", write_run(tmp_path / "c")).cells()[2:5] == ("0 of 240", "", "")
+    assert report.Reported("c", write_run(tmp_path / "c")).cells()[2:5] == ("0 of 240", "", "")
 
 
 def test_the_slider_shows_every_record():

@@ -23,7 +23,7 @@ def text(name):
 
 
 def curves(runs):
-    """The Figure of training loss and test error over the iterations of ``runs`` (report.Run): a
+    """The Figure of training loss and test error over the iterations of ``runs`` (report.Reported): a
     colour for each."""
     figure = make_subplots(1, 2, subplot_titles=("training loss", "test error (%)"))
     for index, run in enumerate(runs):

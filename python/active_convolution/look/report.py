@@ -38,7 +38,7 @@ def write(folders, output):
     """Writes the report about the run folders ``folders`` to ``output``, whole or not at all;
     returns its bytes. Raises UserError where a folder is no run, or a file of it is damaged."""
     folders = [Path(folder) for folder in folders]
-    runs = [Run(name, folder) for name, folder in zip(_names(folders), folders)]
+    runs = [Reported(name, folder) for name, folder in zip(_names(folders), folders)]
     parts = ["<h1>Training runs</h1>", _table(runs)]
     parts += ["<h2>Curves</h2>", _drawn(interactive.curves(runs))]
     for run in runs:
@@ -56,7 +56,7 @@ def write(folders, output):
     return len(page)
 
 
-class Run:
+class Reported:
     """What the run folder ``path`` holds, under the ``name`` that tells it from the others."""
 
     def __init__(self, name, path):
