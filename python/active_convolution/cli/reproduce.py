@@ -1,6 +1,5 @@
 """``acu reproduce``: everything it does is in active_convolution.paper."""
 
-import argparse
 import sys
 
 from . import options
@@ -23,9 +22,7 @@ FORMATS = ("png", "pdf", "svg")
 def parser(prog):
     from ..paper.tables import TABLES
 
-    parser = options.Parser(
-        prog, DESCRIPTION, EXAMPLES, check=_check, former=options.joined_devices
-    )
+    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
     parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
     options.data(
         parser,
@@ -38,7 +35,7 @@ def parser(prog):
     )
     parser.add_argument(
         "--scale",
-        type=_fraction,
+        type=options.fraction,
         default=1.0,
         metavar="F",
         help="shorten every schedule to this fraction, warm-up and learning-rate steps included",
@@ -88,15 +85,6 @@ def parser(prog):
         help="of the figures (default: png)",
     )
     return parser
-
-
-def _fraction(text):
-    fraction = options.number(text)
-    if not 0 < fraction <= 1:
-        raise argparse.ArgumentTypeError(
-            f"{text} is out of range: give a fraction of the full schedule, above 0, 1 at most"
-        )
-    return fraction
 
 
 def _check(arguments):
