@@ -72,7 +72,7 @@ def shared_cases():
 @pytest.fixture(scope="session")
 def digits_data(tmp_path_factory):
     """The digits, as train.py takes them (Path)."""
-    from active_convolution.data.create import create
+    from active_convolution.data.small import create
 
     folder = tmp_path_factory.mktemp("digits") / "data"
     create("digits", folder)

@@ -1,4 +1,4 @@
-"""Small made CIFAR sets, written in every form that the readers accept."""
+"""Small made data sets: CIFAR as its archives have it, and pictures of three classes in folders."""
 
 import io
 import pickle
@@ -7,14 +7,12 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
-from active_convolution.data.cifar import CIFAR10_CLASSES
+from active_convolution.caffe import locate
+from active_convolution.cli import data
 
 CLASSES = {"cifar10": 10, "cifar100": 100}
-TREE_CLASSES = {
-    "cifar10": CIFAR10_CLASSES,
-    "cifar100": [f"kind_{label:02d}" for label in range(100)],
-}
 _TRAIN_FILES = {
     "cifar10": [f"data_batch_{number}" for number in range(1, 6)],
     "cifar100": ["train"],
@@ -24,10 +22,8 @@ _LABEL_KEY = {"cifar10": "labels", "cifar100": "fine_labels"}
 
 
 def sample(dataset):
-    """((train images, labels), (test images, labels)): two training images and one test image per class, of noise.
-
-    Labels are in order, so that a tree of images, which has no order but that of its names, comes back the same.
-    """
+    """((train images, labels), (test images, labels)): two training images and one test image per
+    class, of noise."""
     random = np.random.RandomState(CLASSES[dataset])
     labels = np.arange(CLASSES[dataset])
     return tuple(
@@ -57,28 +53,11 @@ def write_binary(folder, dataset):
         (folder / f"{name}.bin").write_bytes(np.hstack(columns).astype(np.uint8).tobytes())
 
 
-def write_tree(folder, dataset, suffix=".png"):
-    for split, (images, labels) in zip(("train", "test"), sample(dataset)):
-        for index, (image, label) in enumerate(zip(images, labels)):
-            write_image(
-                folder / split / TREE_CLASSES[dataset][label] / f"{index:04d}{suffix}", image
-            )
-
-
-def write_image(path, image):
-    """``image`` (3, H, W) uint8, RGB."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image.transpose(1, 2, 0)[:, :, ::-1])
-
-
-def packed(folder, suffix):
-    """A tar archive of ``folder``, beside it; "" leaves the folder as it is."""
-    if not suffix:
-        return folder
-    path = Path(f"{folder}{suffix}")
-    with tarfile.open(path, f"w:{suffix.removeprefix('.tar').removeprefix('.')}") as archive:
+def packed(folder, suffix=".tar.gz"):
+    """An archive of ``folder``, beside it."""
+    with tarfile.open(f"{folder}{suffix}", f"w:{suffix.rpartition('.')[2]}") as archive:
         archive.add(folder, folder.name)
-    return path
+    return Path(f"{folder}{suffix}")
 
 
 def dump_as_python2(content):
@@ -107,3 +86,83 @@ def _batches(dataset):
             names, np.array_split(images, len(names)), np.array_split(labels, len(names))
         ):
             yield name, *part
+
+
+# ---- Pictures of three classes
+
+KINDS = ["ant", "bee", "cat"]
+TRAIN, TEST = 4, 2  # images of each
+
+
+def picture(number, height=12, width=16):
+    """(H, W, 3) uint8, BGR, another one for each number."""
+    return np.random.RandomState(number).randint(0, 256, (height, width, 3), np.uint8)
+
+
+def everything(split):
+    """(class, the picture's number) of the made set."""
+    count, first = {"train": (TRAIN, 0), "test": (TEST, 100)}[split]
+    return [(KINDS[number % 3], first + number) for number in range(3 * count)]
+
+
+def write(path, image, *parameters):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix.lower(), image, parameters)[1].tobytes())
+
+
+def per_class(folder, train="train", test="test", suffix=".png", below=""):
+    """Folders of classes; a part called None is left out."""
+    for split, name in (("train", train), ("test", test)):
+        for label, number in everything(split) if name is not None else ():
+            write(folder / name / label / below / f"{number}{suffix}", picture(number))
+    return folder
+
+
+def tables(folder, ending=""):
+    """train/ and test/ without classes, and train.csv and test.csv beside them."""
+    for split in ("train", "test"):
+        rows = ["id,label"]
+        for label, number in everything(split):
+            write(folder / split / f"{number}.png", picture(number))
+            rows.append(f"{split}/{number}{ending},{label}")
+        (folder / f"{split}.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    return folder
+
+
+# ---- What comes of it
+
+
+def acu_data(*arguments):
+    """``acu data``, in this process."""
+    data.run(data.parser("acu data").parse_args([str(argument) for argument in arguments]))
+
+
+def records(path):
+    """[(key, Datum)] of an LMDB."""
+    with lmdb.open(str(path), readonly=True, lock=False) as opened, opened.begin() as transaction:
+        datum = locate.caffe_pb2().Datum
+        return [(key, datum.FromString(value)) for key, value in transaction.cursor()]
+
+
+def pixels(record):
+    """(C, H, W) of a Datum."""
+    if record.encoded:
+        image = cv2.imdecode(np.frombuffer(record.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        return np.atleast_3d(image).transpose(2, 0, 1)
+    values = np.array(record.float_data, np.float32)
+    if not len(values):
+        values = np.frombuffer(record.data, np.uint8)
+    return values.reshape(record.channels, record.height, record.width)
+
+
+def content(folder, split):
+    """{pixels: label} of one split."""
+    found = records(folder / f"{split}_lmdb")
+    return {pixels(record).tobytes(): record.label for _, record in found}
+
+
+def expected(split, kinds=KINDS):
+    return {
+        picture(number).transpose(2, 0, 1).tobytes(): kinds.index(label)
+        for label, number in everything(split)
+    }

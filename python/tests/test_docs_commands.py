@@ -11,10 +11,10 @@ import data_samples as samples
 import numpy as np
 import pytest
 from active_convolution.caffe.locate import BUILD
-from active_convolution.data import database, images
-from active_convolution.data.images import Files, ImageOptions
+from active_convolution.data import database
+from active_convolution.data.images import Files, Options, create
 from conftest import ROOT
-from test_data_images import CLASSES, per_class, picture, tiny_imagenet, write, zipped
+from data_samples import KINDS, per_class, picture, write
 from test_docs import blocks, marked
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def assert_runs(page, folder, number):
 def cifar(folder, dataset, name):
     (folder / name).mkdir()
     samples.write_python(folder / name, dataset)
-    samples.packed(folder / name, ".tar.gz")
+    samples.packed(folder / name)
     shutil.rmtree(folder / name)
 
 
@@ -84,11 +84,11 @@ def listed(folder):
             write(folder / f"images/{part}_{number}.png", picture(number))
             lines.append(f"{part}_{number}.png {number % 3}\n")
         (folder / f"{part}.txt").write_text("".join(lines))
-    (folder / "names.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    (folder / "names.txt").write_text("".join(f"{name}\n" for name in KINDS))
     rows = ["id,label\n"]
     for number in range(15):
         write(folder / f"competition/c{number}.png", picture(number))
-        rows.append(f"c{number},{CLASSES[number % 3]}\n")
+        rows.append(f"c{number},{KINDS[number % 3]}\n")
     (folder / "trainLabels.csv").write_text("".join(rows))
 
 
@@ -107,7 +107,7 @@ def databases(folder):
             np.arange(6) % 3,
         )
     (folder / "synset_words.txt").write_text(
-        "".join(f"n0{number} {name}\n" for number, name in enumerate(CLASSES))
+        "".join(f"n0{number} {name}\n" for number, name in enumerate(KINDS))
     )
 
 
@@ -128,7 +128,7 @@ def places(folder):
 def flowers(folder, side):
     for number in range(30):
         write(
-            folder / f"flowers/{CLASSES[number % 3]}/{number}.jpg",
+            folder / f"flowers/{KINDS[number % 3]}/{number}.jpg",
             picture(number, side, side + 5),
             cv2.IMWRITE_JPEG_QUALITY,
             95,
@@ -161,7 +161,6 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 def test_data(tmp_path, root):
     cifar(tmp_path, "cifar100", "cifar-100-python")
     flowers(tmp_path, 80)
-    zipped(tiny_imagenet(tmp_path / "tiny-imagenet-200"))
     per_class(tmp_path, test="val")
     listed(tmp_path)
     databases(tmp_path)
@@ -172,7 +171,6 @@ def test_data(tmp_path, root):
         "digits",
         "cifar100",
         "flowers",
-        "tiny",
         "mine",
         "listed",
         "kaggle",
@@ -183,12 +181,8 @@ def test_data(tmp_path, root):
 def test_training(tmp_path, root, shared_reference):
     networks(tmp_path)
     cifar(tmp_path, "cifar10", "cifar-10-python")
-    images.create(
-        tmp_path / "data/flowers",
-        Files(flowers(tmp_path, 32), None),
-        None,
-        ImageOptions(jobs=1, size=(32, 32), test_share=0.2),
-    )
+    options = Options(size=(32, 32), test_fraction=0.2)
+    create(tmp_path / "data/flowers", Files(flowers(tmp_path, 32)), options=options)
     databases(tmp_path)
     (tmp_path / "examples/lenet_solver.prototxt").write_text(SOLVER)
     (tmp_path / "examples/lenet.prototxt").write_text(LENET)

@@ -22,7 +22,7 @@ def test_every_network_is_there():
 
 def generate(output, cwd):
     return subprocess.run(
-        [ROOT / "scripts/acu", "generate", "--output", output],
+        [ROOT / "scripts/generate_models.py", "--output", output],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from active_convolution.errors import UserError
-from active_convolution.look import evaluation
+from active_convolution.look import confusion, evaluation
 from active_convolution.paper import results, runs, tables
 from paper_runs import SCALE, make_run, write_models
 
@@ -167,8 +167,8 @@ def test_accuracies_are_what_is_missing_to_100(plan, monkeypatch):
     monkeypatch.setattr(
         evaluation,
         "evaluate",
-        lambda trained, *_, **__: (
-            (45, 20, 20) if "baseline" in str(trained.model) else (41, 18.75, 20)
+        lambda deploy, *_, **__: (
+            (0.45, 0.2, 20) if "baseline" in str(deploy) else (0.41, 0.1875, 20)
         ),
     )
     alexnet = tables.TABLES[4].comparisons[0]
@@ -201,16 +201,16 @@ def test_ten_crops_are_evaluated_once(plan, monkeypatch):
     monkeypatch.setattr(
         evaluation,
         "evaluate",
-        lambda *arguments, **options: calls.append((arguments, options)) or (45, 12.5, 20),
+        lambda *arguments, **options: calls.append((arguments, options)) or (0.45, 0.125, 20),
     )
     table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
     for _ in range(2):
         measured = results.measure(table, planned, 3)
         assert {run.variant: errors for run, errors in measured.items()} == {"acu": (45, 12.5)}
-    (trained, data), options = calls[0]
+    (deploy, weights, data), options = calls[0]
     assert len(calls) == 1 and options == {"ten_crop": True, "gpu": 3}
     folder = planned[1].folder
-    assert (trained.model, trained.weights) == (
+    assert (deploy, weights) == (
         folder.deploy,
         folder.snapshots / "cifar10_plain_acu_iter_12.caffemodel",
     )
@@ -228,6 +228,25 @@ def test_ten_crops_are_evaluated_once(plan, monkeypatch):
         (folder.path / "ten_crop.json").write_text(text)
         with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
             results.measure(table, planned)
+
+
+def test_ten_crops_have_a_file_of_their_own(plan, monkeypatch):
+    """What acu evaluate --json wrote stays beside it; what a former version kept under that name is read, and no report of one."""
+    planned = plan(1)
+    fill(planned, {("acu", 1): {12: 0.5}})
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: (0.45, 0.125, 20))
+    table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
+    reports, ours = (planned[1].folder.path / name for name in ("evaluation.json", "ten_crop.json"))
+    for theirs in ('{"images": 3}', "damaged"):
+        reports.write_text(theirs)
+        assert (
+            results.measure(table, planned) == {planned[1]: (45, 12.5)}
+            and reports.read_text() == theirs
+        )
+        ours.unlink()
+    reports.write_text('{"top1": 40, "top5": 10}')
+    assert results.measure(table, planned) == {planned[1]: (40, 10)} and not ours.exists()
+    assert confusion.load(reports) is None
 
 
 def test_everything_is_saved(plan, tmp_path):

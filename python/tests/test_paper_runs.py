@@ -51,7 +51,7 @@ def plan(small, tmp_path):
 def command(small, output, *options, scale=SCALE):
     return [
         sys.executable,
-        ROOT / "scripts/acu", "reproduce",
+        ROOT / "scripts/reproduce.py",
         "--table",
         2,
         "--scale",

@@ -1,18 +1,16 @@
 """Training on databases that other tools made: whichever way the same images are kept, the training is the same, and so are
 its evaluation and its report."""
 
-import shutil
-
 import numpy as np
 import pytest
 from active_convolution.data.adopt import adopt
 from active_convolution.errors import UserError
 from active_convolution.look import evaluation
+from active_convolution.look.report import content
 from active_convolution.training.changes import Changes
 from active_convolution.training.metrics import Metrics
-from active_convolution.training.trained import Trained
 from active_convolution.training.trainer import train
-from test_data_adopt import CLASSES, COUNTS, images, made  # noqa: F401 (a fixture)
+from test_data_adopt import COUNTS, alone, made  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
 
@@ -31,28 +29,11 @@ snapshot: 6 snapshot_prefix: "x" random_seed: 3
 """
 
 
-def databases(kind, made, folder):  # noqa: F811
-    """A folder with the images of ``made``, kept as ``kind``."""
-    folder.mkdir()
-    for part, count in COUNTS.items():
-        if kind == "hdf5":
-            with pytest.importorskip("h5py").File(folder / f"{part}.h5", "w") as file:
-                file["data"] = images(part).astype(np.float32)
-                file["label"] = np.arange(count, dtype=np.float32) % CLASSES
-        elif kind == "images":
-            shutil.copy(made / f"{part}.txt", folder)
-            for image in made.glob(f"{part}_*.png"):
-                shutil.copy(image, folder)
-        else:
-            shutil.copytree(made / f"{part}_{kind}", folder / f"{part}_{kind}")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def weights(made, tmp_path_factory):  # noqa: F811
     """What every training begins with: layers that read data draw random numbers before the fillers, each as many as it likes."""
     folder = tmp_path_factory.mktemp("weights")
-    adopt(databases("lmdb", made, folder / "data"))
+    adopt(alone(made, "lmdb", folder / "data"))
     for name, text in (("net", NET), ("solver", SOLVER)):
         (folder / f"{name}.prototxt").write_text(text)
     assert (
@@ -79,24 +60,24 @@ def measured(folder, output, weights):
         {name: value for name, value in row.items() if name != "seconds"}
         for row in Metrics.load(output / "metrics.csv").rows
     ]
-    found = evaluation.evaluate(Trained.of_run(output))
-    assert (
-        found[0] / 100 == pytest.approx(rows[-1]["test_error"], abs=1e-6)
-        and found[2] == COUNTS["val"]
+    found = evaluation.evaluate(
+        output / "deploy.prototxt", output / "snapshots/net_iter_6.caffemodel", folder
     )
+    assert found[0] == pytest.approx(rows[-1]["test_error"], abs=1e-6) and found[2] == COUNTS["val"]
+    assert content.read([output])["runs"][0]["summary"]["iteration"] == 6
     return rows
 
 
 @pytest.fixture(scope="module")
 def of_lmdb(made, weights, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp("lmdb")
-    adopt(databases("lmdb", made, folder / "data"))
+    adopt(alone(made, "lmdb", folder / "data"))
     return measured(folder / "data", folder / "run", weights)
 
 
 @pytest.mark.parametrize("kind", ["encoded", "leveldb", "images", "hdf5"])
 def test_every_kind_of_database_trains_the_same(made, weights, of_lmdb, tmp_path, kind):  # noqa: F811
-    adopt(databases(kind, made, tmp_path / "data"))
+    adopt(alone(made, kind, tmp_path / "data"))
     rows = measured(tmp_path / "data", tmp_path / "run", weights)
     assert [row["iteration"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
     for row, expected in zip(rows, of_lmdb):
@@ -107,7 +88,7 @@ def test_every_kind_of_database_trains_the_same(made, weights, of_lmdb, tmp_path
 
 def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
     """A network of 1000 classes may be tested on a few images; but not one of fewer classes than these have."""
-    folder = databases("lmdb", made, tmp_path / "data")
+    folder = alone(made, "lmdb", tmp_path / "data")
     adopt(folder)
     for name, text in (("net", NET), ("solver", SOLVER)):
         (tmp_path / f"{name}.prototxt").write_text(text)
@@ -122,13 +103,15 @@ def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
         )
 
     assert trained("more", 6) == 0
-    assert evaluation.evaluate(Trained.of_run(tmp_path / "more"))[2] == 9
+    assert (
+        evaluation.evaluate(
+            tmp_path / "more/deploy.prototxt",
+            tmp_path / "more/snapshots/net_iter_1.caffemodel",
+            folder,
+        )[2]
+        == 9
+    )
     with pytest.raises(
         UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"
     ):
         trained("fewer", 3)
-    names = tmp_path / "names.txt"
-    names.write_text("a\nb\nc\nd\ne\n")
-    adopt(folder, label_names=names)
-    with pytest.raises(UserError, match="layer score .* has 6 outputs, and .* has 5 classes"):
-        trained("other", 6)

@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 import pytest
 from active_convolution.caffe import locate, messages, positions
-from active_convolution.data.folder import database_bytes
+from active_convolution.data.manifest import database_path, source_bytes
 from active_convolution.errors import UserError
 from active_convolution.training import launch, ranks
 from active_convolution.training.metrics import Metrics
@@ -46,7 +46,7 @@ def odd_data(digits_data, tmp_path_factory):
             assert cursor.last() and cursor.delete()
         assert transaction.stat()["entries"] == IMAGES
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["train"]["bytes"] = database_bytes(folder, "train")
+    manifest["train"]["bytes"] = source_bytes(database_path(folder, "train"), "LMDB")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 

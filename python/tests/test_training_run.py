@@ -18,7 +18,7 @@ from active_convolution.training.metrics import Metrics
 from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train
 from conftest import ROOT
-from test_data_database import records
+from data_samples import records
 from training_runs import run_script, write_model
 
 pytestmark = pytest.mark.slow

@@ -25,6 +25,10 @@ STOPS = (
 )
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _DOING, _LOG = "\x1e", "\x1f"  # begin the lines in the log that are the guard's own
+_PLAINER = {  # what some of Caffe's checks are about
+    "Image data type must be unsigned byte": "it reads images of 8 bits for a value, and one has "
+    "more: make the database of images of 8 bits",
+}
 _told = None  # in the child: the log that the parent reads
 _at = ""  # what it is doing
 stderr = None  # in the child: the descriptor of the real stderr, for processes that it starts
@@ -141,4 +145,5 @@ def last_words(log):
     """What a failed check of Caffe, or an exception of C++, said at the end of the process that
     wrote ``log``; None where there is neither."""
     said = re.findall(r"^(?:F\d+ \S+ +\d+ [\w.]+:\d+\]|  what\(\): ) (.*)$", log, re.MULTILINE)
-    return said[-1].strip() if said else None
+    plain = [_PLAINER[words] for words in _PLAINER if said and words in said[-1]]
+    return plain[0] if plain else said[-1].strip() if said else None

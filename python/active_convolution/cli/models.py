@@ -63,14 +63,14 @@ def run(arguments):
 
 
 def _of_data(folder):
-    from ..data.folder import check_manifest
+    from ..data.manifest import read_manifest
 
-    manifest = check_manifest(folder)
-    channels, height, width = manifest["test"]["shape"]
+    manifest = read_manifest(folder)
+    channels, height, width = manifest.test.shape
     return dict(
-        classes=manifest["classes"],
+        classes=manifest.classes,
         size=min(height, width),
         channels=channels,
-        test_images=manifest["test"]["images"],
-        mean=manifest.get("preprocessing", {}).get("mean_value", ()),
+        test_images=manifest.test.images,
+        mean=manifest.preprocessing.mean_value,
     )

@@ -1,5 +1,6 @@
 """``acu reproduce``: everything it does is in active_convolution.paper."""
 
+import argparse
 import sys
 
 from . import options
@@ -22,7 +23,9 @@ FORMATS = ("png", "pdf", "svg")
 def parser(prog):
     from ..paper.tables import TABLES
 
-    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
+    parser = options.Parser(
+        prog, DESCRIPTION, EXAMPLES, check=_check, former=options.joined_devices
+    )
     parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
     options.data(
         parser,
@@ -35,7 +38,7 @@ def parser(prog):
     )
     parser.add_argument(
         "--scale",
-        type=options.fraction,
+        type=_fraction,
         default=1.0,
         metavar="F",
         help="shorten every schedule to this fraction, warm-up and learning-rate steps included",
@@ -85,6 +88,15 @@ def parser(prog):
         help="of the figures (default: png)",
     )
     return parser
+
+
+def _fraction(text):
+    fraction = options.number(text)
+    if not 0 < fraction <= 1:
+        raise argparse.ArgumentTypeError(
+            f"{text} is out of range: give a fraction of the full schedule, above 0, 1 at most"
+        )
+    return fraction
 
 
 def _check(arguments):

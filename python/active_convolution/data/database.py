@@ -1,138 +1,170 @@
-"""Arrays to an LMDB of Caffe's Datum, as Caffe's Data layer reads it, and back."""
+"""Arrays or image files to an LMDB of Caffe's Datum, as Caffe's Data layer reads it."""
 
-import math
+import contextlib
+import hashlib
 import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import lmdb
 import numpy as np
-from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from ..caffe.locate import caffe_pb2
-from ..caffe.messages import by, parsed
-from ..errors import BadValue, UserError
-from ..files import whole_folder
+from ..errors import UserError
 from . import datum
-from .checksums import checksum  # noqa: F401
+from .manifest import Part, database_path, source_bytes
 
-_TRANSACTION = 500  # images
-_PAGE = 4096  # bytes
-_FLOAT_BYTES = 5  # a number in Datum.float_data: a tag and four bytes
-_OVERHEAD_BYTES = 64  # of a record: key, label and shape, and what LMDB adds
-
-
-# ---- Writing
-
-
-def space_needed(count, shape):
-    """An upper bound in bytes for an LMDB of ``count`` float32 images of ``shape`` (C, H, W)."""
-    pages = math.ceil((_FLOAT_BYTES * math.prod(shape) + _OVERHEAD_BYTES) / _PAGE)
-    return (
-        int(1.1 * count * pages * _PAGE) + 2**20
-    )  # a tenth and a mebibyte for the tree above the records
+_FIRST_MAP = 2**30  # bytes; it grows
+_BATCH, _BATCH_BYTES = 1000, 2**27  # the most images between two commits: all that a kill can lose
 
 
 def write(path, images, labels, seed=0):
-    """Writes ``images`` (N, C, H, W), float32 or uint8, and ``labels`` (N,) to the new LMDB folder ``path``.
+    """Writes ``images`` (N, C, H, W), float32 or uint8, and ``labels`` (N,) to the LMDB ``path``.
 
-    Keys are 00000000, 00000001, ... in an order shuffled by ``seed``. The folder appears whole and on the disk, or not
-    at all. Raises UserError where it exists already and where the disk is full or fails.
+    Keys are 00000000, 00000001, ... in an order shuffled by ``seed``. Raises UserError where the
+    disk is full or fails.
     """
     order = permutation(len(images), seed)
-    path = Path(path)
-    room = space_needed(len(images), images.shape[1:])
+    with _opened(path, sync=False) as database, _bar(path, len(order)) as bar:
+        for start in range(0, len(order), _BATCH):
+            part = order[start : start + _BATCH]
+            records = [_record(images[index], labels[index]) for index in part]
+            _put(database, enumerate(records, start))
+            bar.update(len(part))
+        database.sync(True)
+
+
+def _record(image, label):
+    channels, height, width = image.shape
+    record = caffe_pb2().Datum(channels=channels, height=height, width=width, label=int(label))
+    if image.dtype == np.uint8:
+        record.data = image.tobytes()
+    else:
+        record.float_data.extend(image.ravel().tolist())
+    return record.SerializeToString()
+
+
+def write_part(folder, split, images, labels, manifest):
+    """Writes the database of ``split`` for ``manifest``, as ``write``; returns its Part."""
+    path = database_path(folder, split)
+    write(path, images, labels, manifest.seed)
+    return part_of(path, labels, images.shape[1:], manifest.classes)
+
+
+def part_of(path, labels, shape, classes):
+    """The Part of the LMDB ``path`` of images of ``shape`` (C, H, W) with ``labels``."""
+    return Part(
+        len(labels),
+        list(shape),
+        np.bincount(labels, minlength=classes).tolist(),
+        bytes=source_bytes(path, "LMDB"),
+        sha256=checksum(path),
+    )
+
+
+def write_images(path, images, recipe, jobs=None, max_unreadable=0):
+    """Puts into the LMDB ``path`` what it lacks of ``images``, [(file, label)], by ``jobs``
+    threads.
+
+    A record's key is its image's place in the list, so the result depends neither on the number of
+    threads nor on when they were stopped. Returns (the mask of the images that have a record,
+    {file: why it has none}); more than ``max_unreadable`` of the latter are enough to give up.
+    """
+    unreadable = {}
+    with _opened(path) as database:
+        with database.begin() as transaction:
+            known = [int(key) for key in transaction.cursor().iternext(values=False)]
+        written = np.zeros(len(images), bool)
+        written[known] = True
+        with _bar(path, len(images), initial=len(known)) as bar:
+            for records in _records(
+                images, np.flatnonzero(~written).tolist(), recipe, jobs, unreadable
+            ):
+                _put(database, records.items())
+                written[list(records)] = True
+                bar.update(len(records))
+                if len(unreadable) > max_unreadable:
+                    break
+    return written, unreadable
+
+
+def pixels(images, recipe, jobs=None):
+    """(images (N, 3, H, W) uint8 RGB, labels (N,)) of ``images``, [(file, label)], by a "raw"
+    Recipe, and {file: why it cannot be read}."""
+    unreadable, found = {}, {}
+    for records in _records(images, range(len(images)), recipe, jobs, unreadable):
+        found.update(records)
+    planes = 3, recipe.height, recipe.width
+    data = [caffe_pb2().Datum.FromString(record).data for record in found.values()]
+    bgr = np.frombuffer(b"".join(data), np.uint8).reshape(-1, *planes)
+    return (bgr[:, ::-1], np.array([images[index][1] for index in found], int)), unreadable
+
+
+def _records(images, indices, recipe, jobs, unreadable):
+    """Yields {index: Datum} for parts of ``indices``, and enters the others in ``unreadable``."""
+    cv2.setNumThreads(1)
+    size = max(1, min(_BATCH, _BATCH_BYTES // (3 * recipe.width * recipe.height)))
+    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            records = pool.map(lambda index: datum.from_file(*images[index], recipe), part)
+            made = dict(zip(part, records))
+            for index in [index for index, record in made.items() if isinstance(record, str)]:
+                unreadable[images[index][0]] = made.pop(index)
+            yield made
+
+
+@contextlib.contextmanager
+def _opened(path, **options):
     try:
-        with (
-            whole_folder(path) as folder,
-            lmdb.open(os.fsencode(folder), map_size=room, sync=False, mode=0o666) as database,
-        ):
-            with tqdm(desc=f"writing {path.name}", total=len(order), unit="image") as bar:
-                for start in range(0, len(order), _TRANSACTION):
-                    part = order[start : start + _TRANSACTION]
-                    _put(database, start, images[part], labels[part])
-                    bar.update(len(part))
-            database.sync(True)
-    except lmdb.Error as error:
+        Path(path).mkdir(exist_ok=True)  # LMDB would give the folder the mode of its files
+        with lmdb.open(str(path), map_size=_FIRST_MAP, mode=0o666, **options) as database:
+            yield database
+    except (lmdb.Error, ValueError) as error:  # ValueError: a key that is none of ours
         raise UserError(
-            f"cannot write {path.name} ({error}): free some space or name another --output"
+            f"cannot write {path} ({error}): free some space, or remove {Path(path).parent} to start "
+            "over, and run the same command again"
         ) from error
 
 
-def _put(database, first_key, images, labels):
-    with database.begin(write=True) as transaction:
-        for key, (image, label) in enumerate(zip(images, labels), first_key):
-            transaction.put(b"%08d" % key, _datum(image, label).SerializeToString(), append=True)
+def _put(database, records):
+    records = [(b"%08d" % key, record) for key, record in records]
+    while True:
+        try:
+            with database.begin(write=True) as transaction:
+                for key, record in records:
+                    transaction.put(key, record)
+            return
+        except lmdb.MapFullError:
+            database.set_mapsize(2 * database.info()["map_size"])
 
 
-def _datum(image, label):
-    channels, height, width = image.shape
-    datum = caffe_pb2().Datum(channels=channels, height=height, width=width, label=int(label))
-    if image.dtype == np.uint8:
-        datum.data = image.tobytes()
-    elif image.dtype == np.float32:
-        datum.float_data.extend(image.ravel().tolist())
-    else:
-        raise TypeError(f"a Datum holds float32 or uint8, not {image.dtype}")
-    return datum
-
-
-# ---- The order of the images
-
-
-def check_seed(seed):
-    if not 0 <= seed < 2**32:
-        raise BadValue(f"--seed {seed} is out of range: give one from 0 to {2**32 - 1}")
+def _bar(path, total, **options):
+    return tqdm(desc=f"writing {Path(path).name}", total=total, unit="image", **options)
 
 
 def permutation(count, seed):
     """The image at each place: a permutation of range(count)."""
-    # RandomState's stream is frozen by NumPy's compatibility policy: a seed gives one order, for good.
+    # RandomState's stream is frozen by NumPy's compatibility policy: a seed gives one order.
     return np.random.RandomState(seed).permutation(count)
 
 
-# ---- Reading
-
-
-def batches(path, shape, count, size):
-    """Yields (images (n, C, H, W) float32, labels (n,)), n <= ``size``, of the LMDB folder ``path`` in its order. The
-    images are one buffer, which the next batch fills again.
-
-    Raises UserError unless that holds ``count`` whole records, each of ``shape`` (C, H, W).
-    """
-    images, labels = np.empty((min(size, count), *shape), np.float32), []
-    try:
-        with (
-            lmdb.open(os.fsencode(path), readonly=True, lock=False) as database,
-            database.begin() as transaction,
-        ):
-            if transaction.stat()["entries"] != count:
-                raise UserError(
-                    f"{path} holds {transaction.stat()['entries']} images, and its manifest says {count}: "
-                    "make the data set anew"
-                )
+def checksum(path):
+    """The SHA-256, in hexadecimal, of all keys and values of the LMDB ``path`` in order."""
+    digest = hashlib.sha256()
+    with lmdb.open(str(path), readonly=True, lock=False) as database:
+        with database.begin(buffers=True) as transaction:
             for key, value in transaction.cursor():
-                images[len(labels)], label = _image(path, key, value, shape)
-                labels.append(label)
-                if len(labels) == len(images):
-                    yield images, np.array(labels)
-                    labels = []
-    except lmdb.Error as error:
-        raise UserError(f"cannot read {path} ({error}): make the data set anew") from error
-    if labels:
-        yield images[: len(labels)], np.array(labels)
+                digest.update(key)
+                digest.update(value)
+    return digest.hexdigest()
 
 
-def _image(path, key, value, shape):
-    """The pixels and the label of a record."""
-    where = f"record {key.decode(errors='replace')} of {path}"
-    try:
-        record = parsed(caffe_pb2().Datum, value)
-        pixels = datum.pixels(record)
-    except (DecodeError, ValueError) as error:
-        raise UserError(f"{where} is damaged: make the data set anew") from error
-    if pixels.shape != shape:
-        raise UserError(
-            f"{where} is {by(pixels.shape)}, and the manifest says {by(shape)}: make the data set anew"
-        )
-    return pixels, record.label
+def versions():
+    """Of Python and of the libraries on which a database's content depends: {name: version}."""
+    libraries = {"numpy": np, "opencv": cv2, "lmdb": lmdb}
+    found = {name: library.__version__ for name, library in libraries.items()}
+    return {"python": platform.python_version(), **found}

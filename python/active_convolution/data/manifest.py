@@ -38,6 +38,12 @@ class Part:
     new_height: int = 0
     new_width: int = 0
 
+    @property
+    def image_data(self):
+        """The fields of image_data_param that ImageData needs besides its source, a dictionary."""
+        names = ("root_folder", "new_height", "new_width")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
 
 @dataclasses.dataclass
 class Preprocessing:
@@ -75,8 +81,8 @@ class Manifest:
     ``dataset`` is a name, which decides nothing. ``classes``: labels are 0 to ``classes`` − 1;
     ``label_names`` has their names in that order, or is None. ``train`` and ``test`` are the
     splits; adopted databases may lack one (None). ``channel_order``: "BGR", "RGB" or "grey", None
-    where nobody said; ``value_range``: the least and the largest value that a pixel of an image
-    file has before ``preprocessing``, such as [0, 255], None where nobody knows. ``adopted``:
+    where nobody said; ``value_range``: to what the values of an 8-bit image file, 0 to 255, have to
+    be brought before ``preprocessing``, [0, 255] for most, None where nobody knows. ``adopted``:
     another tool made the databases. ``source``, ``seed`` and ``versions`` say what it was made from
     and with. ``folder`` is where it was read, absolute.
     """
@@ -142,8 +148,8 @@ def read_manifest(folder, splits=SPLITS):
         manifest = Manifest.of(json.loads((folder / MANIFEST).read_bytes()))
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is no data set, it has no {MANIFEST}: make it with acu data, or acu data adopt {folder} "
-            "where another tool made its databases"
+            f"{folder} is no data set, it has no {MANIFEST}: make it with acu data, or, where another "
+            f"tool made its databases, with acu data adopt {folder}"
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error

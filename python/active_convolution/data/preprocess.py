@@ -1,6 +1,5 @@
-"""The preprocessing of section 3.1: global contrast normalisation, ZCA whitening (Goodfellow et al., 2013) and padding.
-
-It reproduces the input of the networks that the paper's authors published.
+"""The preprocessing of section 3.1: global contrast normalisation, ZCA whitening (Goodfellow et
+al., 2013) and padding. It reproduces the input of the networks that the paper's authors published.
 """
 
 import sys
@@ -9,20 +8,21 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..arrays import Array, read_npz, write_npz
 from ..errors import UserError
+from ..files import whole_file
+from . import database
+from .manifest import Preprocessing
 
 SCALE = 55  # the L2 norm of an image after contrast normalisation
 REGULARISATION = 0.1  # what whitening adds to every eigenvalue
+PADDING = 4  # pixels on each side of a training image, for Caffe's random crop
 _CHUNK = 1000  # images at a time: float64 copies stay small beside the data
 _TINY = 1e-8
 
 
 def global_contrast_normalise(images):
-    """Subtracts from each image of ``images`` (N, C, H, W) its mean and scales it to L2 norm 55; float32.
-
-    A constant image has no contrast to normalise and becomes zero.
-    """
+    """Subtracts from each image of ``images`` (N, C, H, W) its mean and scales it to L2 norm 55;
+    float32. A constant image has no contrast to normalise and becomes zero."""
     result = np.empty(images.shape, np.float32)
     for part in _chunks(len(images), "normalising contrast"):
         rows = images[part].reshape(len(images[part]), -1).astype(np.float64)
@@ -36,8 +36,8 @@ def global_contrast_normalise(images):
 class Whitening(NamedTuple):
     """ZCA whitening of images with P = C·H·W values: x ↦ W (x − mean), W = U diag(1/√(λ + 0.1)) Uᵀ.
 
-    λ and U are the eigenvalues and eigenvectors of the covariance (divided by N) of the images it was fitted on.
-    ``mean`` (P,) and ``matrix`` W (P, P), symmetric, are float32.
+    λ and U are the eigenvalues and eigenvectors of the covariance (divided by N) of the images it
+    was fitted on. ``mean`` (P,) and ``matrix`` W (P, P), symmetric, are float32.
     """
 
     mean: np.ndarray
@@ -45,14 +45,13 @@ class Whitening(NamedTuple):
 
     @classmethod
     def fit(cls, images):
-        """Fits on ``images`` (N, C, H, W), in float64; the usual choice is the normalised training images."""
+        """Fits on ``images`` (N, C, H, W), in float64: the normalised training images."""
         rows = images.reshape(len(images), -1)
         mean = rows.mean(axis=0, dtype=np.float64)
         eigenvalues, vectors = _few(rows - mean) if len(rows) < len(mean) else _many(rows, mean)
         others = 1 / np.sqrt(REGULARISATION)  # of the eigenvectors with eigenvalue 0
-        matrix = vectors * (
-            1 / np.sqrt(eigenvalues + REGULARISATION) - others
-        ) @ vectors.T + others * np.eye(len(mean))
+        scales = 1 / np.sqrt(eigenvalues + REGULARISATION) - others
+        matrix = vectors * scales @ vectors.T + others * np.eye(len(mean))
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
     def __call__(self, images):
@@ -64,24 +63,22 @@ class Whitening(NamedTuple):
         return result
 
     def save(self, path):
-        """Writes an .npz file with ``mean`` and ``matrix``. Raises UserError where that fails."""
-        write_npz(path, **self._asdict())
+        """Writes an .npz file with ``mean`` and ``matrix``."""
+        with whole_file(path, "wb") as file:
+            np.savez(file, **self._asdict())
 
     @classmethod
     def load(cls, path):
         """Reads what ``save`` wrote. Raises UserError for anything else."""
-        declared = {"mean": Array("f", (None,)), "matrix": Array("f", (None, None))}
-        whitening = cls(**read_npz(path, declared, "make the data set again with acu data"))
-        if whitening.matrix.shape != 2 * whitening.mean.shape:
-            raise UserError(
-                f"{path}: matrix is {whitening.matrix.shape}, and mean has {len(whitening.mean)} values: make the "
-                "data set again with acu data"
-            )
-        return whitening
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(*(arrays[name] for name in cls._fields))
+        except Exception as error:  # a damaged zip can raise nearly anything
+            raise UserError(f"{path} is no whitening ({error}): make the data set again") from error
 
 
 def _many(rows, mean):
-    """The eigenvalues and eigenvectors (in columns) of the covariance of ``rows`` (N, D), all D of them."""
+    """The eigenvalues and eigenvectors (in columns) of the covariance of ``rows`` (N, P)."""
     covariance = np.zeros((len(mean), len(mean)))
     for part in _chunks(len(rows), "covariance"):
         centred = rows[part] - mean
@@ -91,37 +88,50 @@ def _many(rows, mean):
 
 
 def _few(centred):
-    """The same of fewer rows than D, without a covariance: the N that need not be zero."""
+    """The same of N < P rows, without a covariance: the N that need not be zero."""
     _, singular, vectors = np.linalg.svd(centred, full_matrices=False)
     return singular**2 / len(centred), vectors.T
 
 
-def whitened(train, test, folder):
-    """The preprocessing of section 3.1 but for the padding, fitted on ``train``: ``train`` and ``test`` (N, C, H, W), of
-    any type, as float32, and what the manifest says of it. The whitening is written to ``folder``/whitening.npz."""
-    train, test = map(global_contrast_normalise, (train, test))
-    whitening = Whitening.fit(train)
+def write_whitened(folder, manifest, splits):
+    """Writes a data set of ``splits``, {"train": (images (N, 3, H, W) uint8 RGB, labels), "test":
+    ...}, as section 3.1 has it, into ``folder``, with the ``manifest`` and the whitening, which is
+    fitted on the training images."""
+    images = {split: global_contrast_normalise(part[0]) for split, part in splits.items()}
+    whitening = Whitening.fit(images["train"])
     whitening.save(folder / "whitening.npz")
-    return (
-        whitening(train),
-        whitening(test),
-        {
-            "steps": [
-                "channels in the order red, green, blue",
-                f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
-                "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along each "
-                f"eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
-            ],
-            "contrast_scale": SCALE,
-            "whitening": "whitening.npz",
-            "whitening_regularisation": REGULARISATION,
-        },
+    images = {split: whitening(part) for split, part in images.items()}
+    said = Preprocessing(
+        manifest.preprocessing.steps[1:2],
+        manifest.preprocessing.resize,
+        manifest.preprocessing.smooth,
+        contrast_scale=SCALE,
+        whitening="whitening.npz",
+        whitening_regularisation=REGULARISATION,
     )
+    said.steps += [
+        "channels in the order red, green, blue",
+        f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
+        "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along "
+        f"each eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
+    ]
+    manifest.preprocessing, manifest.channel_order = said, "RGB"
+    write(folder, manifest, {split: (images[split], splits[split][1]) for split in splits}, PADDING)
 
 
-def pad(images, pixels):
-    """``images`` (N, C, H, W) with ``pixels`` zeros on all four sides: (N, C, H + 2·pixels, W + 2·pixels)."""
-    return np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
+def write(folder, manifest, splits, padding):
+    """Writes the databases of ``splits``, {split: (images, labels)}, training images with
+    ``padding`` pixels of zeros on all sides, and then the ``manifest``."""
+    said = manifest.preprocessing
+    said.steps.append(f"training images padded with zeros, {padding} on each side")
+    said.train_padding = padding
+    for split, (images, labels) in splits.items():
+        if split == "train":
+            images = np.pad(images, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+        part = database.write_part(folder, split, images, labels, manifest)
+        setattr(manifest, split, part)
+    manifest.versions = database.versions()
+    manifest.write(folder)
 
 
 def _chunks(count, description):

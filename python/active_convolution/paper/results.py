@@ -9,6 +9,7 @@ improvement is baseline − acu of errors, acu − baseline of accuracies, in pe
 those begin with the same weights.
 """
 
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -16,10 +17,9 @@ import statistics
 from ..caffe import messages
 from ..columns import aligned
 from ..errors import UserError
-from ..files import json_object, reading, whole_file
-from ..look import evaluation
+from ..files import DAMAGE, json_object, reading, whole_file
+from ..look import confusion, evaluation
 from ..networks.models import VARIANTS
-from ..training.trained import Trained
 from .runs import duration
 from .tables import Comparison
 
@@ -102,17 +102,29 @@ def _of_last_test(run):
 
 
 def _on_ten_crops(run, gpu):
-    folder, path = run.folder, run.folder.path / _TEN_CROPS
+    folder, path = run.folder, _kept(run.folder.path)
     if not path.exists():
-        name = messages.read_net(folder.train_val).name
-        weights = folder.snapshots / f"{name}_iter_{run.max_iter}.caffemodel"
-        trained = Trained.of_files(folder.deploy, weights, train_val=folder.train_val)
-        top1, top5, _ = evaluation.evaluate(trained, run.data, ten_crop=True, gpu=gpu)
+        weights = (
+            folder.snapshots
+            / f"{messages.read_net(folder.train_val).name}_iter_{run.max_iter}.caffemodel"
+        )
+        top1, top5, _ = evaluation.evaluate(
+            folder.deploy, weights, run.data, ten_crop=True, gpu=gpu
+        )
         with whole_file(path) as file:
-            json.dump({"top1": top1, "top5": top5}, file)
+            json.dump({"top1": 100 * top1, "top5": 100 * top5}, file)
     with reading(path, "is damaged", "remove it, and the network is evaluated again"):
         kept = json_object(path)
         return _percent(kept["top1"]), _percent(kept["top5"])
+
+
+def _kept(folder):
+    """Where the errors on ten crops are kept: where a former version did, if it did so."""
+    former = folder / confusion.FILE
+    with contextlib.suppress(OSError, UserError, *DAMAGE):
+        if json_object(former).keys() == confusion.FORMER:
+            return former
+    return folder / _TEN_CROPS
 
 
 def _percent(value):

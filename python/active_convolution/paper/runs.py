@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..caffe import messages
 from ..caffe.process import INTERRUPTED, STOPS, start, stops_go_to, stops_held_back
-from ..data.folder import check_manifest
+from ..data.manifest import read_manifest
 from ..errors import BadValue, UserError
 from ..networks.models import VARIANTS
 from ..training import run_folder
@@ -138,7 +138,7 @@ def check(runs):
                 f"there is no data set {data}: make it with acu data {data.name} --output "
                 f"{data} …, or leave it out with --datasets"
             )
-        check_manifest(data)
+        read_manifest(data)
     for run in runs:
         found = run_folder.resolve(
             run.folder, run.model, run.variant, run.data, run.max_iter, run.seed

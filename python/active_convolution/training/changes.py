@@ -8,7 +8,6 @@ import re
 from google.protobuf import text_format
 
 from ..caffe import locate, messages
-from ..data.folder import has_classes
 from ..errors import BadValue, UserError
 from . import schedule
 
@@ -121,8 +120,8 @@ def check_classes(definition, manifest, data):
     """Raises UserError unless the scores are as many as the classes of the data set folder ``data`` with this ``manifest``."""
     for layer in classifiers(definition.solver, definition.net):
         number = outputs(layer).num_output
-        if not has_classes(manifest, number):
-            classes = manifest["classes"]
+        classes = manifest.classes
+        if number < classes or number > classes and not manifest.adopted:
             raise UserError(
                 f"layer {layer.name} of {definition.source} has {number} outputs, and {data} has {classes} "
                 f"classes: give --classes {classes}, or the --data that fits it"

@@ -24,8 +24,8 @@ def point(found, manifest, folder):
     tests = [_test_layer(found, index, train) for index in range(len(found.solver.test_iter))]
     for split, layers in (("train", train), ("test", tests)):
         for layer in layers:
-            _check_crop(layer, manifest[split], found.source, folder)
-            _read(layer, manifest[split])
+            _check_crop(layer, getattr(manifest, split), found.source, folder)
+            _read(layer, getattr(manifest, split))
 
 
 def _test_layer(found, index, train):
@@ -49,26 +49,25 @@ def _check_one(found, layers, phase):
 
 def _check_crop(layer, part, source, folder):
     crop = layer.transform_param.crop_size
-    if crop > min(part["shape"][1:]):
+    if crop > min(part.shape[1:]):
         raise UserError(
             f"layer {layer.name} of {source} crops images to {crop}×{crop}, and those in {folder} are "
-            f"{by(part['shape'])}: give the --data that fits it, or set {layer.name}.transform_param.crop_size"
+            f"{by(part.shape)}: give the --data that fits it, or set {layer.name}.transform_param.crop_size"
         )
 
 
 def _read(layer, part):
     """Makes ``layer`` one that reads this part of a manifest, in passes as large as before."""
-    kind, batch = _TYPES[part["backend"]], schedule.reader(layer).batch_size
+    kind, batch = _TYPES[part.backend], schedule.reader(layer).batch_size
     if kind != layer.type:
         layer.ClearField(schedule.READERS[layer.type])
         layer.type = kind
     reader = schedule.reader(layer)
-    reader.source, reader.batch_size = part["path"], batch
+    reader.source, reader.batch_size = part.path, batch
     if kind == "Data":
-        reader.backend = getattr(reader, part["backend"])
-    for name in ("root_folder", "new_height", "new_width"):
-        if kind == "ImageData" and name in part:
-            setattr(reader, name, part[name])
+        reader.backend = getattr(reader, part.backend)
+    for name, value in part.image_data.items() if kind == "ImageData" else ():
+        setattr(reader, name, value)
 
 
 def find(found):

@@ -8,7 +8,6 @@ from pathlib import Path
 from ..caffe import messages
 from ..caffe.positions import RUN_FILE
 from ..caffe.process import lock_log
-from ..data.folder import check_manifest
 from ..data.manifest import Manifest, read_manifest
 from ..errors import BadValue, UserError
 from ..files import json_object, reading, whole_file
@@ -109,13 +108,12 @@ def resolve(
     if data is None:
         data_sources.find(found)
     else:
-        manifest = check_manifest(data)
-        found.data = read_manifest(data)
+        manifest = found.data = read_manifest(data)
         data_sources.point(found, manifest, data)
         changing.check_classes(found, manifest, data)
         if found.deploy is None:
             found.deploy = deploying.of(
-                found, manifest["test" if found.solver.test_iter else "train"]["shape"]
+                found, (manifest.test if found.solver.test_iter else manifest.train).shape
             )
     if max_iter is not None:
         schedule.shorten(found.solver, found.net, max_iter)

@@ -1,0 +1,10 @@
+#!/usr/bin/python3
+"""acu report, under the name of former versions."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from active_convolution import cli  # noqa: E402
+
+cli.script("report")
