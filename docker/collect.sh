@@ -26,7 +26,7 @@ cp -a "$build/fork/src/caffe/test/test_data" "$dest/test/fork/src/caffe/test/"
 mkdir "$dest/debian"
 printf 'Source: active-convolution\n\nPackage: active-convolution\nArchitecture: any\n' > "$dest/debian/control"
 (cd "$dest" && dpkg-shlibdeps -O --ignore-missing-info -l"$dest/run/out/lib" \
-   run/out/lib/*.so.* run/out/lib/_caffe.so run/out/tools/* test/out/test/test.testbin) \
+   run/out/lib/*.so* run/out/tools/* test/out/test/test.testbin) \
   > "$dest/debian/dependencies" 2> "$dest/debian/log" ||
   { cat "$dest/debian/log" >&2; echo "error: dpkg-shlibdeps failed" >&2; exit 1; }
 # "shlibs:Depends=libc6 (>= 2.34), libopenblas0 | libopenblas.so.0, ...": the first of each choice, without its version,

@@ -35,7 +35,13 @@ LANDMARKS = (
     "src/caffe/solver.cpp",
     "src/caffe/proto/caffe.proto",
 )
-OUR_FOLDERS = ("include", "src", "tools")
+# Where our folders go. A file of the same name replaces Caffe's.
+OUR_FOLDERS = {
+    "include": "include",
+    "src": "src",
+    "tools": "tools",
+    "fork/binding": "python",
+}
 # What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
 SKIPPED_AT_TOP = {
     "build",
@@ -50,6 +56,7 @@ SKIPPED_AT_TOP = {
 SKIPPED_ANYWHERE = {".git", "__pycache__"}
 SKIPPED_SUFFIXES = {".caffemodel", ".solverstate", ".binaryproto", ".mdb", ".o", ".so"}
 MADE_BY_BUILD = "python/caffe/proto"
+BOOST_BINDING = "python/caffe/_caffe.cpp"  # ours takes its place
 FAST_FILES = re.compile(r"(test_)?fast_")  # of ours, by how their names start
 
 
@@ -116,10 +123,12 @@ def planned_files(caffe, project, fast_layers=True):
     for family in families:
         for name in family.dropped:
             plan.pop(Path(name), None)
-    for folder in OUR_FOLDERS if project else ():
-        for path in files_below(project / folder):
-            if fast_layers or not FAST_FILES.match(path.name):
-                plan[Path(folder) / path] = (project / folder / path, None)
+    if project:
+        plan.pop(Path(BOOST_BINDING), None)
+        for folder, place in OUR_FOLDERS.items():
+            for path in files_below(project / folder):
+                if fast_layers or not FAST_FILES.match(path.name):
+                    plan[Path(place) / path] = (project / folder / path, None)
     return plan, without
 
 

@@ -124,6 +124,7 @@ CONTINUE_BASE = """
    *        A layer without this begins anew.
    */
   virtual void ContinueAt(uint64_t passes) {}
+#define CAFFE_DATA_CONTINUES  // for c_api_nets.cpp
 """
 
 CONTINUE_DATA_CPP = """
@@ -167,16 +168,6 @@ CONTINUE_SOLVER = """
       data->ContinueAt(uint64_t(iter_) * param_.iter_size());
     }
   }
-"""
-
-CONTINUE_PYCAFFE = """
-void Layer_ContinueAt(Layer<Dtype>* layer, uint64_t passes) {
-  BaseDataLayer<Dtype>* data = dynamic_cast<BaseDataLayer<Dtype>*>(layer);
-  if (data) {
-    data->ContinueAt(passes);
-  }
-}
-
 """
 
 
@@ -384,35 +375,6 @@ TOOLCHAIN = (
             done=r"CUDART_VERSION < 13000\n.*Kernel",
             required=False,
         ),
-        # Python 3 got it only up to its first zero byte, which since NCCL 2 comes early.
-        Edit(
-            "pycaffe's name of an NCCL session",
-            "python/caffe/_caffe.cpp",
-            anchor=r"PyBytes_FromString\(uid\.c_str\(\)\)",
-            new="PyBytes_FromStringAndSize(uid.data(), uid.size())",
-            done=r"uid\.data\(\), uid\.size\(\)",
-            required=False,
-        ),
-        Edit(
-            "Boost >= 1.67: names of the Python component",
-            "cmake/Dependencies.cmake",
-            anchor=r"python-py\$\{boost_py_version\}",
-            new="python${boost_py_version}",
-            done=r"\"python\$\{boost_py_version\}",
-            required=False,
-            everywhere=True,
-            together="Boost",
-        ),
-        Edit(
-            "Boost >= 1.67: result of the Python component",
-            "cmake/Dependencies.cmake",
-            anchor=r"Boost_PYTHON-PY\$\{boost_py_version\}_FOUND",
-            new="Boost_PYTHON${boost_py_version}_FOUND",
-            done=r"Boost_PYTHON\$\{boost_py_version\}_FOUND",
-            required=False,
-            everywhere=True,
-            together="Boost",
-        ),
     ]
     + [
         Edit(
@@ -528,6 +490,21 @@ PYCAFFE = [
         done=r"np\.frombuffer\(",
         required=False,
     ),
+    *(
+        Edit(
+            f"Python >= 3.12: {old} is {new}",
+            file,
+            anchor=rf"\b{old}\b",
+            new=new,
+            done=rf"\b{new}\b",
+            required=False,
+            everywhere=True,
+        )
+        for file, old, new in (
+            ("python/caffe/test/test_coord_map.py", "assertEquals", "assertEqual"),
+            ("python/caffe/test/test_net_spec.py", "assertRaisesRegexp", "assertRaisesRegex"),
+        )
+    ),
     Edit(
         "scikit-image and SciPy are imported where an image is read",
         "python/caffe/io.py",
@@ -536,20 +513,28 @@ PYCAFFE = [
         done=r"class _Skimage",
         required=False,
     ),
-    # Debian's folder of Python's headers has those of its own NumPy in it.
-    *(
-        Edit(
-            "the headers of another NumPy than the system's",
-            file,
-            anchor=r"\$\{PYTHON_INCLUDE_DIRS\} \$\{NUMPY_INCLUDE_DIR\}",
-            new="${NUMPY_INCLUDE_DIR} ${PYTHON_INCLUDE_DIRS}",
-            done=r"\$\{NUMPY_INCLUDE_DIR\} \$\{PYTHON_INCLUDE_DIRS\}",
-            required=False,
-        )
-        for file in ("cmake/Dependencies.cmake", "python/CMakeLists.txt")
-    ),
 ]
 TOOLCHAIN += PYCAFFE
+
+# What our binding (fork/binding) needs of Caffe's own files.
+BINDING = [
+    Edit(
+        "the program's main(), which our binding calls as a function",
+        "tools/caffe.cpp",
+        anchor=r"^(    gflags::ShowUsageWithFlagsRestrict\(.*\n  \}\n)(?=\})",
+        new=r"\1  return 0;\n",
+        done=r"UsageWithFlagsRestrict\(.*\n  \}\n  return 0;",
+        required=False,
+    ),
+    Edit(
+        "a failed check of Caffe's as an exception",
+        "python/caffe/__init__.py",
+        anchor=r"^(?=from \.proto\.caffe_pb2 import TRAIN, TEST$)",
+        new="from ._caffe import Error\n",
+        done=r"import Error$",
+        required=False,
+    ),
+]
 
 # A thread of Caffe's asks for the GPU even to work for the CPU: without a driver, a GPU build could not read data.
 CPU_MODE = [
@@ -657,30 +642,6 @@ CONTINUE = [
             r"->ContinueAt\(",
             True,
         ),
-        (
-            "what pycaffe must know",
-            "python/caffe/_caffe.cpp",
-            r'^#include "caffe/layers/memory_data_layer.hpp"\n',
-            r'#include "caffe/layers/base_data_layer.hpp"\n\g<0>',
-            r"base_data_layer",
-            False,
-        ),
-        (
-            "how pycaffe does",
-            "python/caffe/_caffe.cpp",
-            r"^(?=BOOST_PYTHON_MODULE\(_caffe\) \{)",
-            CONTINUE_PYCAFFE.lstrip("\n"),
-            r"Layer_ContinueAt\(",
-            True,
-        ),
-        (
-            "a layer's continue_at in pycaffe",
-            "python/caffe/_caffe.cpp",
-            r'^( *)(?=\.def\("reshape", &Layer<Dtype>::Reshape\))',
-            r'\1.def("continue_at", &Layer_ContinueAt)\n\1',
-            r'"continue_at"',
-            False,
-        ),
     )
 ]
 
@@ -699,7 +660,7 @@ READ_ONLY_DATA = [
 # Left out by assemble.py --no-fast-layers.
 FAST_LAYERS = fast_layers.edits(Edit)
 
-EDITS = OURS + HDF5 + TOOLCHAIN + CPU_MODE + CONTINUE + READ_ONLY_DATA + FAST_LAYERS
+EDITS = OURS + HDF5 + TOOLCHAIN + BINDING + CPU_MODE + CONTINUE + READ_ONLY_DATA + FAST_LAYERS
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets the machine up, makes the Caffe fork and builds it: caffe, libcaffe and pycaffe.
 #
-#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--python PATH] [--tests] [--plain] [--no-setup]
+#   ./scripts/build.sh [--gpu [--nccl] [--arch LIST]] [--caffe DIR] [--tests] [--plain] [--no-setup]
 #
 #   --gpu          with CUDA, in build-gpu/ (default: for the CPU alone, in build/)
 #   --nccl         also for several GPUs, with NVIDIA's NCCL; NCCL_DIR says where it is unless it is in the usual places
@@ -9,8 +9,6 @@
 #                  "75 80 86 89 90")
 #   --caffe DIR    from your own Caffe tree, which stays as it is, or `debian` for the one that is fetched
 #                  (default: the choice of the last build, at first the fetched one)
-#   --python PATH  pycaffe for this Python, a virtual environment's or conda's, or `debian` for /usr/bin/python3
-#                  (default: the choice of the last build, at first /usr/bin/python3)
 #   --tests        also the C++ tests
 #   --plain        also the fetched Caffe without anything of ours, in build/plain/: the tests run exported networks in it
 #   --no-setup     installs nothing: takes what is there, or names all that is missing
@@ -26,7 +24,6 @@ refuse() { echo "error: $*" >&2; exit 2; }
 
 build=build
 tree=
-python=
 setup=yes
 options=(-DCPU_ONLY=ON)
 gpu_options=()
@@ -48,11 +45,6 @@ while [ $# -gt 0 ]; do
       if [ "$2" = debian ]; then tree=; else tree=$(realpath -e "$2" 2>/dev/null) || refuse "--caffe $2: no such folder"; fi
       options+=("-DCAFFE_SOURCE_DIR=$tree")
       shift ;;
-    --python)
-      [ $# -ge 2 ] || refuse "--python needs the path of a Python"
-      python=$2
-      [ "$2" = debian ] || python=$(type -P -- "$2") || refuse "--python $2: there is no such program"
-      shift ;;
     *) refuse "unknown option $1: see $0 --help" ;;
   esac
   shift
@@ -64,8 +56,8 @@ if [ -n "${ACTIVE_CONVOLUTION_BUILT:-}" ]; then exit 0; fi  # inside an image of
 
 if [ -z "$setup" ] && [ ! -x /usr/bin/python3 ]; then  # with which fork/requirements.py looks for all the rest
   packages() { sed -nE "s/^need\(\S+ +\S+ +(\S+) +(\S+)\)$/\\$1/p" cmake/requirements/CMakeLists.txt | sort -u | xargs; }
-  fail "missing: /usr/bin/python3, and perhaps all the rest; on Debian: apt-get install python3-dev python3-numpy cmake" \
-    "make g++ $(packages 1); on Fedora: dnf install python3-devel python3-numpy cmake make gcc-c++ $(packages 2)"
+  fail "missing: /usr/bin/python3, and perhaps all the rest; on Debian: apt-get install python3 cmake" \
+    "make g++ $(packages 1); on Fedora: dnf install python3 cmake make gcc-c++ $(packages 2)"
 fi
 
 if [ ! -d $build/out ]; then
@@ -81,16 +73,7 @@ if [ "$build" = build-gpu ]; then
 fi
 
 mkdir -p "$build"
-remembered=$(sed -n 's/^PYTHON:[A-Z]*=//p' "$build/CMakeCache.txt" 2> /dev/null || true)
-[ -n "$python" ] || python=$remembered
-if [ "$python" = debian ]; then
-  python=
-  options+=(-UPYTHON -UPYTHON_INCLUDE_DIR -UPYTHON_LIBRARY -UCMAKE_PREFIX_PATH)
-fi
-if [ -z "$setup" ] || [ -n "$python" ]; then
-  found=$(/usr/bin/python3 fork/requirements.py --build "$build/requirements" ${python:+--python "$python"})
-  while read -r option; do options+=(${option:+"$option"}); done <<< "$found"
-fi
+[ -n "$setup" ] || /usr/bin/python3 fork/requirements.py --build "$build/requirements"
 
 log=$build/build.log
 : > "$log"
@@ -106,8 +89,4 @@ for target in "${targets[@]}"; do
   case $target in fork) what="Compiling the fork" ;; plain) what="Compiling the plain Caffe" ;; esac
   with_progress "$what" "$log" compile "$target" || ended_badly "the build failed"
 done
-if [ -n "$python" ]; then  # pycaffe without the modules that only running needs
-  "$python" -c "import sys; sys.path.append(sys.argv[1]); import _caffe" "$build/fork/python/caffe" >> "$log" 2>&1 ||
-    ended_badly "pycaffe was built, but does not load in $python"
-fi
 echo "Built the fork in $build/; next: . $build/env.sh"

@@ -9,6 +9,6 @@
 set -euo pipefail
 [[ ${1-} != @(-h|--help) ]] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit; }
 cd "$(dirname "$0")/.."
-[ -n "${ACTIVE_CONVOLUTION_BUILD-}" ] || [ -e build/fork/python/caffe/_caffe.so ] || ./scripts/build.sh
+[ -n "${ACTIVE_CONVOLUTION_BUILD-}" ] || [ -e build/fork/python/caffe/libcaffe.so ] || ./scripts/build.sh
 export PYTHONPATH=$PWD/python:$PWD/python/tests${PYTHONPATH:+:$PYTHONPATH} OMP_WAIT_POLICY=passive
 exec /usr/bin/python3 -m campaign "$@"

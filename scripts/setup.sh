@@ -19,9 +19,9 @@ set -euo pipefail
 # "A|B" is the first that is there or that apt has; "A?" is left out where apt has none.
 build=(
   build-essential cmake dpkg-dev gpgv debian-archive-keyring git ca-certificates
-  libboost-filesystem-dev libboost-python-dev libboost-regex-dev libboost-system-dev libboost-thread-dev
+  libboost-filesystem-dev libboost-regex-dev libboost-system-dev libboost-thread-dev
   libgflags-dev libgoogle-glog-dev libhdf5-dev libleveldb-dev liblmdb-dev "libopenblas-openmp-dev|libopenblas-dev"
-  libopencv-dev libprotobuf-dev libsnappy-dev protobuf-compiler python3-dev python3-numpy
+  libopencv-dev libprotobuf-dev libsnappy-dev protobuf-compiler python3
 )
 # To run pycaffe and our package.
 run=(

@@ -165,7 +165,6 @@ USE_NCCL=1
 BLAS=Open
 USE_OPENMP=ON
 CMAKE_BUILD_TYPE=Release
-PYTHON_EXECUTABLE=/usr/bin/python3
 """
 
 
@@ -188,13 +187,6 @@ def test_how_a_build_was_made(tmp_path, monkeypatch):
         version.built()
         == "built from BVLC's Caffe 99bd997 for the CPU, BLAS Open, OpenMP on, Release"
     )
-
-
-def test_the_python_that_pycaffe_was_built_for_is_named(tmp_path):
-    """Where it cannot be imported."""
-    (tmp_path / "built.txt").write_text("PYTHON_EXECUTABLE=/home/you/venv/bin/python\n")
-    done = acu("--version", env={"ACTIVE_CONVOLUTION_BUILD": str(tmp_path), "PATH": ""})
-    assert done.stdout.endswith("and run with /home/you/venv/bin/python\n")
 
 
 def test_cmake_writes_what_is_read():
