@@ -20,13 +20,9 @@ def _import(module):
         sys.path.append(str(pycaffe))
     try:
         return importlib.import_module(module)
-    except (
-        ImportError,
-        SystemError,
-    ) as error:  # the latter where NumPy is another than pycaffe was built with
+    except ImportError as error:
         raise UserError(
-            f"cannot import {module} ({error}): build the fork with ./scripts/build.sh, "
-            f"and run with {built().get('PYTHON_EXECUTABLE', '/usr/bin/python3')}"
+            f"cannot import {module} ({error}): build the fork with ./scripts/build.sh"
         ) from error
 
 
