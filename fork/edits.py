@@ -531,7 +531,7 @@ BINDING = [
         "python/caffe/__init__.py",
         anchor=r"^(?=from \.proto\.caffe_pb2 import TRAIN, TEST$)",
         new="from ._caffe import Error\n",
-        done=r"import Error$",
+        done=r"import Error\n",
         required=False,
     ),
 ]

@@ -44,7 +44,7 @@ def there(module):
 
 
 def missing_parts(build):
-    """What CMake does not find of headers, libraries and programs: [(what, Debian's package, Fedora's)].
+    """What CMake does not find: [(a header, library or program, Debian's package, Fedora's)].
 
     ``build`` is a folder for its files, made anew.
     """
@@ -62,7 +62,7 @@ def missing_parts(build):
 
 
 def described(missing):
-    """ "what, what; how to bring it", of a list as missing_parts() gives it."""
+    """What is missing and how to bring it, of a list as missing_parts() gives it."""
     names = ", ".join(what for what, *_ in missing)
     debian, fedora = (" ".join(dict.fromkeys(packages)) for packages in list(zip(*missing))[1:])
     return f"{names}; on Debian: apt-get install {debian}; on Fedora: dnf install {fedora}"

@@ -1,4 +1,4 @@
-"""pycaffe by ctypes (fork/binding): what Boost.Python's did, to the same numbers, and errors that cross the border."""
+"""pycaffe by ctypes (fork/binding): the numbers of Boost.Python's, and errors across the border."""
 
 import gc
 import json
@@ -17,7 +17,7 @@ import pytest
 from active_convolution.caffe import locate
 from conftest import ROOT
 
-# Norms of all parameters and gradients after three steps, from the same Caffe with Boost.Python's pycaffe.
+# Norms of all parameters and gradients after three steps, by the same Caffe and Boost.Python.
 GOLDEN = Path(__file__).with_name("binding_golden.json")
 
 NET = """
@@ -42,9 +42,11 @@ SOLVERS = {
     "Adam": "momentum: 0.9",
 }
 PYTHON_NET = """
-layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 3 } } force_backward }
-layer { name: "p" type: "Python" bottom: "x" top: "y" python_param { module: "layers_of_tests" layer: "%s" } }
-""".replace(" force_backward", "")
+force_backward: true
+layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 3 } } }
+layer { name: "p" type: "Python" bottom: "x" top: "y"
+  python_param { module: "layers_of_tests" layer: "%s" } }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,16 @@ def test_parameters_and_gradients_are_those_of_boosts(kind, caffe, solver_file):
 def test_caffes_own_tests_of_pycaffe_pass():
     folder = Path(locate.caffe().__file__).parent / "test"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".", "--ignore=test_draw.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            ".",
+            "--ignore=test_draw.py",
+        ],
         cwd=folder,  # but test_draw, which needs pydot
         env={**os.environ, "PYTHONPATH": str(folder.parents[1])},
         capture_output=True,
@@ -173,7 +184,7 @@ def python_net(tmp_path, monkeypatch):
 
     def write(name):
         path = tmp_path / "python.prototxt"
-        path.write_text("force_backward: true\n" + PYTHON_NET % name)
+        path.write_text(PYTHON_NET % name)
         return str(path)
 
     return write
@@ -182,7 +193,9 @@ def python_net(tmp_path, monkeypatch):
 def test_a_layer_that_raises_in_setup(caffe, python_net):
     with pytest.raises(KeyError, match="in setup") as caught:
         caffe.Net(python_net("InSetup"), caffe.TRAIN)
-    assert traceback.extract_tb(caught.value.__traceback__)[-1].filename.endswith("layers_of_tests.py")
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].filename.endswith(
+        "layers_of_tests.py"
+    )
 
 
 def test_a_layer_that_raises_in_backward(caffe, python_net):
@@ -205,9 +218,7 @@ def test_a_callback_that_raises(caffe, net_file):
     assert seen == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "name, error", [("Missing", AttributeError), ("Other", TypeError)]
-)
+@pytest.mark.parametrize("name, error", [("Missing", AttributeError), ("Other", TypeError)])
 def test_a_class_that_is_no_layer(name, error, caffe, python_net):
     with pytest.raises(error, match=name):
         caffe.Net(python_net(name), caffe.TRAIN)
@@ -225,7 +236,14 @@ def test_a_layer_whose_net_is_gone_says_so(caffe, python_net):
 
 def test_the_command_caffe_runs_a_layer_in_python(python_net, tmp_path):
     done = subprocess.run(
-        [locate.BUILD / "out/tools/caffe", "time", "--model", python_net("Fine"), "--iterations", "2"],
+        [
+            locate.BUILD / "out/tools/caffe",
+            "time",
+            "--model",
+            python_net("Fine"),
+            "--iterations",
+            "2",
+        ],
         env={
             **os.environ,
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
@@ -250,7 +268,7 @@ for file in sys.argv[1:]:
 
 
 def test_a_failed_check(caffe, net_file, tmp_path):
-    """Raises where glog's fatal message may throw, and the next call works; else it ends the process."""
+    """Raises where glog's fatal message may throw, and the next call works; else it ends us."""
     wrong = tmp_path / "wrong.prototxt"
     wrong.write_text(NET.replace('bottom: "bn"', 'bottom: "bm"'))
     done = subprocess.run(

@@ -137,9 +137,12 @@ const char* caffe_read_net(const char* file, int binary, int64_t* size) {
     static thread_local string bytes;
     NetParameter net;
     if (binary) {
-      ReadNetParamsFromBinaryFileOrDie(file, &net);
+      ReadProtoFromBinaryFileOrDie(file, &net);
     } else {
-      ReadNetParamsFromTextFileOrDie(file, &net);
+      ReadProtoFromTextFileOrDie(file, &net);
+    }
+    if (!UpgradeNetAsNeeded(file, &net)) {
+      throw std::runtime_error("It is in an old format that Caffe cannot bring up to date");
     }
     bytes = net.SerializeAsString();
     *size = bytes.size();

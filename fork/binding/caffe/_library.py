@@ -1,6 +1,7 @@
 """The library's C interface (include/caffe/c_api.h) by ctypes.
 
-The functions of ``lib`` raise where they fail. Those that are done at once keep Python's GIL, the others leave it free.
+The functions of ``lib`` raise where they fail. Those that are done at once keep Python's GIL, the
+others leave it free.
 """
 
 import ctypes

@@ -122,8 +122,8 @@ class Net(Object):
                 raise RuntimeError(f"the array of {name} is {array.shape}, and must be ({wanted})")
         if len(data) != len(labels) or len(data) % sizes[0]:
             raise RuntimeError(
-                f"{len(data)} images and {len(labels)} labels are not as many of each, in batches of "
-                f"{sizes[0]}"
+                f"{len(data)} images and {len(labels)} labels are not as many of each, in "
+                f"batches of {sizes[0]}"
             )
         lib.caffe_net_set_input(self._handle, data.ctypes.data, labels.ctypes.data, len(data))
         self._input_arrays = data, labels  # Caffe reads them where they are
