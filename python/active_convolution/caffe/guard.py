@@ -124,7 +124,8 @@ def log_to(descriptor, path):
 
 def _note(mark, text):
     if _told is not None:
-        os.write(_told, f"{mark}{' '.join(text.split())}\n".encode(errors="replace"))
+        with contextlib.suppress(OSError):  # no room
+            os.write(_told, f"{mark}{' '.join(text.split())}\n".encode(errors="replace"))
 
 
 def _epitaph(number, log):

@@ -1,209 +1,198 @@
-"""Runs trials until the time is over, or Ctrl-C, then prints how many of each kind there were, and how many failed."""
+"""Runs trials until the time is over, then prints how many of each kind there were, and how many
+failed.
+
+A trial works on a copy of a corpus of small whole files: it damages one of them (cuts it off, or
+flips and blanks bytes) and runs a program that reads it; or fills the disk under a program; or
+kills one, and runs it again.
+"""
 
 import argparse
 import collections
-import contextlib
 import itertools
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from active_convolution import command
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from campaign import judging  # noqa: E402
 
-from . import corpus, judge, surroundings, trials
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        prog="campaign.sh", description="Damages files and kills programs, at random."
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=60, metavar="N", help="how long (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--trials",
-        type=int,
-        metavar="N",
-        help="no more than these (default: as many as the time allows)",
-    )
-    parser.add_argument(
-        "--first",
-        type=int,
-        default=1,
-        metavar="N",
-        help="the trial to begin with (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="S",
-        help="of all that is random (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=60,
-        metavar="SECONDS",
-        help="what takes longer hangs (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--corpus",
-        type=Path,
-        metavar="DIR",
-        help="where the whole files are, or are to be made and stay (default: made anew)",
-    )
-    parser.add_argument(
-        "--failures",
-        type=Path,
-        default=Path("build/campaign"),
-        metavar="DIR",
-        help="where failing inputs go, each with its command (default: %(default)s)",
-    )
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        campaign = Campaign(
-            Path(scratch),
-            arguments.failures / f"seed{arguments.seed}",
-            arguments.seed,
-            arguments.patience,
-            arguments.corpus,
+MODEL = "--model run/deploy.prototxt --weights run/weights.caffemodel"
+EVALUATE, EXPORT = f"evaluate {MODEL} --data", f"export {MODEL} --output out"
+CONVERT = "convert --model plain/deploy.prototxt --weights plain/weights.caffemodel --output out"
+TRAIN, RESUME = "train model --variant acu --output out --data", "train --resume --output out_run"
+DAMAGED = [  # a file, and what reads it
+    ("run/weights.caffemodel", f"{EVALUATE} data"),
+    ("run/weights.caffemodel", EXPORT),
+    ("run/weights.caffemodel", "plot run/weights.caffemodel --output out.png"),
+    ("run/weights.h5", "plot run/weights.h5 --output out.png"),
+    ("plain/weights.caffemodel", CONVERT),
+    ("run/deploy.prototxt", f"{EVALUATE} data"),
+    ("model/acu/solver.prototxt", f"{TRAIN} data"),
+    ("model/acu/train_val.prototxt", f"{TRAIN} data"),
+    ("data/manifest.json", f"{TRAIN} data"),
+    ("data/train_lmdb/data.mdb", f"{TRAIN} data"),
+    ("data/test_lmdb/data.mdb", f"{EVALUATE} data"),
+    ("run/positions.npz", "plot run --output out.png"),
+    ("run/positions.npz", "report run --output out.html"),
+    ("run/metrics.csv", "report run --output out.html"),
+    ("images/train/bird/0004.png", "data images --source images --output out"),
+    *[
+        (f"out_run/{name}", RESUME)
+        for name in (
+            "snapshots/digits_tiny_acu_iter_20.solverstate",
+            "snapshots/digits_tiny_acu_iter_20.caffemodel",
+            "positions.npz",
+            "metrics.csv",
+            "solver.prototxt",
         )
-        print(f"made the whole files in {campaign.prepared:.0f} s", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            campaign.run(
-                time.monotonic() + 60 * arguments.minutes, arguments.first, arguments.trials
-            )
-    return campaign.report()
+    ],
+]
+COMMANDS = [  # that are killed, and whose disk is full
+    "data digits --output out",
+    "data images --source images --output out",
+    "models new out --like digits/plain --classes 10 --size 12",
+    f"{TRAIN} data",
+    f"{EVALUATE} data --json out",
+    EXPORT,
+    CONVERT,
+    "plot run --output out.png",
+    "report run --output out.html",
+]
+
+
+def make(folder):
+    """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` and
+    ``plain`` (trainings of it, with an active convolution and without), ``out_run`` (one that has
+    iterations to go) and ``images``."""
+    from data_samples import write_tree
+    from training_runs import write_model
+
+    from active_convolution.caffe import locate
+
+    folder.mkdir(parents=True)
+    write_model(
+        folder / "model", test_iter=[1], test_interval=10, snapshot=10, display=5, max_iter=20
+    )
+    _acu("data digits --output data", folder)
+    for variant, run in (("acu", "run"), ("baseline", "plain")):
+        _acu(f"train model --variant {variant} --data data --output {run}", folder)
+        weights = next(folder.glob(f"{run}/snapshots/*_20.caffemodel"))
+        shutil.copy(weights, folder / run / "weights.caffemodel")
+    shutil.copytree(folder / "run", folder / "out_run")
+    solver = folder / "out_run/solver.prototxt"
+    solver.write_text(solver.read_text().replace("max_iter: 20", "max_iter: 24"))
+    caffe = locate.caffe()
+    net = caffe.Net(str(folder / "run/deploy.prototxt"), caffe.TEST)
+    net.copy_from(str(folder / "run/weights.caffemodel"))
+    net.save_hdf5(str(folder / "run/weights.h5"))
+    write_tree(folder / "images", "cifar10")
+
+
+def _acu(command, folder):
+    status, said = judging.run(command, folder, 600)
+    if status:
+        raise SystemExit(
+            f"error: the campaign cannot begin, `acu {command}` ends so: {said[-500:]}"
+        )
+
+
+def damaged(content, draw):
+    """``content`` cut off, or with one to three ranges of it flipped, blanked or repeated."""
+    if not content or draw.random() < 0.3:
+        return content[: draw.randrange(len(content) + 1)]
+    content = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        at, length = draw.randrange(len(content)), draw.choice((1, 1, 4, 16, 300))
+        part = content[at : at + length]
+        how = draw.randrange(3)
+        part = bytes(len(part)) if how == 1 else part + part if how == 2 else _flipped(part, draw)
+        content[at : at + length] = part
+    return bytes(content)
+
+
+def _flipped(part, draw):
+    return bytes(byte ^ 1 << draw.randrange(8) for byte in part)
 
 
 class Campaign:
-    """Trials in the folder ``scratch``. Each has a number, and its own random numbers from that and the seed."""
+    """Trials in the folder ``scratch``. Each has a number, and its random numbers from that and the
+    seed."""
 
-    def __init__(self, scratch, failures, seed, patience, whole=None):
-        begun = time.monotonic()
-        self.corpus = (whole or scratch / "corpus").absolute()
-        self.scratch, self.failures, self.seed, self.patience = scratch, failures, seed, patience
-        self.tried, self.failed, self.number = collections.Counter(), collections.Counter(), 0
-        self.readers, self.undisturbed = judge.Readers(patience), {}
-        self.library = str(scratch / "killer.so")
-        subprocess.run(
-            [
-                "gcc",
-                "-shared",
-                "-fPIC",
-                "-O1",
-                "-o",
-                self.library,
-                Path(__file__).with_name("killer.c"),
-                "-ldl",
-            ],
-            check=True,
-        )
-        if not self.corpus.exists():
-            corpus.make(self.corpus)
-        self.prepared = time.monotonic() - begun
+    def __init__(self, scratch, arguments):
+        self.corpus, self.folder, self.arguments = scratch / "corpus", scratch / "trial", arguments
+        self.failures = arguments.failures / f"seed{arguments.seed}"
+        self.tried, self.failed, self.undisturbed = collections.Counter(), collections.Counter(), {}
+        make(self.corpus)
 
-    def run(self, end, first=1, most=None):
-        """Until the time ``end``, or for ``most`` trials, from the ``first`` on: the same ones with the same seed, however fast
-        the machine."""
-        steps = itertools.cycle(
-            [
-                *[self._reader] * 100,
-                self._program,
-                self._program,
-                self._odd,
-                self._program,
-                self._program,
-                self._around,
-                self._kill,
-            ]
-        )
-        for step in itertools.islice(steps, first - 1, None if most is None else first - 1 + most):
+    def run(self):
+        """The trials, the same ones with the same seed. Returns the exit status."""
+        end = time.monotonic() + 60 * self.arguments.minutes
+        first, most = self.arguments.first, self.arguments.trials
+        for number in itertools.islice(itertools.count(first), most):
             if time.monotonic() > end:
                 break
-            self.number = first + sum(self.tried.values())
-            step()
-        self.readers.close()
+            draw = random.Random(f"{self.arguments.seed} {number}")
+            self._fresh()
+            kind = draw.choices((self._damage, self._fill, self._kill), (6, 2, 2))[0]
+            name, wrong, said = kind(draw)
+            self.tried[name] += 1
+            if wrong:
+                self._keep(number, name, wrong, said)
+        for name, count in sorted(self.tried.items()):
+            print(f"{name}: {count} trials, {self.failed[name]} failures")
+        print(f"all: {self.tried.total()} trials, {self.failed.total()} failures")
+        return 1 if self.failed else 0
 
-    def _next(self):
-        folder = self.scratch / "trial"
-        corpus.copy(self.corpus, folder)
-        return folder, random.Random(f"{self.seed} {self.number}")
+    def _fresh(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.corpus, self.folder)
 
-    def _reader(self):
-        folder, draw = self._next()
-        trial = draw.choice(trials.READERS)
-        trials.damage(folder, trial, draw)
-        self._note(
-            trial.name,
-            self.readers.judge(trial, folder),
-            f"campaign.readers <<< '{trial.reader} {trial.path}'",
-        )
+    def _damage(self, draw):
+        name, command = draw.choice(DAMAGED)
+        path = self.folder / name
+        path.write_bytes(damaged(path.read_bytes(), draw))
+        wrong = judging.judge(command, self.folder, self.arguments.patience)
+        return f"a damaged {path.name}", wrong, command
 
-    def _program(self):
-        folder, draw = self._next()
-        trial = draw.choice(trials.PROGRAMS)
-        trials.damage(folder, trial, draw)
-        self._note(
-            trial.name, judge.judge(trial.command, folder, self.patience), f"acu {trial.command}"
-        )
+    def _fill(self, draw):
+        command, size = draw.choice(COMMANDS), draw.choice((0, 100, 5000, 30_000, 200_000))
+        limit = "prlimit", f"--fsize={size}"  # no file grows larger: as on a full disk
+        wrong = judging.judge(command, self.folder, self.arguments.patience, limit)
+        return "a full disk", wrong, f"{' '.join(limit)} acu {command}"
 
-    def _odd(self):
-        folder, draw = self._next()
-        trial, odd = draw.choice(trials.PROGRAMS), draw.choice(list(surroundings.ODD))
-        wrong = judge.judge_odd(trial.command, trial.path, odd, folder, self.patience)
-        self._note(f"{odd}, {trials.named(trial.command)}", wrong, f"acu {trial.command}")
+    def _kill(self, draw):
+        command = draw.choice(COMMANDS)
+        if command not in self.undisturbed:
+            _acu(command, self.folder)
+            self.undisturbed[command] = judging.state(self.folder).keys()
+            self._fresh()
+        names = self.undisturbed[command]
+        wrong = judging.kill(command, self.folder, draw, names, self.arguments.patience)
+        return "kill -9, and again", wrong, command
 
-    def _around(self):
-        folder, draw = self._next()
-        command, name = draw.choice(trials.COMMANDS), draw.choice(list(surroundings.SURROUNDINGS))
-        wrong = judge.judge_around(command, name, folder, self.patience)
-        self._note(f"{name}, {trials.named(command)}", wrong, f"acu {command}")
-
-    def _kill(self):
-        folder, draw = self._next()
-        killed = draw.choice(trials.COMMANDS)
-        if killed not in self.undisturbed:
-            self.undisturbed[killed] = judge.undisturbed(
-                killed, folder, self.library, self.patience
-            )
-            corpus.copy(self.corpus, folder)
-        wrong = judge.kill(killed, folder, draw, self.library, self.undisturbed, self.patience)
-        self._note(f"kill -9, {trials.named(killed)}", wrong, f"acu {killed}")
-
-    def _note(self, name, wrong, said):
-        self.tried[name] += 1
-        if wrong:
-            self.failed[name] += 1
-            kept = self.failures / str(self.number)
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(self.scratch / "trial", kept, symlinks=True, ignore=_not_to_keep)
-            (kept / "COMMAND").write_text(f"{said}\n{wrong}\n", errors="replace")
-            print(f"trial {self.number} ({name}): {wrong}; in {kept}", flush=True)
-
-    def report(self):
-        width = max(map(len, self.tried), default=0)
-        for name in sorted(self.tried):
-            print(f"{name:{width}}  {self.tried[name]:6} trials  {self.failed[name]:4} failures")
-        total, failed = sum(self.tried.values()), sum(self.failed.values())
-        print(f"{'all':{width}}  {total:6} trials  {failed:4} failures, seed {self.seed}")
-        return 1 if failed else 0
+    def _keep(self, number, name, wrong, said):
+        self.failed[name] += 1
+        kept = self.failures / str(number)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.folder, kept, symlinks=True)
+        (kept / "COMMAND").write_text(f"{said}\n{wrong}\n", errors="replace")
+        print(f"trial {number} ({name}, acu {said}): {wrong}; in {kept}", flush=True)
 
 
-def _not_to_keep(folder, names):
-    """Those of ``names`` that shutil cannot copy, or whose copy would fill the disk: pipes, and the terabyte of nothing."""
-    paths = {name: Path(folder) / name for name in names}
-    return [
-        name
-        for name, path in paths.items()
-        if path.is_fifo() or path.lstat().st_size >= surroundings.SPARSE
-    ]
+def main():
+    parser = argparse.ArgumentParser(prog="campaign.sh", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60, metavar="N")
+    parser.add_argument("--trials", type=int, metavar="N", help="no more than these")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="the trial to begin with")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--patience", type=float, default=60, help="seconds; what takes more hangs")
+    parser.add_argument("--failures", type=Path, default=Path("build/campaign"), metavar="DIR")
+    with tempfile.TemporaryDirectory() as scratch:
+        return Campaign(Path(scratch), parser.parse_args()).run()
 
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-command.run(main)
+if __name__ == "__main__":
+    sys.exit(main())
