@@ -176,9 +176,15 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
 
 def content(path, most=None):
     """The bytes of a regular file: another one may never end, or never begin."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def open_regular(path):
+    """The regular file ``path``, opened to read bytes. Raises UserError for a pipe or a device."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UserError(f"{path} is no regular file: give the path of one")
-    return Path(path).read_bytes()
+        raise UserError(f"{os.fsdecode(path)} is no regular file: give the path of one")
+    return open(path, "rb")
 
 
 def json_object(path):
@@ -216,10 +222,6 @@ def load_npz(path, remedy):
 # ---- Until the last user of these is gone
 
 TEXT_BYTES = 2**26
-
-
-def open_regular(path):
-    return io.BytesIO(content(path))
 
 
 def object_in(stored):
