@@ -1,274 +1,257 @@
-"""Tables of made runs: which errors count, what is printed and what is saved."""
+"""Tables and figures of made runs: which errors count, what is printed and saved, and
+publishing."""
 
-import dataclasses
-import json
+import csv
+import re
 
+import cv2
+import numpy as np
 import pytest
+from active_convolution import cli
 from active_convolution.errors import UserError
-from active_convolution.look import confusion, evaluation
-from active_convolution.paper import results, runs, tables
-from paper_runs import SCALE, make_run, write_models
+from active_convolution.look import evaluation
+from active_convolution.paper import figures, results, runs, tables
+from paper_runs import give_network, make_run
 
 TABLE = tables.TABLES[2]
-
-
-@pytest.fixture(scope="module")
-def models_folder(tmp_path_factory):
-    return write_models(tmp_path_factory.mktemp("models"))
+WHOLE = 64000
 
 
 @pytest.fixture
-def plan(models_folder, tmp_path):
-    """The runs of cifar10/plain, 12 iterations each, in tmp_path/runs."""
-
-    def make(seeds):
-        return runs.plan(
-            runs.choose(TABLE, ["cifar10"]),
-            models_folder,
-            tmp_path / "data",
-            tmp_path / "runs",
-            SCALE,
-            seeds,
-        )
-
-    return make
+def planned(tmp_path):
+    """The runs of cifar10/plain with three seeds, at the paper's length, in tmp_path/runs."""
+    return runs.plan(TABLE, tmp_path / "runs", seeds=3, datasets=["cifar10"])
 
 
-def fill(planned, errors, max_iter=12):
+def fill(planned, errors, **options):
     """Makes the runs of {(variant, seed): {iteration: error}}."""
     for run in planned:
         if (run.variant, run.seed) in errors:
-            make_run(run.folder.path, errors[run.variant, run.seed], max_iter=max_iter)
+            make_run(run, errors[run.variant, run.seed], **options)
 
 
 def made_lines(planned, table=TABLE):
-    return results.lines(table, planned, results.measure(table, planned))
+    return results.lines(table, results.measure(table, planned))
 
 
 def test_the_tables_are_the_papers():
-    assert tables.TABLES[2].comparisons[0].paper == {"baseline": (8.01,), "acu": (7.33,)}
-    assert tables.TABLES[2].comparisons[1].paper == {"baseline": (27.85,), "acu": (27.11,)}
-    assert [comparison.name for comparison in tables.TABLES[3].comparisons] == [
-        "cifar10/basic",
-        "cifar100/basic",
-        "cifar10/bottleneck",
-        "cifar100/bottleneck",
-    ]
-    assert tables.TABLES[3].comparisons[2].paper == {"baseline": (7.64,), "acu": (7.12,)}
-    assert (
-        tables.TABLES[4].measures == ("top-1 accuracy", "top-5 accuracy")
-        and tables.TABLES[4].ten_crop
-    )
-    assert tables.TABLES[4].comparisons[1].paper == {
-        "baseline": (55.33, 85.24),
-        "acu": (55.71, 85.73),
+    paper = {
+        table.number: {each.name: (each.baseline, each.acu) for each in table.comparisons}
+        for table in tables.TABLES.values()
     }
-    for table in tables.TABLES.values():
-        for comparison in table.comparisons:
-            assert all(len(errors) == len(table.measures) for errors in comparison.paper.values())
+    assert paper == {
+        2: {"cifar10/plain": ((8.01,), (7.33,)), "cifar100/plain": ((27.85,), (27.11,))},
+        3: {
+            "cifar10/basic": ((8.01,), (7.54,)),
+            "cifar100/basic": ((30.06,), (29.38,)),
+            "cifar10/bottleneck": ((7.64,), (7.12,)),
+            "cifar100/bottleneck": ((27.93,), (27.47,)),
+        },
+        4: {
+            "places365/alexnet": ((51.68, 81.29), (52.28, 82.08)),
+            "places365/residual": ((55.33, 85.24), (55.71, 85.73)),
+        },
+    }
 
 
-def test_mean_and_sample_spread_over_seeds(plan):
-    planned = plan(3)
-    baseline, acu = (0.40, 0.44, 0.45), (0.39, 0.40, 0.47)
+def test_sides_have_a_spread_and_differences_an_error_and_an_interval(planned):
+    """Run by run of the same seed; the interval by Student's t with two degrees of freedom."""
+    errors = {"baseline": (0.40, 0.44, 0.45), "acu": (0.39, 0.40, 0.47)}
     fill(
         planned,
         {
-            (variant, seed): {12: error}
-            for variant, errors in (("baseline", baseline), ("acu", acu))
-            for seed, error in enumerate(errors, start=1)
+            (variant, seed): {WHOLE: error}
+            for variant, each in errors.items()
+            for seed, error in enumerate(each, start=1)
         },
     )
     lines = made_lines(planned)
     assert [line.side for line in lines] == ["baseline", "acu", "improvement"]
     assert [line.paper for line in lines] == [(8.01,), (7.33,), (pytest.approx(0.68),)]
-    gains = [100 * (before - after) for before, after in zip(baseline, acu)]
-    for line, numbers in zip(lines, ([40, 44, 45], [39, 40, 47], gains)):
-        (cell,) = line.cells
-        assert cell.n == 3 and cell.mean == pytest.approx(sum(numbers) / 3)
-        assert cell.spread == pytest.approx(
-            (sum((number - cell.mean) ** 2 for number in numbers) / 2) ** 0.5
-        )
-    assert str(lines[0].cells[0]) == "43.00 ± 2.65"
-    assert str(lines[2].cells[0]) == "1.00 ± 3.00", "run by run, not from the means' spreads"
+    assert [str(line.cells[0]) for line in lines] == [
+        *("43.00 ± 2.65", "42.00 ± 4.36", "1.00 ± 1.73 (-6.45 to 8.45)")
+    ]
+    assert lines[2].cells[0].interval[1] == pytest.approx(1 + 4.302653 * 3 / 3**0.5)
     assert lines[0].seconds.mean == pytest.approx(60)
 
 
-def test_the_last_test_counts_and_unfinished_runs_do_not(plan):
-    planned = plan(2)
+def test_the_last_test_counts_and_unfinished_runs_do_not(planned):
     fill(
         planned,
         {
-            ("baseline", 1): {6: 0.10, 12: 0.30},
-            ("baseline", 2): {6: 0.10, 11: 0.20},
-            ("acu", 2): {12: 0.25},
+            ("baseline", 1): {6: 0.10, WHOLE: 0.30},
+            ("baseline", 2): {6: 0.10, WHOLE - 1: 0.20},
+            ("acu", 2): {WHOLE: 0.25},
         },
     )
     lines = made_lines(planned)
     assert [str(line.cells[0]) for line in lines] == ["30.00", "25.00", "–"], (
         "no seed on both sides"
     )
-    assert [line.cells[0].n for line in lines] == [1, 1, 0]
+    assert runs.outcome(planned[2]) == "63,999 of 64,000 iterations"
+    told = "test error 30.00 %, after 64,000 iterations, in 60 s, 1 thread of EPYC, commit c0ffeec"
+    assert runs.outcome(planned[0]) == told
+
+
+def test_a_last_test_without_an_error_is_refused(planned):
+    """Of a network without an Accuracy layer: an earlier test's error is not the finished one's."""
+    fill(planned, {("acu", 1): {6: 0.1, WHOLE: None}})
+    with pytest.raises(UserError, match="the last test of .*acu-1 has no test_error: give its"):
+        results.measure(TABLE, planned)
+
+
+def test_a_time_that_nobody_measured_is_left_out(planned, tmp_path):
+    fill(planned, {("baseline", 1): {WHOLE: 0.5}})
+    fill(planned, {("acu", 1): {WHOLE: 0.25}}, seconds=None)
+    text = results.text(TABLE, made_lines(planned))
+    head, _, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines())
+    assert head == [
+        *("data", "network", "iterations", "", "test error, paper", "measured", "runs", "time each")
+    ]
+    assert rows == [
+        ["cifar10", "plain", "64,000", "baseline", "8.01", "50.00", "1", "60 s"],
+        ["", "", "", "acu", "7.33", "25.00", "1", ""],
+        ["", "", "", "improvement", "0.68", "25.00", "1", ""],
+    ]
+    assert len({len(row) for row in text.splitlines()}) == 1, "columns are aligned"
 
 
 @pytest.mark.parametrize(
-    "errors", [{12: None}, {6: 0.1, 12: None}], ids=["none at all", "an earlier test's"]
+    "seconds, said",
+    [(None, "unknown time"), (99, "99 s"), (100, "2 min"), (3590, "60 min"), (7500, "2 h 05 min")],
 )
-def test_a_last_test_without_an_error_is_refused(plan, errors):
-    """Of a network without an Accuracy layer: an earlier test's error is not that of the finished network."""
-    planned = plan(1)
-    fill(planned, {("acu", 1): errors})
-    with pytest.raises(
-        UserError,
-        match="the last test of .*acu_seed1 has no test_error: give its network an Accuracy layer",
-    ):
-        results.measure(TABLE, planned)
-    assert runs.outcome(planned[1]) == "no test error after 12 iterations, 60 s"
+def test_durations(seconds, said):
+    assert runs.duration(seconds) == said
 
 
-def test_a_time_that_nobody_measured_is_left_out(plan, tmp_path):
-    planned = plan(2)
-    fill(planned, {("baseline", seed): {12: 0.5} for seed in (1, 2)})
-    make_run(planned[1].folder.path, {12: 0.25}, seconds=None, max_iter=12)
-    make_run(planned[3].folder.path, {12: 0.25}, seconds=None, max_iter=12)
-    baseline, acu, _ = made_lines(planned)
-    assert (baseline.seconds.n, acu.seconds.n, acu.seconds.mean) == (2, 0, None)
-    assert [
-        row.split("|")[-2].strip() for row in results.text(TABLE, [baseline, acu]).splitlines()[2:]
-    ] == ["60 s", ""]
-    assert runs.outcome(planned[1]) == "test error 25.00 % after 12 iterations, time unknown"
-    results.save(tmp_path / "table.json", TABLE, planned, results.measure(TABLE, planned))
+def test_accuracies_on_ten_crops_are_evaluated_once(tmp_path, monkeypatch):
+    """Table 4's: on the last snapshot, on the device asked for, what came out stays in the run's
+    folder; a gain of the active network is a higher number, in the paper's column and in ours."""
+    table, calls = tables.TABLES[4], []
+    planned = runs.plan(table, tmp_path)[:2]  # AlexNet
+    for run in planned:
+        make_run(run, {run.max_iter: 0.5})
+        run.folder.snapshots.mkdir()
+        for kind in ("solverstate", "caffemodel"):
+            (run.folder.snapshots / f"x_iter_{run.max_iter}.{kind}").touch()
 
+    def evaluate(deploy, weights, data, **options):
+        calls.append((weights.name, data, options))
+        return (0.45, 0.2, 20) if "baseline" in str(deploy) else (0.41, 0.1875, 20)
 
-def test_nothing_measured_is_a_dash(plan):
-    planned = plan(1)
-    table = results.text(TABLE, made_lines(planned))
-    head, _, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines())
-    assert head == ["data", "network", "", "test error, paper", "measured", "runs", "time each"]
-    assert rows == [
-        ["cifar10", "plain", "baseline", "8.01", "–", "0", ""],
-        ["", "", "acu", "7.33", "–", "0", ""],
-        ["", "", "improvement", "0.68", "–", "0", ""],
-    ]
-    assert set(table.splitlines()[1]) == set("| -")
-    assert len({len(row) for row in table.splitlines()}) == 1, "columns are aligned"
-
-
-def test_caption_says_what_the_numbers_are(plan):
-    caption = results.caption(TABLE, plan(3), 0.05)
-    assert (
-        "mean ± standard deviation of 3 seeds, after 12 iterations, 5 % of the paper's" in caption
-    )
-    assert "–:" not in caption and "one seed" in results.caption(TABLE, plan(1), 0.05)
-
-
-def test_accuracies_are_what_is_missing_to_100(plan, monkeypatch):
-    """Table 4's: a gain of the active network is a higher number, in the paper's column and in ours."""
-    monkeypatch.setattr(
-        evaluation,
-        "evaluate",
-        lambda deploy, *_, **__: (
-            (0.45, 0.2, 20) if "baseline" in str(deploy) else (0.41, 0.1875, 20)
-        ),
-    )
-    alexnet = tables.TABLES[4].comparisons[0]
-    planned = [dataclasses.replace(run, comparison=alexnet) for run in plan(1)]
-    fill(planned, {("baseline", 1): {12: 0.5}, ("acu", 1): {12: 0.5}})
-    lines = made_lines(planned, tables.TABLES[4])
-    assert [[str(cell) for cell in line.cells] for line in lines] == [
-        ["55.00", "80.00"],
-        ["59.00", "81.25"],
-        ["4.00", "1.25"],
-    ]
-    assert lines[2].paper == (pytest.approx(0.60), pytest.approx(0.79))
-    assert "top-1 accuracy, paper" in results.text(tables.TABLES[4], lines)
-    assert "accuracies in %" in results.caption(tables.TABLES[4], planned, 1)
-
-
-def test_a_run_of_another_length_is_refused(plan):
-    planned = plan(1)
-    fill(planned, {("acu", 1): {24: 0.1}}, max_iter=24)
-    with pytest.raises(
-        UserError, match="acu_seed1 is a run of 24 iterations, not of 12: give the --scale"
-    ):
-        results.measure(TABLE, planned)
-
-
-def test_ten_crops_are_evaluated_once(plan, monkeypatch):
-    """On the last snapshot, on the device that is asked for; what came out stays in the run's folder."""
-    planned, calls = plan(1), []
-    fill(planned, {("acu", 1): {12: 0.5}, ("baseline", 1): {6: 0.5}})
-    monkeypatch.setattr(
-        evaluation,
-        "evaluate",
-        lambda *arguments, **options: calls.append((arguments, options)) or (0.45, 0.125, 20),
-    )
-    table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
     for _ in range(2):
-        measured = results.measure(table, planned, 3)
-        assert {run.variant: errors for run, errors in measured.items()} == {"acu": (45, 12.5)}
-    (deploy, weights, data), options = calls[0]
-    assert len(calls) == 1 and options == {"ten_crop": True, "gpu": 3}
-    folder = planned[1].folder
-    assert (deploy, weights) == (
-        folder.deploy,
-        folder.snapshots / "cifar10_plain_acu_iter_12.caffemodel",
-    )
-    assert data == planned[1].data
-    for text in (
-        "{}",
-        "[]",
-        "[" * 100_000,
-        '{"top1": "12", "top5": 1}',
-        '{"top1": true, "top5": 1}',
-        '{"top1": NaN, "top5": 1}',
-        '{"top1": 101, "top5": 1}',
-        '{"top1": 12, "top5": -1e999}',
+        lines = results.lines(table, results.measure(table, planned, tmp_path / "data", 3))
+        assert [[str(cell) for cell in line.cells] for line in lines] == [
+            *(["55.00", "80.00"], ["59.00", "81.25"], ["4.00", "1.25"])
+        ]
+    assert lines[2].paper == (pytest.approx(0.60), pytest.approx(0.79))
+    wanted = "x_iter_400000.caffemodel", tmp_path / "data/places365", dict(ten_crop=True, gpu=3)
+    assert calls == [wanted] * 2
+    (planned[0].folder.path / "ten_crop.json").write_text("{}")
+    with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
+        results.measure(table, planned)
+
+
+# ---- Figures
+
+NAMES = "curves", "positions", "movement"
+
+
+def test_panels_and_files(planned, tmp_path):
+    fill(planned[:4], {(run.variant, run.seed): {20: 0.6, 30: 0.5} for run in planned})
+    paths = list(figures.draw(planned, tmp_path / "figures", ("png", "pdf")))
+    assert [path.name for path in paths] == [
+        f"cifar10_plain_{name}.{suffix}" for name in NAMES for suffix in ("png", "pdf")
+    ]
+    for path in paths[::2]:
+        picture = cv2.imread(str(path))
+        assert min(picture.shape[:2]) > 400 and np.ptp(picture) > 200, "blank"
+    sides = {variant: [run for run in planned[:4] if run.variant == variant]
+             for variant in ("baseline", "acu")}  # fmt: skip
+    drawn = dict(figures._figures(sides))
+    assert [len(drawn[name].axes) for name in NAMES] == [2, 6, 12]
+    labels = [axes.get_ylabel().split("\n")[0] for axes in drawn["positions"].axes]
+    assert labels == ["stage 1", "", "stage 2", "", "stage 3", ""]
+    legend = [text.get_text() for text in drawn["curves"].legends[0].get_texts()]
+    assert legend[:2] == ["ordinary convolutions", "active convolutions"]
+
+
+def test_one_side_is_enough_and_nothing_is_said(planned, tmp_path):
+    with pytest.raises(UserError, match="no run has recorded anything yet"):
+        list(figures.draw(planned, tmp_path))
+    fill(planned, {("baseline", 2): {20: 0.6}})
+    assert [path.name for path in figures.draw(planned, tmp_path)] == ["cifar10_plain_curves.png"]
+
+
+# ---- Published runs
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A folder of published runs: a pair at the whole length, one at a quarter, two ablations."""
+    trained, results_folder = tmp_path / "trained", tmp_path / "results"
+    for number, (scale, error, variant, active) in enumerate(
+        [
+            (1, 0.08, "baseline", {}),
+            (1, 0.07, "acu", {}),
+            (0.25, 0.11, "baseline", {}),
+            (0.25, 0.10, "acu", {"warmup_iter": 2500}),
+            (0.25, 0.12, "acu", {"warmup_iter": 0}),
+            (0.25, 0.13, "acu", {"normalize_gradient": False}),
+        ]
     ):
-        (folder.path / "ten_crop.json").write_text(text)
-        with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
-            results.measure(table, planned)
+        planned = runs.plan(TABLE, trained / str(number), scale, datasets=["cifar10"])
+        run = next(run for run in planned if run.variant == variant)
+        folder = make_run(run, {run.max_iter: error})
+        give_network(folder, "cifar10/plain", variant, **active)
+        with open(folder.solver, "a") as solver:
+            solver.write(f'snapshot_prefix: "{folder.snapshots}/x" net: "{folder.train_val}"\n')
+        runs.publish(folder.path, results_folder)
+    return results_folder
 
 
-def test_ten_crops_have_a_file_of_their_own(plan, monkeypatch):
-    """What acu evaluate --json wrote stays beside it; what a former version kept under that name is read, and no report of one."""
-    planned = plan(1)
-    fill(planned, {("acu", 1): {12: 0.5}})
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: (0.45, 0.125, 20))
-    table = tables.Table(4, "made", ("top-1 error", "top-5 error"), (), ten_crop=True)
-    reports, ours = (planned[1].folder.path / name for name in ("evaluation.json", "ten_crop.json"))
-    for theirs in ('{"images": 3}', "damaged"):
-        reports.write_text(theirs)
-        assert (
-            results.measure(table, planned) == {planned[1]: (45, 12.5)}
-            and reports.read_text() == theirs
-        )
-        ours.unlink()
-    reports.write_text('{"top1": 40, "top5": 10}')
-    assert results.measure(table, planned) == {planned[1]: (40, 10)} and not ours.exists()
-    assert confusion.load(reports) is None
+def test_published_runs_have_their_places_and_no_paths(published, tmp_path):
+    assert sorted(str(path.relative_to(published)) for path in published.glob("*/*")) == [
+        *("table2-0.25/cifar10-plain-acu-1", "table2-0.25/cifar10-plain-acu-nowarmup-1"),
+        *("table2-0.25/cifar10-plain-acu-raw-1", "table2-0.25/cifar10-plain-baseline-1"),
+        *("table2/cifar10-plain-acu-1", "table2/cifar10-plain-baseline-1"),
+    ]
+    names = {path.name for path in published.glob("table2/*acu-1/*")}
+    assert names == {"metrics.csv", "positions.npz", "run.json", "solver.prototxt"}
+    for path in published.glob("*/*/*"):
+        assert path.suffix == ".npz" or str(tmp_path) not in path.read_text()
 
 
-def test_everything_is_saved(plan, tmp_path):
-    planned = plan(2)
-    fill(
-        planned,
-        {("baseline", 1): {12: 0.5}, ("baseline", 2): {12: 0.25}, ("acu", 1): {6: 0.5, 9: 0.375}},
+def test_the_table_is_written_from_published_runs(published, tmp_path, capsys):
+    command = cli.parser("reproduce").parse_args(
+        ["--table", "2", "--show", "--runs", str(published), "--figures", str(tmp_path / "figures")]
     )
-    results.save(tmp_path / "new/table.json", TABLE, planned, results.measure(TABLE, planned))
-    saved = json.loads((tmp_path / "new/table.json").read_text())
-    assert saved["table"] == 2 and saved["measures"] == ["test error"]
-    assert saved["lines"][0] == {
-        "dataset": "cifar10",
-        "network": "plain",
-        "side": "baseline",
-        "paper": [8.01],
-        "measured": [{"n": 2, "mean": 37.5, "spread": pytest.approx(312.5**0.5)}],
-    }
-    assert saved["lines"][1]["measured"] == [{"n": 0, "mean": None, "spread": None}]
-    one = {(run["variant"], run["seed"]): run for run in saved["runs"]}
-    assert one["baseline", 2]["figures"] == [25] and one["baseline", 2]["seconds"] == 60
-    assert (one["acu", 1]["iteration"], one["acu", 1]["figures"]) == (9, None) and one["acu", 2][
-        "iteration"
-    ] == 0
-    assert one["acu", 2]["folder"].endswith("runs/cifar10_plain_acu_seed2")
+    module = cli._module("reproduce")
+    assert module.run(command) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\| improvement by acu-nowarmup \| +\| -1.00 +\| 1 +\|", said)
+    text = (published / "table2.csv").read_text()
+    table = list(csv.DictReader(text.splitlines()))
+    assert [(row["variant"], row["iterations"], row["test error"]) for row in table] == [
+        *(("acu", "16000", "10"), ("acu-nowarmup", "16000", "12"), ("acu-raw", "16000", "13")),
+        *(("baseline", "16000", "11"), ("acu", "64000", "7"), ("baseline", "64000", "8")),
+    ]
+    assert {row["commit"][:7] for row in table} == {"c0ffeec"}
+    assert len(list((tmp_path / "figures").glob("cifar10_plain_16000_*.png"))) == 3
+    assert module.run(command) == 0 and (published / "table2.csv").read_text() == text
+
+
+def test_what_cannot_be_published(planned, tmp_path):
+    folder = make_run(planned[0], {6: 0.5})
+    give_network(folder, "cifar10/plain", "baseline")
+    with pytest.raises(UserError, match="not trained to its end: go on with acu train --resume"):
+        runs.publish(folder.path, tmp_path / "results")
+    folder = make_run(planned[1], {WHOLE: 0.5})
+    give_network(folder, "cifar10/plain", "acu")
+    folder.record.unlink()
+    with pytest.raises(UserError, match="has no run.json: write down there"):
+        runs.publish(folder.path, tmp_path / "results")
+    give_network(folder, "digits/plain", "acu")
+    with pytest.raises(UserError, match="trains digits_plain_acu, which is in no table"):
+        runs.publish(folder.path, tmp_path / "results")

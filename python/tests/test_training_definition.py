@@ -1,27 +1,29 @@
-"""What is trained: networks as Caffe's solvers name them, and what a command line changes in them."""
+"""What is trained: networks as Caffe's solvers name them, what a command line changes in them, and
+where they read their data."""
 
-import re
 import shutil
 
 import pytest
 from active_convolution.caffe import locate, messages
 from active_convolution.errors import BadValue, UserError
-from active_convolution.training import definition, deploying, run_folder, schedule
-from active_convolution.training.changes import Changes, classifiers
+from active_convolution.training import definition, schedule, trainer
+from active_convolution.training.changes import Changes, judged
 from active_convolution.training.run_folder import RunFolder
-from google.protobuf import text_format
+from active_convolution.training.trainer import train
+from training_runs import write_model
 
 SOLVER = 'base_lr: 0.1 lr_policy: "fixed" max_iter: 8 '
-DATA = 'layer {{ name: "data" type: "Data" top: "data" top: "label" {rule} data_param {{ source: "{source}" batch_size: {batch} backend: LMDB }} }}\n'
+DATA = """layer {{ name: "data" type: "Data" top: "data" top: "label" {rule}
+    data_param {{ source: "{source}" batch_size: {batch} backend: LMDB }} }}\n"""
 BODY = """
-layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
-layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 10 } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
+        inner_product_param { num_output: 10 } }
 """
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }\n'
-ACCURACY = (
-    'layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" }\n'
-)
+ACCURACY = LOSS.replace("SoftmaxWithLoss", "Accuracy").replace('"loss"', '"accuracy"')
 
 
 def data(source="train_lmdb", batch=4, rule=""):
@@ -29,6 +31,7 @@ def data(source="train_lmdb", batch=4, rule=""):
 
 
 TRAIN, TEST = data() + BODY + LOSS, data("test_lmdb", 99) + BODY + LOSS + ACCURACY
+NAMES = ["data", "conv", "relu", "ip", "loss"]
 
 
 def solver(folder, text, **nets):
@@ -41,17 +44,10 @@ def solver(folder, text, **nets):
 
 def parts(found):
     """The layers that train, and those of each test."""
-    pb2 = locate.caffe_pb2()
     return [
         [layer.name for layer in schedule.layers(found.solver, found.net, phase, test)]
-        for phase, test in [
-            (pb2.TRAIN, 0),
-            *((pb2.TEST, index) for index in range(len(found.solver.test_iter))),
-        ]
+        for phase, test in schedule.phases(found.solver)
     ]
-
-
-NAMES = ["data", "conv", "relu", "ip", "loss"]
 
 
 @pytest.mark.parametrize(
@@ -60,12 +56,8 @@ NAMES = ["data", "conv", "relu", "ip", "loss"]
         ('net: "a.prototxt"', dict(a=TRAIN), [NAMES]),
         ('net: "gone/a.prototxt" test_iter: 3', dict(a=TRAIN), [NAMES, NAMES]),
         (
-            'train_net: "a.prototxt" test_net: "b.prototxt" test_iter: 3',
-            dict(a=TRAIN, b=TEST),
-            [NAMES, [*NAMES, "accuracy"]],
-        ),
-        (
-            'train_net: "a.prototxt" test_net: "b.prototxt" test_net: "a.prototxt" test_iter: 3 test_iter: 2',
+            'train_net: "a.prototxt" test_net: "b.prototxt" test_net: "a.prototxt" test_iter: 3 '
+            "test_iter: 2",
             dict(a=TRAIN, b=TEST),
             [NAMES, [*NAMES, "accuracy"], NAMES],
         ),
@@ -76,40 +68,29 @@ NAMES = ["data", "conv", "relu", "ip", "loss"]
         ),
         (f"net_param {{ {TRAIN} }}", {}, [NAMES]),
         (
-            'net: "a.prototxt" test_iter: 3 test_iter: 3 test_state { stage: "x" } test_state { stage: "y" }',
+            'net: "a.prototxt" test_iter: 3 test_iter: 3 test_state { stage: "x" } '
+            'test_state { stage: "y" }',
             dict(a=TRAIN + ACCURACY.replace("top:", 'include { phase: TEST stage: "y" } top:')),
             [NAMES, NAMES, [*NAMES, "accuracy"]],
         ),
     ],
-    ids=["net", "net beside", "two", "three", "net and test_net", "within", "stages"],
+    ids=["net", "net beside", "three", "net and test_net", "within", "stages"],
 )
 def test_every_way_of_naming_networks(tmp_path, text, nets, expected):
     found = definition.of_solver(solver(tmp_path, text, **nets))
     assert parts(found) == expected
-    assert not any(
-        found.solver.HasField(name) for name in ("net", "net_param", "train_net", "train_net_param")
-    )
-    assert not found.solver.test_net
+    if len(nets) > 1:
+        assert not found.solver.test_net and not found.solver.HasField("train_net")
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
-        (
-            "",
-            "names no network to train: give its solver one of net, net_param, train_net, train_net_param",
-        ),
+        ("", "names no network to train: give its solver one of net, net_param, train_net"),
         ('net: "a.prototxt" train_net: "a.prototxt"', "names net and train_net to train"),
         ('train_net: "a.prototxt" test_iter: 3', "has 1 test_iter for 0 test networks"),
         ('net: "a.prototxt" test_net: "a.prototxt"', "has 0 test_iter for 1 test networks"),
-        (
-            'net: "a.prototxt" test_iter: 1 test_iter: 1 test_state { stage: "x" }',
-            "has 1 test_state and 2 test_iter",
-        ),
-        (
-            'net: "none.prototxt"',
-            "names the network none.prototxt, and neither from here nor beside it",
-        ),
+        ('net: "none.prototxt"', "network none.prototxt, and neither from here nor beside it"),
     ],
 )
 def test_solvers_that_name_none(tmp_path, text, expected):
@@ -117,13 +98,10 @@ def test_solvers_that_name_none(tmp_path, text, expected):
         definition.of_solver(solver(tmp_path, text, a=TRAIN))
 
 
-def test_a_folder_without_a_variant(tiny, tmp_path):
-    assert definition.of_model(tiny / "acu").net == definition.of_model(tiny, "acu").net
-    with pytest.raises(
-        BadValue, match="holds no solver.prototxt: give --variant, one of acu, baseline"
-    ):
-        definition.of_model(tiny)
-    with pytest.raises(BadValue, match="give a folder that holds one, or --solver"):
+def test_a_folder_without_a_variant_is_its_active_network(tiny, tmp_path):
+    active = definition.of_model(tiny, "acu").net
+    assert definition.of_model(tiny / "acu").net == definition.of_model(tiny).net == active
+    with pytest.raises(BadValue, match="holds no solver.prototxt: give"):
         definition.of_model(tmp_path)
 
 
@@ -132,9 +110,8 @@ def test_a_folder_without_a_variant(tiny, tmp_path):
 
 @pytest.fixture
 def found(tmp_path):
-    return definition.of_solver(
-        solver(tmp_path, 'net: "a.prototxt" test_iter: 3 stepvalue: 1', a=TRAIN)
-    )
+    text = 'net: "a.prototxt" test_iter: 3 stepvalue: 1'
+    return definition.of_solver(solver(tmp_path, text, a=TRAIN))
 
 
 def layer(found, name):
@@ -142,83 +119,65 @@ def layer(found, name):
 
 
 def test_changes_are_made(found):
-    Changes(
-        classes=7,
-        freeze=["con*"],
-        lr=0.5,
-        batch=9,
-        set=[
-            "solver.momentum=0.25",
-            "solver.stepvalue=3,5",
-            "conv.convolution_param.pad=2",
-            "ip.inner_product_param.bias_term=false",
-            "conv.convolution_param.weight_filler.type=msra",
-            "ip.param[0].lr_mult=10",
-            "data.transform_param.mean_value=[1, 2]",
-            "solver.solver_mode=GPU",
-            'conv.convolution_param.bias_filler={ type: "constant" value: 2 }',
-        ],
-    ).apply(found)
+    settings = [
+        *("solver.momentum=0.25", "solver.stepvalue=3,5", "solver.solver_mode=GPU"),
+        *("conv.convolution_param.pad=2", "conv.convolution_param.weight_filler.type=msra"),
+        *("ip.inner_product_param.bias_term=false", "ip.param[0].lr_mult=10"),
+        "data.transform_param.mean_value=[1, 2]",
+        'conv.convolution_param.bias_filler={ type: "constant" value: 2 }',
+    ]
+    changes = dict(freeze=["con*"], lr=0.5, batch=9, position_lr_mult=0.5, warmup_iter=7)
+    Changes(classes=7, set=settings, **changes).apply(found)
     solver, conv, score = found.solver, layer(found, "conv"), layer(found, "ip")
     assert (solver.base_lr, solver.momentum, list(solver.stepvalue)) == (0.5, 0.25, [3, 5])
     assert solver.solver_mode == solver.GPU and layer(found, "data").data_param.batch_size == 9
-    assert (
-        list(conv.convolution_param.pad) == [2]
-        and conv.convolution_param.weight_filler.type == "msra"
-    )
+    assert list(conv.convolution_param.pad) == [2]
+    assert conv.convolution_param.weight_filler.type == "msra"
     assert conv.convolution_param.bias_filler.value == 2
     assert [(param.lr_mult, param.decay_mult) for param in conv.param] == [(0, 0)] * 4
+    active = conv.active_convolution_param
+    assert (active.position_lr_mult, active.warmup_iter) == (0.5, 7)
     assert score.inner_product_param.num_output == 7 and not score.inner_product_param.bias_term
     assert [param.lr_mult for param in score.param] == [10]
     assert list(layer(found, "data").transform_param.mean_value) == [1, 2]
 
 
+def test_a_pattern_sets_the_layers_that_have_a_use_for_it():
+    found = definition.of_model("cifar10/plain", "acu")
+    settings = [
+        *("conv*.active_convolution_param.warmup_iter=0", "*.param[0].lr_mult=3"),
+        "*/1.convolution_param.weight_filler.std=0.5",
+    ]
+    Changes(set=settings).apply(found)
+    for layer in [*found.net.layer, *found.deploy.layer]:
+        active = layer.type == "ActiveConvolution"
+        assert layer.HasField("active_convolution_param") == active
+        assert not active or layer.active_convolution_param.warmup_iter == 0
+        assert layer.param[0].lr_mult == 3
+        wanted = 0.5 if layer.name.endswith("/1") and active else 1
+        assert layer.convolution_param.weight_filler.std == wanted
+
+
+def test_position_limit_is_known(found):
+    known = locate.caffe_pb2().ActiveConvolutionParameter.DESCRIPTOR.fields_by_name
+    if "position_limit" not in known:
+        pytest.skip("a build from before position_limit")
+    Changes(set=["*.active_convolution_param.position_limit=2.5"]).apply(found)
+    assert layer(found, "conv").active_convolution_param.position_limit == 2.5
+
+
 @pytest.mark.parametrize(
     "changes, error, expected",
     [
-        (
-            dict(set=["solver.momentun=1"]),
-            BadValue,
-            "SolverParameter has no field momentun, there is momentum",
-        ),
-        (dict(set=["solver.base_lr=fast"]), BadValue, "base_lr does not take that"),
-        (dict(set=["conv.convolution_param.pad=-1"]), BadValue, "pad does not take that"),
-        (
-            dict(set=["solver.momentum=0.9 max_iter: 5"]),
-            BadValue,
-            "momentum does not take that .it is followed by max_iter.: give",
-        ),
-        (
-            dict(set=["none.param=1"]),
-            BadValue,
-            "names no layer of .*: give solver, or one of data, conv, relu, ip, loss",
-        ),
-        (
-            dict(set=["conv"]),
-            BadValue,
-            "is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE",
-        ),
-        (
-            dict(set=["conv.param.lr_mult=1"]),
-            BadValue,
-            r"param is repeated, and there are 0: say which, param\[0\]",
-        ),
-        (
-            dict(set=["solver.stepvalue[x]=3"]),
-            BadValue,
-            r"SolverParameter has no field stepvalue\[x\], there is stepvalue",
-        ),
-        (
-            dict(set=[f"ip.param[{'9' * 5000}].lr_mult=1"]),
-            BadValue,
-            r"LayerParameter has no field param\[",
-        ),
-        (dict(set=["solver.base_lr.x=1"]), BadValue, "base_lr has no fields of its own"),
-        (
-            dict(freeze=["fc*"]),
-            UserError,
-            r"no layer of .* that learns is called fc\*: --freeze knows conv, ip",
-        ),
+        (dict(set=["solver.momentun=1"]), BadValue, "not in Caffe's schema .*there is momentum"),
+        (dict(set=["solver.base_lr=fast"]), BadValue, "base_lr=fast is not in Caffe's schema"),
+        (dict(set=["conv.convolution_param.pad=-1"]), BadValue, "pad=-1 is not in"),
+        (dict(set=["none.param=1"]), BadValue, "names no layer of .*: give solver, or one of data"),
+        (dict(set=["conv"]), BadValue, "is no setting: give solver.FIELD=VALUE or LAYER"),
+        (dict(set=["conv.param.lr_mult=1"]), BadValue, "not in Caffe's schema"),
+        (dict(set=["conv.param[5].lr_mult=1"]), BadValue, "not in Caffe's schema"),
+        (dict(set=["solver.base_lr.x=1"]), BadValue, "not in Caffe's schema"),
+        (dict(freeze=["fc*"]), UserError, r"learns is called fc\*: --freeze knows conv, ip"),
         (dict(freeze=["relu"]), UserError, "no layer of .* that learns is called relu"),
     ],
 )
@@ -228,35 +187,24 @@ def test_changes_that_nothing_takes(found, changes, error, expected):
     assert "\n" not in str(refusal.value)
 
 
+def test_positions_where_there_are_none(tiny):
+    with pytest.raises(UserError, match="no ActiveConvolution: leave --position-lr-mult out"):
+        Changes(position_lr_mult=1.0).apply(definition.of_model(tiny, "baseline"))
+
+
 def test_frozen_statistics_stay(tiny):
     found = definition.of_model(tiny, "acu")
     Changes(freeze=["bn"]).apply(found)
     assert layer(found, "bn").batch_norm_param.use_global_stats
 
 
-@pytest.mark.parametrize(
-    "network, names", [("cifar10/plain/acu", ["score"]), ("places365/alexnet/baseline", ["score"])]
-)
-def test_the_layer_of_the_classes_is_found(root, network, names):
-    found = definition.of_model(root / "models" / network)
-    assert [layer.name for layer in classifiers(found.solver, found.net)] == names
-
-
-def test_the_layer_of_the_classes_is_found_behind_any_number_of_others(tmp_path):
-    relus = "".join(
-        f'layer {{ name: "r{number}" type: "ReLU" bottom: "ip" top: "ip" }}'
-        for number in range(2000)
-    )
-    chain = TRAIN.replace('layer { name: "loss"', relus + ' layer { name: "loss"')
-    assert chain != TRAIN
-    found = definition.of_solver(solver(tmp_path, 'net: "a.prototxt"', a=chain))
-    assert [layer.name for layer in classifiers(found.solver, found.net)] == ["ip"]
-
-
-def test_a_classifier_behind_another_layer_is_none_of_ours(tmp_path):
+def test_the_layer_of_the_classes_is_found_behind_others_that_change_no_channel(tmp_path):
+    for network in ("cifar10/plain", "places365/alexnet"):
+        found = definition.of_model(network)
+        assert {layer.name for layer, _, _ in judged(found)} == {"score"}
     pair = TRAIN.replace('"SoftmaxWithLoss"', '"EuclideanLoss"')
     found = definition.of_solver(solver(tmp_path, 'net: "a.prototxt"', a=pair))
-    assert classifiers(found.solver, found.net) == []
+    assert judged(found) == []
     with pytest.raises(UserError, match="compares no scores with labels: leave --classes out"):
         Changes(classes=3).apply(found)
 
@@ -264,90 +212,94 @@ def test_a_classifier_behind_another_layer_is_none_of_ours(tmp_path):
 # ---- With data
 
 
-def test_the_case_of_an_own_network(root, digits_data, tmp_path):
-    """A user's CIFAR-10 network, which is called neither so nor as its data set; case 09-own-net."""
-    case = root.parent / "shared/cases/09-own-net/baseline"
-    if not case.exists():
-        pytest.skip(f"needs {case}")
-    shutil.copytree(case, tmp_path / "own/baseline")
+def resolve(tmp_path, *arguments, **options):
+    return trainer.resolve(RunFolder(tmp_path / "run"), *arguments, **options)
+
+
+def sources(net):
+    return [layer.data_param.source for layer in net.layer if layer.HasField("data_param")]
+
+
+def test_the_case_of_an_own_network(shared_cases, digits_data, tmp_path):
+    """A user's CIFAR-10 network, which is called neither so nor as its data set; case
+    09-own-net."""
+    shutil.copytree(shared_cases / "09-own-net/baseline", tmp_path / "own/baseline")
     changes = Changes(set=["cifar.transform_param.crop_size=8"])
-    run = RunFolder(tmp_path / "run")
-    found = run_folder.resolve(run, tmp_path / "own", "baseline", digits_data, changes=changes)
-    assert (
-        found.net.name == "CIFAR10_quick"
-        and found.solver.random_seed == 1
-        and found.deploy.name == "CIFAR10_quick_test"
-    )
-    sources = [layer.data_param.source for layer in found.net.layer if layer.type == "Data"]
-    assert sources == [f"{digits_data}/train_lmdb", f"{digits_data}/test_lmdb"]
+    found = resolve(tmp_path, tmp_path / "own", "baseline", digits_data, changes=changes)
+    assert found.net.name == "CIFAR10_quick" and found.solver.random_seed == 1
+    assert found.deploy.name == "CIFAR10_quick_test"
+    assert sources(found.net) == [f"{digits_data}/{split}_lmdb" for split in ("train", "test")]
 
 
 def test_sources_of_its_own_are_looked_for(tmp_path, digits_data, monkeypatch):
     monkeypatch.chdir(digits_data)
     path = solver(tmp_path, 'net: "a.prototxt" test_iter: 1', a=TRAIN)
-    found = run_folder.resolve(RunFolder(tmp_path / "run"), None, None, solver=path)
-    assert layer(found, "data").data_param.source == f"{digits_data}/train_lmdb"
+    found = resolve(tmp_path, solver=path)
+    assert sources(found.net) == [f"{digits_data}/train_lmdb"]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        UserError,
-        match="layer data of .* reads train_lmdb, and from here there is no such thing: give --data",
-    ):
-        run_folder.resolve(RunFolder(tmp_path / "run"), None, None, solver=path)
+    with pytest.raises(UserError, match="layer data of .* reads train_lmdb, and from here there"):
+        resolve(tmp_path, solver=path)
 
 
 def test_one_layer_for_training_and_testing_cannot_read_two_databases(tmp_path, digits_data):
     path = solver(tmp_path, 'net: "a.prototxt" test_iter: 1', a=TRAIN)
-    with pytest.raises(
-        UserError, match="reads data for training and for testing, and these are two databases"
-    ):
-        run_folder.resolve(RunFolder(tmp_path / "run"), None, None, digits_data, solver=path)
+    with pytest.raises(UserError, match="and these are two databases: give two layers, one for"):
+        resolve(tmp_path, solver=path, data=digits_data)
 
 
-@pytest.mark.parametrize(
-    "network", ["digits/plain/acu", "cifar10/bottleneck/baseline", "places365/alexnet/acu"]
-)
-def test_a_deploy_that_nobody_wrote_computes_what_the_written_one_does(network, root, tmp_path):
-    """Caffe builds both, with the same blobs and the same parameters."""
-    found, caffe = definition.of_model(root / "models" / network), locate.caffe()
-    shape = tuple(found.deploy.layer[0].input_param.shape[0].dim)[1:]
-    built = []
-    for name, net in (("written", found.deploy), ("made", deploying.of(found, shape))):
-        for layer in net.layer:
-            layer.convolution_param.ClearField("weight_filler")  # to fill AlexNet's takes seconds
-            layer.inner_product_param.ClearField("weight_filler")
-        messages.write(tmp_path / name, net)
-        live = caffe.Net(str(tmp_path / name), caffe.TEST)
-        built.append(
-            (
-                {name: blob.data.shape for name, blob in live.blobs.items()},
-                {name: [blob.data.shape for blob in blobs] for name, blobs in live.params.items()},
-                list(live.outputs),
-            )
-        )
-    assert built[0] == built[1]
+def test_more_outputs_than_classes_are_no_fault_and_fewer_are(tmp_path, digits_data):
+    text = 'train_net: "a.prototxt" test_net: "b.prototxt" test_iter: 1'
+    path = solver(tmp_path, text, a=TRAIN, b=TEST)
+    for classes in (10, 100):
+        resolve(tmp_path, solver=path, data=digits_data, changes=Changes(classes=classes))
+    with pytest.raises(UserError, match="layer ip of .* has 9 outputs, .* 10 classes: give --cl"):
+        resolve(tmp_path, solver=path, data=digits_data, changes=Changes(classes=9))
 
 
-def test_what_reads_no_data_set_gets_no_deploy(tmp_path):
-    text = TRAIN.replace(
-        'type: "Data"', 'type: "DummyData" dummy_data_param { shape { dim: 1 } shape { dim: 1 } }'
-    )
-    found = definition.of_solver(solver(tmp_path, 'net: "a.prototxt"', a=text))
-    assert deploying.of(found, (3, 8, 8)) is None
+def test_a_deploy_that_nobody_wrote_is_made(tmp_path, digits_data):
+    text = 'train_net: "a.prototxt" test_net: "b.prototxt" test_iter: 1'
+    found = resolve(tmp_path, solver=solver(tmp_path, text, a=TRAIN, b=TEST), data=digits_data)
+    path = tmp_path / "deploy.prototxt"
+    messages.write(path, found.deploy)
+    net = locate.caffe().Net(str(path), locate.caffe().TEST)
+    assert net.blobs["data"].data.shape == (1, 1, 8, 8) and list(net.outputs) == ["prob"]
 
 
-def test_numbers_of_classes_must_agree(tiny, digits_data, tmp_path):
-    run = RunFolder(tmp_path / "run")
-    with pytest.raises(UserError, match="has 7 outputs, and .* has 10 classes: give --classes 10"):
-        run_folder.resolve(run, tiny, "acu", digits_data, changes=Changes(classes=7))
-    assert re.search(
-        "num_output: 10", messages.text(run_folder.resolve(run, tiny, "acu", digits_data).net)
-    )
+# ---- Which layers train and which test, in networks that say so in unusual ways
+
+RULES = dict(train="include {\n    phase: TRAIN\n  }", test="include {\n    phase: TEST\n  }")
+STAGED = [
+    dict(train="include { phase: TRAIN stage: 's' }", solver="train_state { stage: 's' }"),
+    dict(train="include { phase: TRAIN stage: 's' }", net="state { stage: 's' }"),
+    dict(train="exclude { phase: TEST }", test="exclude { phase: TRAIN }"),
+    dict(
+        train="include { min_level: 2 }",
+        test="include { max_level: 1 }",
+        solver="train_state { level: 2 }",
+    ),
+    dict(
+        train="exclude { stage: 'u' }",
+        test="include { stage: 'u' }",
+        solver="test_state { stage: 'u' }",
+    ),
+]
 
 
-def test_text_of_caffes_own_is_read(tmp_path):
-    """As a solver that Caffe prints."""
-    message = locate.caffe_pb2().SolverParameter()
-    text_format.Parse(SOLVER + 'net: "a.prototxt"', message)
-    (tmp_path / "a.prototxt").write_text(TRAIN)
-    messages.write(tmp_path / "s.prototxt", message)
-    assert parts(definition.of_solver(tmp_path / "s.prototxt")) == [NAMES]
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", STAGED)
+def test_each_phase_reads_its_own_data(changes, digits_data, tmp_path):
+    """And Caffe agrees: each phase of a training opens one database, its own."""
+    model = write_model(tmp_path / "tiny")
+    path = model / "acu/train_val.prototxt"
+    text = path.read_text()
+    text = text.replace(RULES["test"], changes.get("test", RULES["test"]), 1)
+    text = text.replace(RULES["train"], changes.get("train", RULES["train"]))
+    path.write_text(text + changes.get("net", ""))
+    with open(model / "acu/solver.prototxt", "a") as file:
+        file.write(changes.get("solver", ""))
+    assert train(model, "acu", digits_data, tmp_path / "run", max_iter=1) == 0
+    net = messages.read_net(tmp_path / "run/train_val.prototxt")
+    wanted = [f"{digits_data}/{split}_lmdb" for split in ("train", "test")]
+    assert sources(net) == wanted
+    log = (tmp_path / "run/train.log").read_text().splitlines()
+    assert [line.split("lmdb ")[1] for line in log if "Opened lmdb" in line] == wanted

@@ -1,17 +1,14 @@
-"""Bad input to the training: one line that names the thing, and nothing left behind."""
+"""Mistakes that people make with acu train: one line that names the thing, before anything is
+left."""
 
-import os
 import re
-import resource
 import shutil
 
-import lmdb
 import pytest
 from active_convolution.caffe import locate
 from active_convolution.errors import UserError
 from active_convolution.training.trainer import train
-from conftest import ROOT, skip_in_a_gpu_build
-from limits import at_once
+from conftest import skip_in_a_gpu_build
 from training_runs import run_script, train_script
 
 
@@ -34,25 +31,20 @@ def assert_refused(tmp_path, expected, *arguments, **options):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        (dict(model="nowhere"), "no folder nowhere/acu: .*models/digits/plain .*baseline, acu"),
+        (dict(model="nowhere"), "no folder nowhere.*: give .* acu models list"),
         (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
         (dict(data="nowhere"), "nowhere is no data set.*acu data"),
         (
-            dict(model=ROOT / "models/cifar10/plain"),
-            "layer data of .* crops images to 32×32, and those in .* are 1×10×10: give the --data that fits it",
+            dict(model="cifar10/plain"),
+            "layer data of .* crops images to 32×32, and those in .* 1×10×10",
         ),
-        (dict(max_iter=0), "--max-iter 0 is out of range"),
-        (dict(max_iter=-3), "--max-iter -3 is out of range"),
-        (dict(max_iter=2**31), "--max-iter 2147483648 is out of range"),
-        (dict(seed=-1), "--seed -1 is out of range"),
-        (dict(seed=2**32), "--seed 4294967296 is out of range"),
+        (dict(gpu=[0, 1]), "names 2 GPUs for one process: start one for each with mpirun -n 2"),
+        (dict(weights="nowhere.caffemodel"), "cannot read nowhere.caffemodel"),
     ],
 )
 def test_bad_options(tiny, digits_data, tmp_path, options, expected):
-    arguments = dict(
-        model=tiny, variant="acu", data=digits_data, output=tmp_path / "run", max_iter=1
-    )
-    assert_refused(tmp_path, expected, **{**arguments, **options})
+    given = dict(model=tiny, variant="acu", data=digits_data, output=tmp_path / "run", max_iter=1)
+    assert_refused(tmp_path, expected, **{**given, **options})
 
 
 def edit(name, old, new):
@@ -70,56 +62,18 @@ def edit(name, old, new):
 @pytest.mark.parametrize(
     "spoil, expected",
     [
-        (
-            edit("solver.prototxt", "base_lr", "base_rate"),
-            'solver.prototxt .*field.* "?base_rate"?',
-        ),
+        (edit("solver.prototxt", "base_lr", "base_rate"), "solver.prototxt .*field.*base_rate"),
         (edit("train_val.prototxt", "}", ""), "train_val.prototxt has the field .* in line "),
         (edit("deploy.prototxt", "}", ""), "deploy.prototxt has the field .* in line "),
+        (edit("solver.prototxt", "max_iter: 240", ""), "does not say how long to train: give"),
         (
-            lambda folder: (folder / "acu/train_val.prototxt").write_bytes(b"\xff\xfe"),
-            "train_val.prototxt is no valid prototxt of a network: 1:1 ",
-        ),
-        (
-            edit("solver.prototxt", "max_iter: 240", ""),
-            "does not say how long to train: give its solver.prototxt max_iter",
-        ),
-        (
-            edit("solver.prototxt", "max_iter", "iter_size: 0 max_iter"),
-            "acu has iter_size 0: give the number of passes",
-        ),
-        (
-            edit("solver.prototxt", "max_iter", "train_state { phase: TEST } max_iter"),
-            "acu has a phase in train_state, .*: leave it out",
-        ),
-        (
-            edit("train_val.prototxt", 'name: "digits_tiny_acu"', "state { phase: TRAIN }"),
-            "has a phase in the network's state",
-        ),
-        (
-            edit("train_val.prototxt", "phase: TRAIN", 'phase: TRAIN stage: "none"'),
-            "has 0 layers of .* for training",
-        ),
-        (
-            edit("train_val.prototxt", "backend: LMDB", "backend: LMDB prefetch: 0"),
-            "layer data of .* has prefetch 0, and would wait",
-        ),
-        (
-            edit("train_val.prototxt", "batch_size: 64", "batch_size: 0"),
-            "layer data of .* has batch_size 0: give the number of images",
-        ),
-        (
-            edit(
-                "train_val.prototxt",
-                'layer {\n  name: "conv"',
-                'layer { name: "py" type: "Python" bottom: "data" top: "x" python_param '
-                '{ module: "json" layer: "Nothing" } } layer {\n  name: "conv"',
-            ),
-            "layer py of .* is a Python layer, and its class json.Nothing cannot be imported .Attribute.*: put its folder on PYTHONPATH",
+            edit("train_val.prototxt", "phase: TEST", 'phase: TEST stage: "none"'),
+            r"no layer of .* gives data in the phase TEST, which layer conv reads: give one with "
+            r"include \{ phase: TEST \}, or take test_iter out",
         ),
         (
             edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
-            "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the --data that fits it",
+            "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the",
         ),
     ],
 )
@@ -128,249 +82,133 @@ def test_bad_models(model, digits_data, tmp_path, spoil, expected):
     assert_refused(tmp_path, expected, model, "acu", digits_data, tmp_path / "run")
 
 
-@pytest.mark.parametrize("length", ["", "max_iter: -3"])
-def test_no_length_can_be_shortened(model, digits_data, tmp_path, length):
-    edit("solver.prototxt", "max_iter: 240", length)(model)
-    assert_refused(
-        tmp_path,
-        "does not say how long to train",
-        model,
-        "acu",
-        digits_data,
-        tmp_path / "run",
-        max_iter=4,
-    )
-
-
-def test_a_phase_that_every_test_replaces_is_taken(model, digits_data, tmp_path):
-    edit("train_val.prototxt", 'name: "digits_tiny_acu"', "state { phase: TRAIN }")(model)
-    edit("solver.prototxt", "max_iter", "test_state { phase: TEST } max_iter")(model)
-    assert train(model, "acu", digits_data, tmp_path / "run", max_iter=1) == 0
-
-
 def test_an_output_that_cannot_be_written(tiny, digits_data, tmp_path):
     (tmp_path / "text").write_text("no folder\n")
-    for output in ("text", "text/run"):
-        assert_refused(
-            tmp_path, f"cannot write .*/{output}: ", tiny, "acu", digits_data, tmp_path / output
-        )
-
-
-def test_a_gpu_that_this_build_cannot_use(tiny, digits_data, tmp_path):
-    skip_in_a_gpu_build()
-    assert_refused(
-        tmp_path,
-        r"cannot use GPU 0 \(Cannot use GPU in CPU-only Caffe: check mode.\): build with "
-        r"./scripts/build.sh --gpu.*leave --gpu out",
-        tiny,
-        "acu",
-        digits_data,
-        tmp_path / "run",
-        gpu=0,
-    )
+    (tmp_path / "loop").symlink_to("loop")
+    for output in ("text", "text/run", "loop"):
+        expected = f"cannot write .*/{output}: "
+        assert_refused(tmp_path, expected, tiny, "acu", digits_data, tmp_path / output)
 
 
 @pytest.mark.parametrize(
     "arguments, status, expected",
     [
         (["--variant", "third"], 2, "--variant: invalid choice: third (choose from baseline, acu)"),
-        (["--variant", "acu", "--max-iter", "0"], 2, "error: --max-iter 0 is out of range"),
+        (["--max-iter", "0"], 2, "error: --max-iter 0 is out of range"),
+        (["--max-iter", "3", "--epochs", "1"], 2, "not allowed with argument"),
     ],
 )
 def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected):
     result = run_script(tiny, "--data", digits_data, "--output", tmp_path / "run", *arguments)
     assert result[:2] == (status, "")
-    assert expected in result[2].splitlines()[-1].replace(
-        "'", ""
-    )  # which Python 3.12 sets otherwise
-    assert "Traceback" not in result[2]
+    assert expected in result[2].splitlines()[-1].replace("'", "")  # which 3.12 sets otherwise
     assert not any(tmp_path.iterdir())
 
 
-def test_script_explains_itself():
-    status, stdout, _ = run_script("--help")
-    assert status == 0 and "examples:" in stdout and "--resume" in stdout
+@pytest.mark.parametrize(
+    "case, expected",
+    [
+        (
+            "30-label-beyond-outputs/far",
+            "far.txt, which layer data of far.solver reads, has the label 90000, and layer ip has 2 "
+            "outputs, for labels from 0 to 1: give --classes 90001, or mend the labels",
+        ),
+        (
+            "30-label-beyond-outputs/from-one",
+            "from-one.txt, .* has the label 2, and layer ip has 2",
+        ),
+        ("31-no-test-data/solver", "no layer of .* gives data in the phase TEST, which layer conv"),
+        (
+            "32-solver-as-model/solver",
+            "names the network train_val.prototxt, and neither from here",
+        ),
+    ],
+)
+def test_cases_of_users(shared_cases, case, expected, tmp_path):
+    folder = shutil.copytree((shared_cases / case).parent, tmp_path / "case")
+    (solver,) = [
+        path
+        for path in folder.iterdir()
+        if path.stem == (tmp_path / case).name and path.suffix in (".solver", ".prototxt")
+    ]
+    status, stdout, stderr = run_script("--solver", solver.name, "--output", "run", cwd=folder)
+    assert (status, stdout) == (1, "") and re.match(f"error: .*{expected}", stderr), stderr
+    assert not (folder / "run").exists()
+
+
+def test_a_solver_with_a_folder_trains_the_folders_network_or_none(
+    model, tiny, digits_data, tmp_path, capfd
+):
+    """Not the one that the solver names: DIR decides, as after acu convert."""
+    solver = tmp_path / "other.prototxt"
+    text = (model / "acu/solver.prototxt").read_text().replace("net:", "# net:")
+    solver.write_text(f'net: "{tiny}/baseline/train_val.prototxt"\n{text}')
+    options = dict(data=digits_data, solver=solver, max_iter=1)
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    assert_refused(
+        tmp_path, "twin holds no train_val.prototxt, .* none", twin, output="r", **options
+    )
+    shutil.copy(model / "acu/train_val.prototxt", twin / "lenet_train_test.prototxt")
+    for name in ("deploy", "solver"):
+        shutil.copy(model / f"acu/{name}.prototxt", twin)
+    assert train(twin, output=tmp_path / "run", **options) == 0
+    assert "training digits_tiny_acu," in capfd.readouterr().err
+    shutil.copy(model / "acu/train_val.prototxt", twin / "second.prototxt")
+    assert_refused(
+        tmp_path, "lenet_train_test.prototxt, second.prototxt", twin, output="r", **options
+    )
+
+
+def test_a_file_is_no_model_folder(tiny, tmp_path):
+    solver = tiny / "acu/solver.prototxt"
+    assert_refused(tmp_path, f"is a file: .*--solver {solver}", solver, output=tmp_path / "run")
+
+
+# ---- What ends inside Caffe
 
 
 def test_a_failure_inside_caffe_has_its_own_words(model, digits_data, tmp_path):
     edit("train_val.prototxt", "kernel_size: 3", "kernel_size: 3 group: 3")(model)
-    run = tmp_path / "run"
-    status, stdout, stderr = run_script(
-        model, "--variant", "acu", "--data", digits_data, "--output", run
-    )
+    run, command = tmp_path / "run", (model, "--data", digits_data, "--output", tmp_path / "run")
+    status, stdout, stderr = run_script(*command)
     assert (status, stdout) == (1, "")
     assert re.fullmatch(
-        r"error: Caffe ended the training: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
+        r"error: training: Caffe: .*Layer 'conv' .*convolution_param.group is 3; allowed: .* "
         rf"\(the log: {run}/train.log\)\n",
         stderr,
     ), stderr
     assert "convolution_param.group is 3" in (run / "train.log").read_text()
 
 
-def test_two_layers_of_one_name_that_learn(model, digits_data, tmp_path):
-    edit(
-        "train_val.prototxt",
-        'layer {\n  name: "conv"',
-        'layer { name: "conv" type: "Scale" bottom: "data" top: "x" } layer {\n  name: "conv"',
-    )(model)
-    assert run_script(
-        model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"
-    ) == (
-        1,
-        "",
-        "error: the network has two layers called conv that learn, and would lose one's weights: rename one\n",
-    )
+def test_a_gpu_that_this_build_cannot_use(tiny, digits_data, tmp_path):
+    skip_in_a_gpu_build()
+    command = tiny, "--data", digits_data, "--output", tmp_path / "run", "--gpu", "0"
+    status, _, stderr = run_script(*command)
+    assert status == 1 and re.match("error: .*--gpu.*Cannot use GPU in CPU-only Caffe", stderr)
 
 
 def test_an_exception_of_caffes_libraries_has_a_line(model, tmp_path):
     """Datum that are encoded and empty: OpenCV throws."""
+    import lmdb
+
     for split in ("train", "test"):
         with lmdb.open(str(tmp_path / split)) as opened, opened.begin(write=True) as transaction:
             transaction.put(b"0", locate.caffe_pb2().Datum(encoded=True).SerializeToString())
         edit("train_val.prototxt", f"data/digits/{split}_lmdb", str(tmp_path / split))(model)
-    status, _, stderr = run_script(
-        model, "--variant", "acu", "--output", tmp_path / "run", "--max-iter", 2
-    )
-    assert status == 1 and re.search(
-        "(?m)^error: Caffe ended the training: .*imdecode.*$", stderr
-    ), stderr
+    status, _, stderr = run_script(model, "--output", tmp_path / "run", "--max-iter", 2)
+    assert status == 1 and re.search("(?m)^error: .*imdecode.*$", stderr), stderr
 
 
-def test_an_output_that_is_a_circle_of_links(tiny, digits_data, tmp_path):
-    (tmp_path / "loop").symlink_to("loop")
-    assert_refused(tmp_path, "cannot write .*loop", tiny, "acu", digits_data, tmp_path / "loop")
-
-
+@pytest.mark.slow
 def test_a_failure_beside_a_progress_bar_has_a_line_of_its_own(model, digits_data, tmp_path):
     run = tmp_path / "run"
     (run / "snapshots").mkdir(parents=True)
     (run / "snapshots/digits_tiny_acu_iter_2.caffemodel").symlink_to("/dev/full")
-    status, stdout, stderr = run_script(
-        model, "--variant", "acu", "--data", digits_data, "--output", run, "--max-iter", 2
-    )
+    command = model, "--data", digits_data, "--output", run, "--max-iter", 2
+    status, stdout, stderr = run_script(*command)
     assert (status, stdout) == (1, "")
-    assert re.fullmatch(
-        "error: Caffe ended the training: .*the disk may be full.*", stderr.split("\n")[-2]
-    ), stderr
-
-
-def test_so_has_one_where_not_even_the_log_can_be_written(model, digits_data, tmp_path):
-    """Files of 5,000 bytes at most: the log ends before the training begins, and Caffe at its first snapshot."""
-    status, stdout, stderr = run_script(
-        model,
-        "--variant",
-        "acu",
-        "--data",
-        digits_data,
-        "--output",
-        tmp_path / "run",
-        "--max-iter",
-        2,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
-    )
-    assert (status, stdout) == (1, "") and (tmp_path / "run/train.log").stat().st_size == 5000
-    assert re.fullmatch("error: Caffe ended the training: .*", stderr.split("\n")[-2]), stderr
-
-
-def test_a_pipe_in_the_place_of_a_snapshot(model, digits_data, tmp_path):
-    snapshot = tmp_path / "run/snapshots/digits_tiny_acu_iter_2.solverstate"
-    snapshot.parent.mkdir(parents=True)
-    os.mkfifo(snapshot)
-    arguments = (
-        model,
-        "--variant",
-        "acu",
-        "--data",
-        digits_data,
-        "--output",
-        tmp_path / "run",
-        "--max-iter",
-        2,
-    )
-    status, _, stderr = run_script(*arguments)
-    assert (
-        status == 1
-        and f"error: {snapshot} is a pipe, where a snapshot is to be written: remove it\n" in stderr
-    ), stderr
-    snapshot.unlink()
-    assert run_script(*arguments)[0] == 0
-
-
-# ---- What is no file where one is read
-
-
-def to_a_pipe(name, old, new):
-    """A function that makes a pipe beside the model, and lets one of its files name it."""
-
-    def spoil(folder):
-        os.mkfifo(folder / "pipe")
-        edit(name, old, new.format(folder / "pipe"))(folder)
-
-    return spoil
-
-
-WINDOWS = 'layer {{ name: "windows" type: "WindowData" top: "x" top: "y" window_data_param {{ source: "{}" }} }} '
-
-
-HDF5 = (
-    'layer {{ name: "hdf5" type: "HDF5Data" top: "x" hdf5_data_param {{ batch_size: 1 source: "{}" }} '
-    'include {{ phase: TRAIN stage: "never" }} }} '
-)
-
-
-def in_a_list(folder):
-    os.mkfifo(folder / "pipe")
-    (folder / "list.txt").write_text(f"{folder}/pipe\n")
-    edit(
-        "train_val.prototxt",
-        'layer {\n  name: "conv"',
-        HDF5.format(folder / "list.txt") + 'layer {\n  name: "conv"',
-    )(folder)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        in_a_list,
-        to_a_pipe("train_val.prototxt", "crop_size", 'mean_file: "{}" crop_size'),
-        to_a_pipe(
-            "train_val.prototxt", 'layer {\n  name: "conv"', WINDOWS + 'layer {{\n  name: "conv"'
-        ),
-    ],
-)
-def test_a_pipe_for_caffe(model, digits_data, tmp_path, spoil):
-    spoil(model)
-    with at_once():
-        assert_refused(
-            tmp_path,
-            "^layer .* of .* reads .*/pipe is no regular file: give",
-            model,
-            "acu",
-            digits_data,
-            tmp_path / "run",
-        )
-
-
-def test_a_pipe_for_a_log_or_for_weights(model, digits_data, tmp_path):
-    run, command = (
-        tmp_path / "run",
-        (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"),
-    )
-    run.mkdir()
-    os.mkfifo(run / "train.log")
-    assert run_script(*command) == (
-        1,
-        "",
-        f"error: cannot write {run}/train.log: No such device or address\n",
-    )
-    (run / "train.log").unlink()
-    assert run_script(*command, "--max-iter", 2)[0] == 0
-    os.mkfifo(run / "weights.json")
-    assert run_script("--resume", "--output", run) == (
-        1,
-        "",
-        f"error: {run}/weights.json is no regular file: give the path of one\n",
-    )
+    assert re.match("error: taking a snapshot, for which .* disk: Caffe: ", stderr.split("\n")[-2])
 
 
 # ---- A start that failed, and two at once
@@ -378,23 +216,17 @@ def test_a_pipe_for_a_log_or_for_weights(model, digits_data, tmp_path):
 
 @pytest.mark.slow
 def test_a_start_that_failed_blocks_nothing(model, digits_data, tmp_path):
-    """Neither the command that is mended nor the same with --resume, and nothing of the failed one is left."""
-    run, command = (
-        tmp_path / "run",
-        (model, "--variant", "acu", "--data", digits_data, "--output", tmp_path / "run"),
-    )
+    """Neither the mended command nor the same with --resume, and nothing of the failed one is
+    left."""
+    run, command = tmp_path / "run", (model, "--data", digits_data, "--output", tmp_path / "run")
     edit("train_val.prototxt", "kernel_size: 3", "kernel_size: 3 group: 3")(model)
     assert run_script(*command, "--max-iter", 2)[0] == 1
     assert run_script(*command, "--max-iter", 3)[0] == 1, "still wrong"
     edit("train_val.prototxt", "kernel_size: 3 group: 3", "kernel_size: 3")(model)
     status, stdout, stderr = run_script(*command, "--max-iter", 2, "--resume")
     assert status == 0, stderr
-    assert (
-        "after 2 iterations" in stdout and "group" not in (run / "train_val.prototxt").read_text()
-    )
-    assert run_script(*command, "--max-iter", 2)[2] == (
-        f"error: {run} holds a run already: go on with --resume, or name another --output\n"
-    )
+    assert "after 2 iterations" in stdout
+    assert "group" not in (run / "train_val.prototxt").read_text()
 
 
 @pytest.mark.slow
@@ -402,11 +234,10 @@ def test_of_two_starts_at_once_one_trains_and_the_other_changes_nothing(
     model, digits_data, tmp_path
 ):
     run = tmp_path / "run"
-    command = model, "--variant", "acu", "--data", digits_data, "--output", run
+    command = model, "--data", digits_data, "--output", run
     both = [train_script(*command, "--max-iter", 200, "--seed", seed) for seed in (1, 2)]
     ended = [(process.communicate(timeout=300)[1], process.returncode) for process in both]
     assert sorted(status for _, status in ended) == [0, 1]
     winner = [status for _, status in ended].index(0)
     assert re.search("another process is training into|holds a run already", ended[1 - winner][0])
     assert f"random_seed: {winner + 1}\n" in (run / "solver.prototxt").read_text()
-    assert "Traceback" not in ended[1 - winner][0]

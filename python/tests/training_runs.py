@@ -1,4 +1,5 @@
-"""A tiny network on the digits, for tests of the training: one 3×3 convolution, active in the variant ``acu``."""
+"""A tiny network on the digits, for tests of the training: one 3×3 convolution, active in the
+variant ``acu``."""
 
 import dataclasses
 import os
@@ -6,6 +7,7 @@ import subprocess
 
 from active_convolution.caffe import locate
 from active_convolution.networks import models
+from active_convolution.training.metrics import Metrics
 from conftest import ROOT
 
 MAX_ITER, WARMUP_ITER = 240, 80
@@ -45,12 +47,13 @@ TINY = models.Model(
 )
 
 
-def write_model(folder, **solver):
-    """Writes both variants below ``folder``, the fields ``solver`` changed in solver.prototxt; returns the folder."""
+def write_model(folder, model=TINY, **solver):
+    """Writes both variants of ``model`` below ``folder``, the fields ``solver`` changed in
+    solver.prototxt; returns the folder."""
     for variant in models.VARIANTS:
         (folder / variant).mkdir(parents=True)
         for kind in models.KINDS:
-            message = getattr(models, kind)(TINY, variant)
+            message = getattr(models, kind)(model, variant)
             if kind == "solver":
                 for name in solver:
                     message.ClearField(name)
@@ -60,7 +63,8 @@ def write_model(folder, **solver):
 
 
 def train_script(*arguments, **options):
-    """Starts scripts/train.py as a user would; a Popen. One thread: there is next to nothing to compute."""
+    """Starts scripts/train.py as a user would; a Popen. One thread: there is next to nothing to
+    compute."""
     return subprocess.Popen(
         [ROOT / "scripts/train.py", *map(str, arguments)],
         text=True,
@@ -77,3 +81,22 @@ def run_script(*arguments, **options):
     process = train_script(*arguments, **options)
     stdout, stderr = process.communicate(timeout=120)
     return process.returncode, stdout, stderr
+
+
+def rows(folder):
+    """Of a run folder's metrics.csv."""
+    return Metrics.load(folder / "metrics.csv").rows
+
+
+def column(folder, name):
+    return [row[name] for row in rows(folder)]
+
+
+def snapshot(folder, iteration=12, variant="acu"):
+    return folder / "snapshots" / f"digits_tiny_{variant}_iter_{iteration}.caffemodel"
+
+
+def blobs(path):
+    """{layer: its blobs} of a .caffemodel."""
+    net = locate.caffe_pb2().NetParameter.FromString(path.read_bytes())
+    return {layer.name: [list(blob.data) for blob in layer.blobs] for layer in net.layer}

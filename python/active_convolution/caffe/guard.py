@@ -110,16 +110,21 @@ def doing(text):
         _note(_DOING, _at)
 
 
+@contextlib.contextmanager
 def log_to(descriptor, path):
-    """Appends what goes to file descriptor 2 to the file ``path``, open at ``descriptor``, where
-    the parent looks for last words, too."""
-    global stderr
+    """Inside, what goes to file descriptor 2 is appended to the file ``path``, open at
+    ``descriptor``, where the parent looks for last words, too; sys.stderr stays where it was."""
     _note(_LOG, f"{os.fstat(descriptor).st_size} {path}")
-    if stderr is None:
-        stderr = os.dup(2)
-        sys.stderr = command.outliving(stderr)
+    kept, said = os.dup(2), sys.stderr
+    if said is sys.__stderr__:  # which writes to 2: nobody's who captures it
+        sys.stderr = command.outliving(kept)
     os.dup2(descriptor, 2)
-    os.close(descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        sys.stderr = said
 
 
 def _note(mark, text):

@@ -211,6 +211,22 @@ def gpus(parser, help):
     parser.add_argument("--gpu", type=devices, metavar="ID[,ID...]", help=help)
 
 
+def active(parser):
+    """How the positions of every active convolution learn."""
+    parser.add_argument(
+        "--position-lr-mult",
+        type=positive,
+        metavar="RATE",
+        help="of every active convolution: positions learn at this times the solver's rate",
+    )
+    parser.add_argument(
+        "--warmup-iter",
+        type=integer(0, ITERATIONS - 1),
+        metavar="N",
+        help="... and not in the first N iterations",
+    )
+
+
 def gpu(parser, help, **options):
     """The option of what runs on one GPU: a device number, or None for the CPU."""
     parser.add_argument("--gpu", type=device, metavar="ID", help=help, **options)

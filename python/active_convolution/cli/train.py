@@ -3,118 +3,103 @@
 from . import options
 
 DESCRIPTION = """\
-Trains a network, MODEL_DIR/VARIANT or that of any --solver, on a data set made by acu data or on the sources that the
-network names itself, and fills the folder --output with
+Trains a network, MODEL_DIR/VARIANT or that of any --solver, on a data set made by acu data or on the
+sources that the network names itself, and fills the folder --output with
 
   solver.prototxt, train_val.prototxt, deploy.prototxt   as this run uses them
   metrics.csv     iteration, loss, learning rate, test loss and error, seconds; other outputs by name
   positions.npz   where the synapses were, over the iterations: see acu plot
   snapshots/      Caffe's .caffemodel and .solverstate files
   train.log       Caffe's log
-  weights.json    with --weights: what was copied
+  run.json        what ran, of which code, on which machine, when; with --weights: what was copied
+  data.json       with --data: what the data set's manifest says
 
-Ctrl-C takes a snapshot and stops; --resume goes on from the newest whole one as if there had been no stop.
+Ctrl-C takes a snapshot and stops; --resume goes on from the newest whole one as if there had been no
+stop.
 
-Started by mpirun, or with several GPUs, that many processes train together: each reads its part of the data at the
-network's batch_size, so an iteration sees so many times as many images, and the gradients are averaged. Rank 0 alone
-tests and fills --output."""
+Started by mpirun, that many processes train together: each reads its part of the data at the
+network's batch_size, so an iteration sees so many times as many images, and the gradients are
+averaged. Rank 0 alone tests and fills --output."""
 EXAMPLES = """\
-  acu train models/digits/plain --variant acu --data data/digits --output runs/digits_acu
+  acu train cifar10/plain --data data/cifar10 --output runs/acu
+  acu train models/digits/plain --variant baseline --data data/digits --epochs 20 --output runs/digits
   acu train --solver examples/lenet_solver.prototxt --output runs/lenet
-  acu train models/cifar10/plain --variant acu --data data/flowers --classes 17 --lr 0.01 --freeze 'conv0*' \\
+  acu train cifar10/plain --data data/flowers --classes 17 --lr 0.01 --freeze 'conv0*' \\
       --weights cifar10.caffemodel --set solver.weight_decay=0.001 --output runs/flowers
   acu train --resume --output runs/flowers
-  mpirun -n 2 acu train models/digits/plain --variant acu --data data/digits --output runs/digits_2_ranks
-  acu train models/cifar10/plain --variant acu --data data/cifar10 --output runs/acu --gpu 0,1,2,3"""
+  mpirun -n 2 acu train digits/plain --data data/digits --output runs/digits_2_ranks"""
 
-_CHANGES = ("classes", "freeze", "lr", "batch", "set")
-_OF_A_START = ("variant", "data", "max_iter", "seed", "weights", *_CHANGES)
+_CHANGES = ("classes", "freeze", "lr", "batch", "position_lr_mult", "warmup_iter", "set")
+_OF_A_START = ("variant", "data", "max_iter", "epochs", "seed", "weights", *_CHANGES)
 
 
 def parser(prog):
     from ..networks.models import VARIANTS
 
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "model",
         type=options.path,
         nargs="?",
         metavar="MODEL_DIR",
-        help="a folder such as models/cifar10/plain, or one that holds solver.prototxt itself",
+        help="one of acu models list, such as cifar10/plain, or the folder of a network",
     )
-    parser.add_argument("--variant", choices=VARIANTS, help="which of the folder's networks")
-    parser.add_argument(
+    add("--variant", choices=VARIANTS, help="of these networks in the folder (default: acu)")
+    add(
         "--solver",
         type=options.path,
         metavar="FILE",
-        help="without MODEL_DIR: a solver as caffe train takes it, with net, train_net and test_net, or "
-        "net_param, and several test networks or stages; deploy.prototxt beside it is taken along. "
-        "With MODEL_DIR: how to train that network, instead of its own solver.prototxt",
+        help="a solver as caffe train takes it, instead of MODEL_DIR: it names the networks. With "
+        "MODEL_DIR: how to train the network there, instead of its own solver.prototxt",
     )
-    parser.add_argument(
+    add(
         "--data",
         type=options.path,
         metavar="DIR",
         help="a data set, as acu data makes it (default: the sources that the network names)",
     )
     options.output(parser, "the run's folder", "RUN")
-    parser.add_argument(
-        "--max-iter",
-        type=options.integer(1, options.ITERATIONS - 1),
-        metavar="N",
-        help="shorten the whole schedule in proportion, warm-up and learning-rate steps included",
-    )
-    options.seed(parser, "Caffe's random_seed (default: the solver's, 1 without one)", default=None)
-    options.gpus(
-        parser,
-        "train on this GPU, or on these together; under mpirun, the ranks of a machine take one each "
-        "(default: on the CPU)",
-    )
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --output: with the same options, or with none of them",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="also write event files for TensorBoard, which must be installed, in RUN/tensorboard",
-    )
-    group = parser.add_argument_group("finetuning, and changes in the network")
+    length = parser.add_mutually_exclusive_group()
+    for name, kind, help in (
+        ("--max-iter", options.integer(1, options.ITERATIONS - 1), "shorten the whole schedule in"),
+        ("--epochs", options.positive, "passes over the training images: the schedule likewise in"),
+    ):
+        help += " proportion, warm-up and learning-rate steps included"
+        length.add_argument(name, type=kind, metavar="N", help=help)
+    options.seed(parser, "Caffe's random_seed (default: the solver's, or 1)", default=None)
+    options.gpus(parser, "the GPU to train on; under mpirun one for each rank (default: the CPU)")
+    add("--resume", action="store_true", help="go on with the run in --output, which is enough")
+    add("--tensorboard", action="store_true", help="also write TensorBoard's files in RUN")
+    _add_changes(parser.add_argument_group("finetuning, and changes in the network"))
+    return parser
+
+
+def _add_changes(group):
+    number = options.integer(1, options.ITERATIONS - 1)
     options.weights(
         group,
-        "begin with these weights, a .caffemodel in any of Caffe's formats or HDF5: copied by the layers' "
-        "names, an ordinary convolution's into an active one, too; what was not copied is listed",
+        "begin with these, of any of Caffe's formats or HDF5: copied by the layers' names, an "
+        "ordinary convolution's into an active one, too",
     )
-    group.add_argument(
-        "--classes",
-        type=options.integer(1, options.ITERATIONS - 1),
-        metavar="N",
-        help="how many outputs the layer before the loss has",
-    )
-    group.add_argument(
-        "--freeze",
-        action="append",
-        metavar="PATTERN",
-        default=[],
-        help="layers of such a name, as in a shell, do not learn; may be repeated",
-    )
-    group.add_argument("--lr", type=options.positive, metavar="RATE", help="the solver's base_lr")
-    group.add_argument(
-        "--batch",
-        type=options.integer(1, options.ITERATIONS - 1),
-        metavar="N",
-        help="images of a training pass",
-    )
-    group.add_argument(
-        "--set",
-        action="append",
-        metavar="NAME.FIELD=VALUE",
-        default=[],
-        help="a field of the solver (solver.momentum=0.95) or of a layer "
-        "(conv1.convolution_param.weight_filler.std=0.1); may be repeated",
-    )
-    return parser
+    for name, kind, metavar, help in (
+        ("--classes", number, "N", "how many outputs the layer before the loss has"),
+        ("--lr", options.positive, "RATE", "the solver's base_lr"),
+        ("--batch", number, "N", "images of a training pass"),
+    ):
+        group.add_argument(name, type=kind, metavar=metavar, help=help)
+    options.active(group)
+    for name, metavar, help in (
+        ("--freeze", "PATTERN", "layers of such a name, as in a shell, do not learn"),
+        (
+            "--set",
+            "NAME.FIELD=VALUE",
+            "a field of the solver (solver.momentum=0.95), or of the layers of such a name "
+            "('conv*.convolution_param.weight_filler.std=0.1')",
+        ),
+    ):
+        help += "; may be repeated"
+        group.add_argument(name, action="append", metavar=metavar, default=[], help=help)
 
 
 def _check(arguments):
@@ -125,8 +110,8 @@ def _check(arguments):
             return "there is nothing to train: give MODEL_DIR, or --solver FILE"
         given = [name for name in _OF_A_START if getattr(arguments, name) not in (None, [])]
         return given and (
-            f"--resume without MODEL_DIR or --solver goes on with what the run was started with: leave "
-            f"--{given[0].replace('_', '-')} out"
+            "--resume without MODEL_DIR or --solver goes on with what the run was started with: "
+            f"leave --{given[0].replace('_', '-')} out"
         )
     return None
 

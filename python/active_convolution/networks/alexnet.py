@@ -1,4 +1,5 @@
-"""AlexNet (Krizhevsky et al., 2012) in the two halves of the original, with the parameters customary in Caffe."""
+"""AlexNet (Krizhevsky et al., 2012) in the two halves of the original, with the parameters
+customary in Caffe."""
 
 from ..caffe import locate
 from . import units
@@ -7,8 +8,9 @@ _RATES = [units.rates(1, 1), units.rates(2, 0)]  # of weights and of biases
 
 
 def alexnet(net, data, dataset, variant):
-    """Five convolutions and three fully connected layers. Active are the 3×3 convolutions, conv3 to conv5; the halves
-    of conv4 and conv5 have positions of their own, which makes five sets (Fig. 11)."""
+    """Five convolutions and three fully connected layers. Active are the 3×3 convolutions, conv3 to
+    conv5; the halves of conv4 and conv5 have positions of their own, which makes five sets (Fig.
+    11)."""
     top = _convolution(net, 1, data, bias=0, num_output=96, kernel_size=11, stride=4)
     top = _pool(net, 1, _normalise(net, 1, top))
     top = _convolution(net, 2, top, bias=0.1, num_output=256, kernel_size=5, pad=2, group=2)

@@ -1,7 +1,6 @@
 """Networks of a user's own to begin with: one of the paper's, for other images."""
 
 import dataclasses
-import math
 import os
 from pathlib import Path
 
@@ -9,17 +8,19 @@ from ..caffe import nets
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from . import models
+from .schedules import one_pass
 
 _LARGEST_BATCH = 100
 
 
 def new(output, like, classes=None, size=None, channels=None, test_images=None, mean=()):
-    """Writes ``output``/<variant>/{train_val,deploy,solver}.prototxt in both variants, whole or not at all: the network
-    ``like``, such as "cifar10/plain", for images of ``size``×``size`` pixels with ``channels`` of ``classes`` classes,
-    less the ``mean`` of each channel; tests see ``test_images``. None leaves what that network has.
+    """Writes ``output``/<variant>/{train_val,deploy,solver}.prototxt in both variants, whole or not
+    at all: the network ``like``, such as "cifar10/plain", for images of ``size``×``size`` pixels
+    with ``channels`` of ``classes`` classes, less the ``mean`` of each channel; tests see
+    ``test_images``. None leaves what that network has.
 
-    Training crops at random where the database holds larger images, testing takes their middle. Raises UserError where
-    Caffe cannot build the network, as for images that are too small for it.
+    Training crops at random where the database holds larger images, testing takes their middle.
+    Raises UserError where Caffe cannot build the network, as for images that are too small for it.
     """
     output = Path(output)
     model = _model(
@@ -54,7 +55,8 @@ def new(output, like, classes=None, size=None, channels=None, test_images=None, 
 
 
 def _model(like, name, **changes):
-    """The Model ``like`` with a Task called ``name`` and with those of ``changes`` that are not None."""
+    """The Model ``like`` with a Task called ``name`` and with those of ``changes`` that are not
+    None."""
     found = next((model for model in models.MODELS if model.folder == like), None)
     if found is None:
         raise BadValue(
@@ -73,9 +75,8 @@ def _model(like, name, **changes):
 
 
 def _tests(images):
-    """test_batch and test_iter that see each of so many ``images`` once, or, where that takes tiny batches, some twice."""
+    """test_batch and test_iter that see each of so many ``images`` once, or, where that takes tiny
+    batches, some twice."""
     if images is None:
         return {}
-    batch = max(size for size in range(1, min(images, _LARGEST_BATCH) + 1) if images % size == 0)
-    batch = batch if 10 * batch >= min(images, _LARGEST_BATCH) else min(images, _LARGEST_BATCH)
-    return dict(test_batch=batch, test_iter=math.ceil(images / batch))
+    return dict(zip(("test_batch", "test_iter"), one_pass(images, _LARGEST_BATCH)))

@@ -7,9 +7,10 @@ WIDTHS = (48, 96, 192)  # outputs of the three stages
 
 
 def plain(net, data, dataset, variant):
-    """Table 1: a 1×1 convolution, three stages of two 3×3 convolutions (48, 96, 192 outputs, the later stages starting
-    with stride 2), a 1×1 convolution with 1000 outputs, global average pooling and the scores. Batch normalisation and
-    ReLU follow each convolution but the last; the six 3×3 ones are active."""
+    """Table 1: a 1×1 convolution, three stages of two 3×3 convolutions (48, 96, 192 outputs, the
+    later stages starting with stride 2), a 1×1 convolution with 1000 outputs, global average
+    pooling and the scores. Batch normalisation and ReLU follow each convolution but the last; the
+    six 3×3 ones are active."""
     top = units.unit(net, "0", data, num_output=16, kernel_size=1)
     for suffix, outputs, stride in _stages():
         top = units.unit(
@@ -34,8 +35,8 @@ def _stages():
 
 
 def published():
-    """The NetParameter of the network that the paper's authors published the weights of: plain, on CIFAR-10, in the
-    layer names, the layer type and the parameters of their code."""
+    """The NetParameter of the network that the paper's authors published the weights of: plain, on
+    CIFAR-10, in the layer names, the layer type and the parameters of their code."""
     layers, aconv = locate.caffe().layers, dict(pos_filler_std=-1, normalize=True)
     net = locate.caffe().NetSpec()
 

@@ -1,12 +1,14 @@
-"""Residual networks with pre-activation (He et al., Identity Mappings in Deep Residual Networks, 2016; Fig. 7).
+"""Residual networks with pre-activation (He et al., Identity Mappings in Deep Residual Networks,
+2016; Fig. 7).
 
-Batch normalisation and ReLU stand before each convolution of a block. Where a block changes the dimensions, its shortcut
-is a projection: a 1×1 convolution, with the block's stride, of the activated input; elsewhere the shortcut is the input
-as it is. As in He et al., the first convolution's output is activated before the first block divides it, a bottleneck's
-stride is in its first convolution, and the last sum is activated before the pooling.
+Batch normalisation and ReLU stand before each convolution of a block. Where a block changes the
+dimensions, its shortcut is a projection: a 1×1 convolution, with the block's stride, of the
+activated input; elsewhere the shortcut is the input as it is. As in He et al., the first
+convolution's output is activated before the first block divides it, a bottleneck's stride is in its
+first convolution, and the last sum is activated before the pooling.
 
-The 3×3 convolutions in the blocks are active. A projection stays ordinary in every network: a 1×1 ACU has but the
-synapse at the origin, which never moves.
+The 3×3 convolutions in the blocks are active. A projection stays ordinary in every network: a 1×1
+ACU has but the synapse at the origin, which never moves.
 """
 
 from ..caffe import locate
@@ -16,7 +18,8 @@ _WIDTHS = (16, 32, 64)  # He et al.'s for CIFAR
 
 
 def basic(net, data, dataset, variant):
-    """32 layers: a 3×3 convolution, three stages of five blocks of two 3×3 convolutions, the scores. 30 ACUs."""
+    """32 layers: a 3×3 convolution, three stages of five blocks of two 3×3 convolutions, the
+    scores. 30 ACUs."""
     top = units.unit(net, "0", data, num_output=16, kernel_size=3, pad=1)
     return _residual(net, top, 16, _basic, 5, _WIDTHS, dataset, variant)
 
@@ -28,8 +31,9 @@ def bottleneck(net, data, dataset, variant):
 
 
 def residual26(net, data, dataset, variant):
-    """26 layers, for large images: a 7×7 convolution and a maximum pooling, both with stride 2, four stages of two
-    bottleneck blocks in the widths of He et al.'s networks for ImageNet, the scores. Eight ACUs."""
+    """26 layers, for large images: a 7×7 convolution and a maximum pooling, both with stride 2,
+    four stages of two bottleneck blocks in the widths of He et al.'s networks for ImageNet, the
+    scores. Eight ACUs."""
     caffe = locate.caffe()
     top = units.unit(net, "0", data, num_output=64, kernel_size=7, pad=3, stride=2)
     net["pool0"] = caffe.layers.Pooling(top, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2)
@@ -68,7 +72,8 @@ def _residual(net, top, channels, kind, blocks, widths, dataset, variant):
 
 
 def _shortcut(net, suffix, top, activated, channels, path):
-    """The input ``top`` of a block itself, or its projection where the block changes the dimensions."""
+    """The input ``top`` of a block itself, or its projection where the block changes the
+    dimensions."""
     outputs, stride = path[-1]["num_output"], path[0]["stride"]
     if (channels, 1) == (outputs, stride):
         return top
@@ -78,7 +83,8 @@ def _shortcut(net, suffix, top, activated, channels, path):
 
 
 def _block(net, suffix, top, path, active_param):
-    """Adds the convolutions conv<suffix>a, b, ... of one block to its activated input, without its shortcut."""
+    """Adds the convolutions conv<suffix>a, b, ... of one block to its activated input, without its
+    shortcut."""
     for letter, parameters in zip("abc", path):
         if letter != "a":
             top = units.activation(net, suffix + letter, top)

@@ -1,6 +1,8 @@
-"""What the networks must know of each data set, and how long and fast they train on it: sections 3.1, 4 and 5."""
+"""What the networks must know of each data set, and how long and fast they train on it: sections
+3.1, 4 and 5."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,15 @@ class Task:
     mean: tuple = ()  # per channel, where both databases hold larger images with values from 0 to 255
     crops: bool = False  # whether the test database may hold larger images, too, without a mean
     top5: bool = False  # whether the top-5 accuracy is tested, too
+
+
+def one_pass(images, largest):
+    """(batch, passes) that see each of so many test images once, in batches of at most ``largest``:
+    or, where that would take tiny ones, see some of them twice."""
+    most = min(images, largest)
+    batch = max(size for size in range(1, most + 1) if images % size == 0)
+    batch = batch if 10 * batch >= most else most
+    return batch, math.ceil(images / batch)
 
 
 # §3.1: 64k iterations, the rate divided by 10 at 32k and 48k, positions frozen for the first 10k.
@@ -77,11 +88,13 @@ DIGITS_16 = dataclasses.replace(
     display=4,
 )
 
-# §4, §5: 400k iterations on 4 GPUs with 32 images each, the rate divided by 10 at 200k and 300k, positions frozen for the
-# first 50k. The databases hold 256×256 pixels, blue first, as Caffe's own tools make them; crop sizes, and the mean of
-# ImageNet's channels to subtract, are what Caffe's users give these networks. The test images are Places' 36,500 for
-# validation, which have labels. An image takes 6 MB of blobs in AlexNet and 77 MB in the residual network, twice that in
-# training: where a GPU, or the machine that trains on its CPU, has less memory, lower batch_size and raise iter_size.
+# §4, §5: 400k iterations on 4 GPUs with 32 images each, the rate divided by 10 at 200k and 300k,
+# positions frozen for the first 50k. The databases hold 256×256 pixels, blue first, as Caffe's own
+# tools make them; crop sizes, and the mean of ImageNet's channels to subtract, are what Caffe's
+# users give these networks. The test images are Places' 36,500 for validation, which have labels.
+# An image takes 6 MB of blobs in AlexNet and 77 MB in the residual network, twice that in training:
+# where a GPU, or the machine that trains on its CPU, has less memory, lower batch_size and raise
+# iter_size.
 PLACES365_ALEXNET = Task(
     "places365",
     classes=365,

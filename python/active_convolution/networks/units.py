@@ -8,7 +8,8 @@ def rates(lr_mult, decay_mult):
 
 
 def active(dataset, variant, **parameters):
-    """The active_convolution_param of a convolution that the paper makes active; None in the baseline."""
+    """The active_convolution_param of a convolution that the paper makes active; None in the
+    baseline."""
     return dict(warmup_iter=dataset.warmup_iter, **parameters) if variant == "acu" else None
 
 
@@ -42,7 +43,8 @@ def unbiased(net, name, bottom, active_param=None, **convolution_param):
 def activation(net, suffix, bottom, in_place=True):
     """Adds batch normalisation and ReLU; ``in_place`` for a ``bottom`` that nothing else reads."""
     layers = locate.caffe().layers
-    # The average over some hundred iterations follows the weights closely enough for short trainings, too.
+    # The average over some hundred iterations follows the weights closely enough for short
+    # trainings, too.
     net[f"bn_{suffix}"] = layers.BatchNorm(
         bottom, in_place=in_place, batch_norm_param=dict(eps=1e-5, moving_average_fraction=0.99)
     )

@@ -1,1 +1,2 @@
-"""The paper's experiments: what each of its tables and figures needs, trained, and what came out beside the paper's."""
+"""The paper's experiments: what each of its tables and figures needs, trained, and what came out
+beside the paper's."""

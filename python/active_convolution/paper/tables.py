@@ -1,6 +1,7 @@
 """What the tables of the paper (arXiv:1703.09076) compare, and the figures that they report.
 
-Tables 2 and 3 give test errors, Table 4 the accuracies on Places' validation images, ten crops each.
+Tables 2 and 3 give test errors, Table 4 the accuracies on Places' validation images, ten crops
+each.
 """
 
 import dataclasses
@@ -8,8 +9,8 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One network on one data set, with ordinary convolutions and with active ones. ``baseline`` and ``acu`` are what
-    the paper reports, per cent, in the order of the table's measures."""
+    """One network on one data set, with ordinary convolutions and with active ones. ``baseline``
+    and ``acu`` are what the paper reports, per cent, in the order of the table's measures."""
 
     dataset: str
     network: str
@@ -27,9 +28,9 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """``measures`` names the figures of each network: errors, or with ``accuracies`` what is missing to 100 %.
-    ``ten_crop``: they are taken on ten crops of each test image, from the network's last snapshot; else the error is
-    that of the training's last test."""
+    """``measures`` names the figures of each network: errors, or with ``accuracies`` what is
+    missing to 100 %. ``ten_crop``: they are taken on ten crops of each test image, from the
+    network's last snapshot; else the error is that of the training's last test."""
 
     number: int
     title: str

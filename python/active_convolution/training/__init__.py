@@ -1,1 +1,2 @@
-"""Training one network: the run's folder, its schedule, its snapshots, and the loop around Caffe's solver."""
+"""Training one network: the run's folder, its schedule, its snapshots, and the loop around Caffe's
+solver."""

@@ -1,8 +1,10 @@
-"""What a command line changes in the network and the solver that it trains: checked against Caffe's own schema."""
+"""What a command line changes in the network and the solver that it trains: checked against Caffe's
+own schema."""
 
 import dataclasses
 import difflib
 import fnmatch
+import json
 import re
 
 from google.protobuf import text_format
@@ -11,7 +13,7 @@ from ..caffe import locate, messages
 from ..errors import BadValue, UserError
 from . import schedule
 
-# How many blobs with a learning rate a layer has.
+# How many blobs with a learning rate a layer has; None: as many as it has ``param`` entries.
 _BLOBS = {
     "ActiveConvolution": lambda layer: 4,
     "AConvFast": lambda layer: 4,
@@ -26,86 +28,96 @@ _BLOBS = {
     "Parameter": lambda layer: 1,
 }
 _CLASSIFIERS = ("Convolution", "ActiveConvolution", "AConvFast", "InnerProduct")
-_PASSES = (
-    "Softmax",
-    "Dropout",
-    "Pooling",
-    "Flatten",
-    "BatchNorm",
-    "Scale",
-    "Bias",
-    "Split",
-    "ReLU",
-)  # change no channel
+_PASSES = "Softmax Dropout Pooling Flatten BatchNorm Scale Bias Split ReLU"  # change no channel
 _JUDGES = (
-    "SoftmaxWithLoss",
-    "Accuracy",
-    "MultinomialLogisticLoss",
-    "InfogainLoss",
-    "HingeLoss",
-)  # (scores, labels)
+    "SoftmaxWithLoss Accuracy MultinomialLogisticLoss InfogainLoss HingeLoss"  # scores, labels
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """``classes``: num_output of the layers that give the scores. ``freeze``: patterns, as in a shell, of the names of
-    layers that do not learn. ``lr``: the solver's base_lr. ``batch``: images of a training pass. ``set``: texts such as
-    "solver.momentum=0.95" and "conv1.convolution_param.pad=2"."""
+    """``classes``: num_output of the layers that give the scores. ``freeze``: patterns, as in a
+    shell, of the names of layers that do not learn. ``lr``: the solver's base_lr. ``batch``: images
+    of a training pass. ``position_lr_mult`` and ``warmup_iter``: of every ActiveConvolution.
+    ``set``: texts such as "solver.momentum=0.95" and "conv*.convolution_param.pad=2"."""
 
     classes: int = None
     freeze: tuple = ()
     lr: float = None
     batch: int = None
+    position_lr_mult: float = None
+    warmup_iter: int = None
     set: tuple = ()
 
-    def apply(self, definition):
-        """Makes them in a Definition, in place. Raises UserError for what its network does not have, BadValue for what no
-        network has."""
+    def apply(self, found):
+        """Makes them in a Definition, in place. Raises UserError for what its network does not
+        have, BadValue for what no network has."""
         if self.classes is not None:
-            _set_classes(definition, self.classes)
+            _set_classes(found, self.classes)
         if self.lr is not None:
-            definition.solver.base_lr = self.lr
+            found.solver.base_lr = self.lr
         if self.batch is not None:
-            layers = schedule.data_layers(
-                definition.solver, definition.net, locate.caffe_pb2().TRAIN
-            )
-            if not layers:
-                raise UserError(
-                    f"{definition.source} has no layer of {', '.join(schedule.READERS)} for training: leave "
-                    "--batch out, and set what its own layers have with --set"
-                )
-            for layer in layers:
-                schedule.reader(layer).batch_size = self.batch
+            _set_batch(found, self.batch)
+        for name in ("position_lr_mult", "warmup_iter"):
+            if getattr(self, name) is not None:
+                _set_active(found, name, getattr(self, name))
         for text in self.set:
-            _set(definition, text)
+            _set(found, text)
         for pattern in self.freeze:
-            _freeze(definition, pattern)
+            _freeze(found, pattern)
+
+
+def _set_batch(found, batch):
+    layers = schedule.data_layers(found.solver, found.net, locate.caffe_pb2().TRAIN)
+    if not layers:
+        raise UserError(
+            f"{found.source} has no layer of {', '.join(schedule.READERS)} for training: leave "
+            "--batch out, and set what its own layers have with --set"
+        )
+    for layer in layers:
+        schedule.reader(layer).batch_size = batch
+
+
+def _set_active(found, name, value):
+    active = [layer for layer in _both(found) if layer.type == "ActiveConvolution"]
+    if not active:
+        raise UserError(
+            f"{found.source} has no ActiveConvolution: leave --{name.replace('_', '-')} out"
+        )
+    for layer in active:
+        setattr(layer.active_convolution_param, name, value)
+
+
+def _both(found):
+    """The layers of the network and of its deploy."""
+    return [*found.net.layer, *(found.deploy.layer if found.deploy else ())]
 
 
 # ---- How many classes there are
 
 
-def classifiers(solver, net):
-    """The LayerParameters whose num_output is the number of classes: those from which the scores come that a loss or an
-    accuracy compares with labels, through layers that change no channel."""
-    pb2, found = locate.caffe_pb2(), []
-    for phase in (pb2.TRAIN, pb2.TEST):
-        layers = schedule.layers(solver, net, phase)
+def judged(found):
+    """[(layer, labels, judge)]: the LayerParameters whose num_output is the number of classes, the
+    blob of labels that a loss or an accuracy compares their scores with, and that one. Between them
+    are layers that change no channel."""
+    pairs = []
+    for phase, test in schedule.phases(found.solver):
+        layers = schedule.layers(found.solver, found.net, phase, test)
         for index, layer in enumerate(layers):
-            if layer.type in _JUDGES and len(layer.bottom) > 1:
+            if layer.type in _JUDGES.split() and len(layer.bottom) > 1:
                 source = _source(layers[:index], layer.bottom[0])
-                if source is not None and source not in found:
-                    found.append(source)
-    return found
+                if source is not None:
+                    pairs.append((source, layer.bottom[1], layer))
+    return pairs
 
 
 def _source(layers, blob):
-    """The layer with num_output that ``blob`` comes from; None where it comes from another kind."""
+    """The layer with num_output that ``blob`` comes from; None where another kind gives it."""
     for layer in reversed(layers):
         if blob in layer.top:
             if layer.type in _CLASSIFIERS:
                 return layer
-            if layer.type not in _PASSES or not layer.bottom:
+            if layer.type not in _PASSES.split() or not layer.bottom:
                 return None
             blob = layer.bottom[0]
     return None
@@ -116,49 +128,33 @@ def outputs(layer):
     return layer.inner_product_param if layer.type == "InnerProduct" else layer.convolution_param
 
 
-def check_classes(definition, manifest, data):
-    """Raises UserError unless the scores are as many as the classes of the data set folder ``data`` with this ``manifest``."""
-    for layer in classifiers(definition.solver, definition.net):
-        number = outputs(layer).num_output
-        classes = manifest.classes
-        if number < classes or number > classes and not manifest.adopted:
-            raise UserError(
-                f"layer {layer.name} of {definition.source} has {number} outputs, and {data} has {classes} "
-                f"classes: give --classes {classes}, or the --data that fits it"
-            )
-
-
-def _set_classes(definition, classes):
-    layers = classifiers(definition.solver, definition.net)
-    if not layers:
+def _set_classes(found, classes):
+    names = {layer.name for layer, _, _ in judged(found)}
+    if not names:
         raise UserError(
-            f"{definition.source} compares no scores with labels: leave --classes out, and set what gives its "
-            "outputs with --set LAYER.FIELD=VALUE"
+            f"{found.source} compares no scores with labels: leave --classes out, and set what "
+            "gives its outputs with --set LAYER.FIELD=VALUE"
         )
-    for layer in _named(definition, {layer.name for layer in layers}):
-        outputs(layer).num_output = classes
-
-
-def _named(definition, names):
-    """The layers of these names, in the network and in its deploy."""
-    nets = [definition.net, *([definition.deploy] if definition.deploy else [])]
-    return [layer for net in nets for layer in net.layer if layer.name in names]
+    for layer in _both(found):
+        if layer.name in names:
+            outputs(layer).num_output = classes
 
 
 # ---- What does not learn
 
 
-def _freeze(definition, pattern):
-    found = [layer for layer in definition.net.layer if fnmatch.fnmatchcase(layer.name, pattern)]
-    learning = [layer for layer in found if layer.type in _BLOBS or layer.param]
-    if not learning:
-        names = ", ".join(layer.name for layer in definition.net.layer if layer.type in _BLOBS)
+def _freeze(found, pattern):
+    layers = [layer for layer in found.net.layer if layer.type in _BLOBS or layer.param]
+    frozen = [layer for layer in layers if fnmatch.fnmatchcase(layer.name, pattern)]
+    if not frozen:
         raise UserError(
-            f"no layer of {definition.source} that learns is called {pattern}: --freeze knows {names}"
+            f"no layer of {found.source} that learns is called {pattern}: --freeze knows "
+            f"{', '.join(layer.name for layer in layers)}"
         )
-    for layer in learning:
+    for layer in frozen:
         count = max(_BLOBS.get(layer.type, lambda layer: 0)(layer), len(layer.param))
-        layer.param.extend(locate.caffe_pb2().ParamSpec() for _ in range(count - len(layer.param)))
+        while len(layer.param) < count:
+            layer.param.add()
         for param in layer.param:
             param.lr_mult = param.decay_mult = 0
         if layer.type == "BatchNorm":
@@ -168,78 +164,63 @@ def _freeze(definition, pattern):
 # ---- --set
 
 
-def _set(definition, text):
+def _set(found, text):
     path, equals, value = text.partition("=")
     if not equals or not value.strip():
         raise BadValue(f"--set {text} is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE")
     if path.startswith("solver."):
-        _assign(definition.solver, path.removeprefix("solver."), value.strip(), text)
+        _assign(found.solver, path.removeprefix("solver."), value.strip(), text)
         return
-    names = sorted(
-        {layer.name for layer in definition.net.layer if path.startswith(f"{layer.name}.")}, key=len
-    )
-    if not names:
-        known = ", ".join(dict.fromkeys(layer.name for layer in definition.net.layer))
-        raise BadValue(
-            f"--set {text} names no layer of {definition.source}: give solver, or one of {known}"
-        )
-    for layer in _named(definition, {names[-1]}):
-        _assign(layer, path.removeprefix(f"{names[-1]}."), value.strip(), text)
+    for dot in reversed([index for index, letter in enumerate(path) if letter == "."]):
+        pattern, field = path[:dot], path[dot + 1 :]
+        layers = [layer for layer in _both(found) if fnmatch.fnmatchcase(layer.name, pattern)]
+        layers = [layer for layer in layers if layer.name == pattern or _has(layer, field)]
+        if layers:
+            for layer in layers:
+                _assign(layer, field, value.strip(), text)
+            return
+    known = ", ".join(dict.fromkeys(layer.name for layer in found.net.layer))
+    raise BadValue(f"--set {text} names no layer of {found.source}: give solver, or one of {known}")
+
+
+def _has(layer, path):
+    """Whether a layer that a pattern found has a use for the field: its own kind's parameters."""
+    name = re.split(r"[.\[]", path)[0]
+    own = name.endswith("_param") and name not in ("transform_param", "loss_param")
+    return not own or layer.HasField(name) or name == _parameters(layer.type)
+
+
+def _parameters(kind):
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower() + "_param"
 
 
 def _assign(message, path, value, text):
-    """Sets the field ``path`` of a message: names with dots between, [index] after one that is repeated."""
-    name, _, rest = path.partition(".")
-    name, index = re.fullmatch(r"(.*?)(?:\[(\d{1,6})\])?", name, re.DOTALL).groups()
-    field = message.DESCRIPTOR.fields_by_name.get(name)
-    if field is None:
-        near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)
+    """Sets the field ``path`` of a message: dots between names, [index] after a repeated one's."""
+    *outer, name = path.split(".")
+    try:
+        for each in outer:
+            field, _, index = each.removesuffix("]").partition("[")
+            message = getattr(message, field)
+            if index:  # one more than there are makes another
+                message = message.add() if int(index) == len(message) else message[int(index)]
+        parsed = text_format.Parse(_written(message, name, value), type(message)())
+    except (AttributeError, KeyError, ValueError, IndexError, text_format.ParseError) as error:
+        fields = getattr(getattr(message, "DESCRIPTOR", None), "fields_by_name", ())
+        near = difflib.get_close_matches(name, fields, 1)
         raise BadValue(
-            f"--set {text}: Caffe's {message.DESCRIPTOR.name} has no field {name}"
-            + (f", there is {near[0]}" if near else ": see src/caffe/proto/caffe.proto")
-        )
-    repeated = messages.is_repeated(getattr(message, name))
-    if rest:
-        _assign(_inner(message, field, index, repeated, text), rest, value, text)
-        return
-    if index is not None:
-        raise BadValue(f"--set {text}: give all values of {name}, with commas between")
-    parsed = _parsed(message, field, repeated, value, text)
+            f"--set {text} is not in Caffe's schema ({' '.join(str(error).split())})"
+            + (f": there is {near[0]}" if near else ": see src/caffe/proto/caffe.proto")
+        ) from error
     message.ClearField(name)
     message.MergeFrom(parsed)
 
 
-def _inner(message, field, index, repeated, text):
-    if field.type != field.TYPE_MESSAGE:
-        raise BadValue(f"--set {text}: {field.name} has no fields of its own")
-    if not repeated:
-        return getattr(message, field.name)
-    entries = getattr(message, field.name)
-    if index is None or int(index) > len(entries):
-        raise BadValue(
-            f"--set {text}: {field.name} is repeated, and there are {len(entries)}: say which, {field.name}[0] "
-            "being the first"
-        )
-    return entries.add() if int(index) == len(entries) else entries[int(index)]
-
-
-def _parsed(message, field, repeated, value, text):
-    """A message of the same type that has this field alone."""
+def _written(message, name, value):
+    """The field with this value, as prototxt has it."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    if field.type == field.TYPE_MESSAGE:
+        return f"{name} {value}"
     if field.type in (field.TYPE_STRING, field.TYPE_BYTES) and value[0] not in "\"'[":
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-        written = f'{field.name}: "{quoted}"'
-    elif field.type == field.TYPE_MESSAGE:
-        written = f"{field.name} {value}"
-    else:
-        written = f"{field.name}: [{value.strip('[]')}]" if repeated else f"{field.name}: {value}"
-    try:
-        parsed = text_format.Parse(written, type(message)())
-    except text_format.ParseError as error:
-        reason = re.sub(r"^\d+:\d+ : ", "", " ".join(str(error).split()))
-        raise BadValue(f"--set {text}: {field.name} does not take that ({reason})") from error
-    other = next((found.name for found, _ in parsed.ListFields() if found.name != field.name), None)
-    if other:
-        raise BadValue(
-            f"--set {text}: {field.name} does not take that (it is followed by {other}): give another --set for it"
-        )
-    return parsed
+        return f"{name}: {json.dumps(value)}"
+    repeated = messages.is_repeated(getattr(message, name))
+    return f"{name}: [{value.strip('[]')}]" if repeated else f"{name}: {value}"

@@ -1,4 +1,7 @@
-"""How long a training takes: a shorter one with the same shape, and how much it sees. And which layers take part."""
+"""How long a training takes and how far synapses come in it, a shorter one with the same shape, and
+which layers of a network train and which test."""
+
+import numpy as np
 
 from ..caffe import locate, messages
 from ..errors import UserError
@@ -9,11 +12,12 @@ _LINES = 100  # lines of metrics.csv, at least
 
 
 def shorten(solver, net, max_iter):
-    """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter`` iterations, in place.
+    """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter``
+    iterations.
 
-    The learning rate, whatever its policy, and the warm-up of every active convolution move in proportion. Tests,
-    snapshots and recorded lines keep their intervals, but come at least 4, 4 and 100 times. Raises UserError where the
-    learning rate's policy knows no other length.
+    The learning rate, whatever its policy, and the warm-up of every active convolution move in
+    proportion. Tests, snapshots and recorded lines keep their intervals, but come at least 4, 4 and
+    100 times. Raises UserError where the learning rate's policy knows no other length.
     """
     scale = max_iter / solver.max_iter
     solver.max_iter = max_iter
@@ -34,12 +38,12 @@ def shorten(solver, net, max_iter):
 
 
 def _step(iteration, scale):
-    """Where a step of the learning rate comes. Not at 0: there Caffe would lower the rate before the first iteration."""
+    """Where a step of the learning rate comes. Not at 0: there Caffe would lower the first rate."""
     return min(max(1, round(iteration * scale)), _MOST)
 
 
 def _root(gamma, scale):
-    """gamma ** (1 / scale), which for a negative one is no real number, and for a large one may be none."""
+    """gamma ** (1 / scale), which is no real number for a negative one, and too large for some."""
     try:
         root = gamma ** (1 / scale)
         if not isinstance(root, complex) and abs(root) < _MOST_FLOAT:
@@ -47,21 +51,62 @@ def _root(gamma, scale):
     except OverflowError:
         pass
     raise UserError(
-        f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: give a gamma "
-        "from 0 to 1, or leave the length as it is"
+        f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: "
+        "give a gamma from 0 to 1, or leave the length as it is"
     )
 
 
 def warmup_iter(net):
-    """The longest warm-up of the active convolutions of ``net`` (NetParameter), in iterations; 0 without any."""
+    """The longest warm-up of the active convolutions of ``net``, in iterations; 0 without any."""
     return max((layer.active_convolution_param.warmup_iter for layer in net.layer), default=0)
 
 
 def images_per_iteration(solver, net):
-    """How many images one process trains on in an iteration of ``solver`` (SolverParameter): batch_size, in each of the
-    iter_size passes. 0 for a network that has its data from elsewhere than from ``READERS``."""
+    """How many images one process trains on in an iteration: batch_size, in each of the iter_size
+    passes. 0 for a network that has its data from elsewhere than from ``READERS``."""
     train = data_layers(solver, net, locate.caffe_pb2().TRAIN)
     return solver.iter_size * sum(reader(layer).batch_size for layer in train)
+
+
+# ---- How far a synapse can go
+
+
+def rates(solver):
+    """The learning rate of every iteration, by the solver's lr_policy: (max_iter,) float64."""
+    iterations = np.arange(solver.max_iter)
+    base, gamma, power = solver.base_lr, solver.gamma, solver.power
+    with np.errstate(all="ignore"):
+        return np.broadcast_to(
+            {
+                "step": lambda: base * gamma ** (iterations // max(solver.stepsize, 1)),
+                "exp": lambda: base * gamma ** iterations.astype(float),
+                "inv": lambda: base * (1 + gamma * iterations) ** -power,
+                "multistep": lambda: (
+                    base * gamma ** np.searchsorted(sorted(solver.stepvalue), iterations, "right")
+                ),
+                "poly": lambda: base * (1 - iterations / solver.max_iter) ** power,
+                "sigmoid": lambda: base / (1 + np.exp(-gamma * (iterations - solver.stepsize))),
+            }.get(solver.lr_policy, lambda: base)(),
+            iterations.shape,
+        )
+
+
+def reach(solver, net):
+    """How far a synapse can move in the whole training, in pixels: each step, of a normalised
+    gradient, is the rate × position_lr_mult, and momentum m repeats it up to 1 / (1 − m) times.
+
+    None where no layer's positions learn by normalised gradients, or the solver is neither SGD
+    nor Nesterov.
+    """
+    if solver.type not in ("SGD", "Nesterov"):
+        return None
+    steps, found = rates(solver), []
+    for layer in layers(solver, net, locate.caffe_pb2().TRAIN):
+        active = layer.active_convolution_param
+        if layer.type == "ActiveConvolution" and active.normalize_gradient:
+            own = [param.lr_mult for param in layer.param[2:4]] or [active.position_lr_mult]
+            found.append(max(own) * steps[active.warmup_iter :].sum() / (1 - solver.momentum))
+    return max(found, default=None)
 
 
 # ---- Which layers of a network train, and which test
@@ -70,25 +115,20 @@ READERS = {"Data": "data_param", "HDF5Data": "hdf5_data_param", "ImageData": "im
 
 
 def state(solver, net, phase, test=0):
-    """The NetState with which Caffe's solver (SolverParameter) makes a net of ``net`` (NetParameter) for ``phase``, TRAIN
-    or TEST, and there its ``test``-th net for testing: its level, and its stages."""
+    """The NetState with which Caffe's ``solver`` makes a net of ``net`` for ``phase``, TRAIN or TEST,
+    and there its ``test``-th: its level, and its stages."""
     pb2 = locate.caffe_pb2()
     merged = pb2.NetState()
     merged.MergeFrom(net.state)
     for own in [solver.train_state] if phase == pb2.TRAIN else solver.test_state[test : test + 1]:
         merged.MergeFrom(own)
-    merged.phase = phase
     return merged
 
 
 def layers(solver, net, phase, test=0):
     """The LayerParameters that take part in ``phase``, in their order."""
-    of_phase = state(solver, net, phase, test)
-    return [
-        layer
-        for layer in net.layer
-        if messages.takes_part(layer, phase, of_phase.stage, of_phase.level)
-    ]
+    own = state(solver, net, phase, test)
+    return [layer for layer in net.layer if messages.takes_part(layer, phase, own.stage, own.level)]
 
 
 def data_layers(solver, net, phase, test=0):
@@ -96,14 +136,10 @@ def data_layers(solver, net, phase, test=0):
     return [layer for layer in layers(solver, net, phase, test) if layer.type in READERS]
 
 
-def all_data_layers(solver, net):
-    """``data_layers`` of the training and of every test, in this order; one that takes part in several comes as often."""
+def phases(solver):
+    """(phase, test) of the training and of every test."""
     pb2 = locate.caffe_pb2()
-    tests = range(len(solver.test_iter))
-    return [
-        *data_layers(solver, net, pb2.TRAIN),
-        *(layer for test in tests for layer in data_layers(solver, net, pb2.TEST, test)),
-    ]
+    return [(pb2.TRAIN, 0), *((pb2.TEST, test) for test in range(len(solver.test_iter)))]
 
 
 def reader(layer):

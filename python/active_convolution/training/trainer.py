@@ -1,32 +1,29 @@
-"""The loop around Caffe's solver: what every rank of a training does, and what rank 0 does besides."""
+"""A training, from top to bottom: what is trained, the loop around Caffe's solver, the tests,
+snapshots and records of rank 0, and what it says. ranks.py has what the other ranks do, too."""
 
-import dataclasses
 import math
 import signal
 import sys
-import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ..caffe import locate, messages, nets, positions
-from ..caffe.process import INTERRUPTED, STOPS, bar_stands
-from ..errors import UserError
-from . import events, launch, run_folder, schedule, snapshots
-from . import weights as initial
+from ..caffe import guard, messages, positions
+from ..data.manifest import read_manifest
+from ..errors import BadValue, UserError
+from . import data as sources
+from . import definition, ranks, record, run_folder, schedule, snapshots
 from .changes import Changes
-from .metrics import Metrics
-from .outputs import Outputs, mean
+from .metrics import Events, Metrics, event_file_writer
 from .run_folder import RunFolder
-from .testing import Tests
+from .testing import Tests, mean
 
-_DRAWING = (
-    "Dropout",
-    "DummyData",
-    "Python",
-)  # layers that may draw random numbers in a pass, as does stochastic pooling
+INTERRUPTED = 128 + signal.SIGINT  # exit status of a training that stopped as it was asked to
+_SEED = 1  # of a solver without random_seed: Caffe would draw another one when a run goes on
+_REPLACED = ("weights", "snapshot_format")  # fields of a solver that acu train sees to itself
 
 
 def train(
@@ -34,241 +31,155 @@ def train(
     variant=None,
     data=None,
     output=None,
-    max_iter=None,
-    seed=None,
+    *,
     gpu=None,
     resume=False,
-    solver=None,
-    weights=None,
-    changes=Changes(),
     tensorboard=False,
+    **options,
 ):
-    """Trains the network in the folder ``model/variant``, or that of the prototxt ``solver``, into the run folder
-    ``output``.
+    """Trains into the run folder ``output`` what ``resolve`` makes of the other ``options``, which
+    may have ``weights``, a .caffemodel to begin with.
 
-    ``data`` is a data set folder (None: the network's own sources); ``max_iter`` shortens the whole schedule in
-    proportion; ``seed`` is Caffe's random_seed; ``gpu`` a device number, several of them, or None for the CPU;
-    ``weights`` a .caffemodel to begin with (see weights.py); ``changes`` are made in the network and its solver;
-    ``tensorboard`` also writes TensorBoard's event files. ``resume`` goes on from the newest whole snapshot: with the
-    same arguments, or with ``output`` alone. Returns the exit status: 0, or 130 after Ctrl-C or SIGTERM, which snapshot
-    and stop. Raises UserError for bad input, and where Caffe fails.
+    ``gpu`` lists device numbers, none for the CPU; ``tensorboard`` also writes TensorBoard's event
+    files. ``resume`` goes on from the newest whole snapshot: with the same arguments, or with
+    ``output`` alone. Returns the exit status: 0, or 130 after Ctrl-C or SIGTERM, which snapshot and
+    stop. Raises UserError for bad input.
 
-    Several GPUs train together, one process for each, and so do the processes of one mpirun, which all call this: see
-    ranks.py. Rank 0 decides what is trained, and alone has to do with ``output``.
+    Processes of one mpirun, which all call this, train together: see ranks.py. Rank 0 decides what
+    is trained, and alone has to do with ``output``.
     """
-    gpus = [] if gpu is None else [gpu] if isinstance(gpu, int) else list(gpu)
-    if launch.follows():
-        return launch.follow(gpus)
-    run = RunFolder(output)
-    if resume and model is None and solver is None:
-        found = run_folder.of_run(run)
-    else:
-        found = run_folder.resolve(run, model, variant, data, max_iter, seed, solver, changes)
-        weights = weights or found.weights
-    if weights is not None:
+    gpus, weights = list(gpu or ()), options.pop("weights", None)
+    if len(gpus) > 1 and ranks.under_mpirun()[1] == 1:
+        raise BadValue(
+            f"--gpu names {len(gpus)} GPUs for one process: start one for each with mpirun -n "
+            f"{len(gpus)}, or let caffe train --gpu do it over NCCL"
+        )
+    with ranks.named():
+        group = ranks.mine()
+        if group.rank > 0:
+            return ranks.Worker(group, gpus).train()
+        run = RunFolder(output)
+        if resume and model is None and options.get("solver") is None:
+            found = run_folder.of_run(run)
+        else:
+            found = resolve(run, model, variant, data, size=group.size, **options)
+            weights = weights or found.weights
+        _check_weights(run, weights, resume)
+        if tensorboard:
+            event_file_writer()
+        asked = dict(model=model, variant=variant, data=data, weights=weights, **options)
+        asked |= asdict(asked.pop("changes", Changes()))
+        with run_folder.opened(run, found, resume) as log, guard.log_to(log, run.log):
+            goes_on = resume and run.begun()
+            trainer = Trainer(run, group, gpus, found, weights, None if goes_on else asked)
+            return trainer.train(tensorboard)
+
+
+def resolve(
+    run,
+    model=None,
+    variant=None,
+    data=None,
+    solver=None,
+    max_iter=None,
+    epochs=None,
+    seed=None,
+    changes=Changes(),  # noqa: B008 (it is frozen)
+    size=1,
+):
+    """The Definition to train into ``run`` (RunFolder): the network in the folder
+    ``model/variant``, one of the paper's by its name, or that of the prototxt ``solver``, with
+    ``changes`` made.
+
+    ``data`` is a data set folder (None: the network's own sources); ``max_iter`` (iterations), or
+    ``epochs`` with ``size`` ranks, shortens the whole schedule in proportion; ``seed`` is Caffe's
+    random_seed. Raises UserError where that cannot be trained as it stands.
+    """
+    found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
+    if data is not None:
+        found.data = read_manifest(data)
+        sources.point(found, found.data)
+    changes.apply(found)
+    if data is None:
+        sources.find(found)
+    sources.check(found)
+    if found.data and found.deploy is None:
+        shape = (found.data.test if found.solver.test_iter else found.data.train).shape
+        found.deploy = definition.deploy(found, shape)
+    if epochs is not None:
+        max_iter = sources.iterations(found, epochs, size)
+    if max_iter is not None:
+        schedule.shorten(found.solver, found.net, max_iter)
+    if seed is not None or found.solver.random_seed < 0:
+        found.solver.random_seed = _SEED if seed is None else seed
+    for name in _REPLACED:
+        if name in found.solver.DESCRIPTOR.fields_by_name:
+            found.solver.ClearField(name)
+    run_folder.place(run, found.solver, found.net)
+    return found
+
+
+def _check_weights(run, weights, resume):
+    """Raises UserError where a run cannot begin with ``weights``, or did not."""
+    if weights is None:
+        return
+    if not (resume and run.begun()):
         messages.read_weights(weights)  # now, not when the folder is made
-    if tensorboard:
-        events.check()
-    launch.check(gpus)
-    options = [
-        option for option, given in (("--resume", resume), ("--tensorboard", tensorboard)) if given
-    ]
-    with (run_folder.resumed if resume else run_folder.started)(run, found, weights) as log:
-        return launch.lead(run, log, gpus, *options)
-
-
-class Worker:
-    """One of the ``ranks`` (see ranks.py) at work. Rank 0's is a Trainer, which is told what to train: a SolverParameter
-    and a NetParameter; the others hear it from there.
-
-    ``gpus`` are those of this machine, one for each rank on it, or empty for the CPU.
-    """
-
-    def __init__(self, ranks, gpus, solver=None, net=None):
-        self.ranks = ranks
-        self.caffe = locate.caffe()
-        self.caffe.init_log(
-            0, True
-        )  # all of Caffe's log, to the file descriptor that is the run's log
-        self.stop = False
-        for number in STOPS:  # after init_log, which handles SIGTERM in its own way
-            signal.signal(number, self._ask_to_stop)
-        self._use(gpus)
-        self.parameter, self.net = ranks.share((solver, net))
-        ranks.prepare(self.caffe)
-        self.solver = self._make_solver()
-        self._check_names()
-        layers = schedule.layers(self.parameter, self.net, self.caffe.TRAIN)
-        self.outputs = Outputs(self.solver.net, layers, "train")
-        pooling = locate.caffe_pb2().PoolingParameter
-        self._draws = any(
-            layer.type in _DRAWING or layer.pooling_param.pool == pooling.STOCHASTIC
-            for layer in self.net.layer
+        return
+    begun = (run.said or {}).get("weights", {}).get("file")
+    if begun != str(Path(weights).resolve()):
+        raise UserError(
+            f"{run.path} began with {begun or 'random weights'}, not with {weights}: leave --weights "
+            "out, or name another --output"
         )
 
-    def _ask_to_stop(self, number, frame):
-        self.stop = True
 
-    def _use(self, gpus):
-        if not gpus:
-            self.caffe.set_mode_cpu()
-            return
-        if self.ranks.local_rank >= len(gpus):
-            raise UserError(
-                f"--gpu names {len(gpus)} of this machine's GPUs, and more ranks than that run on it: "
-                "name one for each"
-            )
-        self.caffe.set_device(gpus[self.ranks.local_rank])
-        self.caffe.set_mode_gpu()
+class Trainer(ranks.Worker):
+    """Rank 0's work on a run folder that is ready for the Definition ``found``. ``weights`` is a
+    .caffemodel to begin with, ``options`` what was asked of a run that begins; None: it goes on."""
 
-    def _make_solver(self):
-        """Caffe's solver, without its tests and snapshots: those are made by the Trainer, where a test's progress shows
-        and its result is read, and where metrics and positions are on the disk before the snapshot that they lead to."""
-        parameter = type(self.parameter)()
-        parameter.CopyFrom(self.parameter)
-        for name in ("test_iter", "test_interval", "test_initialization", "test_state", "snapshot"):
-            parameter.ClearField(name)
-        parameter.layer_wise_reduce = False  # see ranks.Nccl
-        with tempfile.TemporaryDirectory() as folder:
-            if self.ranks.rank > 0:  # rank 0's folder may be out of reach
-                parameter.net = f"{folder}/train_val.prototxt"
-                messages.write(parameter.net, self.net)
-                self._check_data()
-            file = Path(folder) / "solver.prototxt"
-            messages.write(file, parameter)
-            return self.caffe.get_solver(str(file))
-
-    def _check_names(self):
-        """Caffe copies weights to its tests, and from its snapshots, by the layers' names."""
-        net = self.solver.net
-        shared = nets.shared_name(
-            [
-                (name, layer.blobs)
-                for name, layer in zip(net._layer_names, net.layers)
-                if layer.blobs
-            ]
-        )
-        if shared:
-            raise UserError(
-                f"the network has two layers called {shared[0]} that learn, and would lose one's weights: rename one"
-            )
-
-    def _check_data(self):
-        for layer in schedule.data_layers(self.parameter, self.net, self.caffe.TRAIN):
-            if not Path(schedule.reader(layer).source).exists():
-                raise UserError(
-                    f"there is no {schedule.reader(layer).source}, which layer {layer.name} reads: the data must be "
-                    "at the same path on every machine"
-                )
-
-    def begin(self, snapshot=None):
-        """Brings all ranks to one state: rank 0's ``snapshot``, or its fresh weights. Returns whether to stop at once."""
-        packed = self.ranks.share(snapshot and self.ranks.size > 1 and snapshots.packed(snapshot))
-        if self.ranks.rank == 0 and snapshot:
-            snapshots.restore(self.solver, snapshot)
-        elif packed:
-            with snapshots.unpacked(packed) as copy:
-                snapshots.restore(self.solver, copy)
-        self.ranks.join(self.solver)
-        return self._agree(0)[1]
-
-    def step(self):
-        """One iteration. Returns its loss, the mean over the ranks, and whether to stop.
-
-        A signal that comes after this has the next iteration to stop at.
-        """
-        if (
-            self._draws
-        ):  # of the iteration alone, so that a training that goes on draws the same numbers
-            seed = [self.parameter.random_seed, self.solver.iter, self.ranks.rank]
-            self.caffe.set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self.solver.step(1)
-        return self._agree(self.outputs.loss)
-
-    def _agree(self, loss):
-        loss, self.stop = self.ranks.agree(loss, self.stop)
-        return loss, self.stop
-
-    def at_end(self):
-        return self.solver.iter >= self.parameter.max_iter
-
-    def train(self):
-        """Runs the solver to its end or until a rank is told to stop; returns the exit status, the same at all ranks."""
-        stop = self.begin()
-        while not (stop or self.at_end()):
-            _, stop = self.step()
-        return self.ranks.share(None)
-
-
-class Trainer(Worker):
-    """Rank 0's work on a run folder that is ready: it also tests, takes snapshots, and keeps the records."""
-
-    def __init__(self, run, ranks, gpus, tensorboard=False):
-        self.run = run
-        super().__init__(ranks, gpus, *run_folder.load(run))
-        self.tests = Tests(self.caffe, self.parameter, self.net, run.train_val)
+    def __init__(self, run, group, gpus, found, weights=None, options=None):
+        super().__init__(group, gpus, found.solver, found.net)
+        self.run, self.found, self.gpus, self._weights = run, found, gpus, weights
+        self._begins = options is not None
+        self.tests = Tests(self.solver, self.parameter, self.net)
         self.metrics = Metrics(self.outputs.names + self.tests.names)
         self.history = positions.History(schedule.warmup_iter(self.net))
-        self.events = events.Events(run) if tensorboard else None
-        self.seconds_before = 0
-        self.images = self.ranks.size * schedule.images_per_iteration(self.parameter, self.net)
-        self.rate = 0  # images per second
+        self.record = record.Record(run, options)
+        self.events = None
+        self.images = group.size * schedule.images_per_iteration(self.parameter, self.net)
+        self.seconds_before, self.rate = 0, 0  # of training before; images per second
         self.since = []  # what each iteration gave since the last row: a dictionary of columns
         self.cut = False  # whether a test was interrupted
+        self.warned = set()
 
-    def train(self, resume):
-        """As Worker.train; ``resume`` goes on from the newest whole snapshot."""
-        snapshots.refuse_pipes(self.parameter.snapshot_prefix)
-        snapshot = self._go_on() if resume else None
-        if snapshot is None:
-            self._copy_weights()
-        stop = self.begin(snapshot)
-        self.kept = self.solver.iter  # what the newest snapshot holds
-        self._say_what_trains()
-        self.started = time.monotonic()
-        bar_stands()
-        with tqdm(
-            total=self.parameter.max_iter,
-            initial=self.solver.iter,
-            desc="training",
-            unit="it",
-            mininterval=0.5,
-            dynamic_ncols=True,
-        ) as bar:
-            if self.solver.iter == 0:
-                self._begin_records(bar)
-            self._show(bar)
-            self._loop(bar, stop, made_up=snapshot is not None)
-            if (
-                self.at_end()
-                and not self.cut
-                and self.tests
-                and self.metrics.tested() != self.solver.iter
-            ):
-                self._record(bar, **self._test())
-        if self.events:
-            self.events.close()
-        return self.ranks.share(self._finish())
-
-    def _begin_records(self, bar):
-        self._record_positions()
-        if self.events:
-            self.events.write({"iteration": self.solver.iter}, self.history)
-        if self.parameter.test_initialization and self.tests and not self.stop:
-            self._record(bar, **self._test())
-
-    def _copy_weights(self):
-        """Gives the network the weights that the run is to begin with, and keeps the list of them."""
-        given = run_folder.read_weights(self.run)
-        if given:
-            copied = initial.copy(self.solver.net, given["file"])
-            run_folder.write_weights(self.run, dataclasses.asdict(copied))
-            for line in copied.lines():
-                self._say(line)
-
-    def _say_what_trains(self):
-        if self.ranks.size > 1:
-            self._say(f"{self.ranks.size} ranks, together {self.images} images per iteration")
+    def train(self, tensorboard=False):
+        """As Worker.train; goes on from the newest whole snapshot."""
+        with self.listening():
+            self.events = Events(self.run) if tensorboard else None
+            snapshot = None if self._begins else self._go_on()
+            if snapshot is None and self._weights:
+                copied = snapshots.copy_weights(self.solver.net, self._weights)
+                listed = {**asdict(copied), "file": str(Path(self._weights).resolve())}
+                self.record.content["weights"] = listed
+                self._say(*copied.lines())
+            stop = self.begin(snapshot)
+            self.kept = self.solver.iter  # what the newest snapshot holds
+            self._say(record.what_trains(self.solver.net, self.found, self.ranks.size))
+            self.record.begin(self.solver, self.found, self.ranks.size, self.gpus)
+            self.started = time.monotonic()
+            with tqdm(
+                total=self.parameter.max_iter,
+                initial=self.solver.iter,
+                desc="training",
+                unit="it",
+                mininterval=0.5,
+                dynamic_ncols=True,
+            ) as self.bar:
+                self._run(stop, snapshot)
+            if self.events:
+                self.events.close()
+            return self._leave(self._finish())
 
     # ---- Going on
 
@@ -279,84 +190,86 @@ class Trainer(Worker):
             self._say("no whole snapshot: starting at iteration 0")
             if self.events:
                 self.events.truncate(-1)
+            self._weights = self._weights or self.record.content.get("weights", {}).get("file")
             return None
         at = snapshot.iteration
         if at > self.parameter.max_iter:
             raise UserError(
-                f"{self.run.path} has come to iteration {at}, and is to end at {self.parameter.max_iter}: raise max_iter "
-                f"in {self.run.solver}, or name another --output"
+                f"{self.run.path} has come to iteration {at}, and is to end at "
+                f"{self.parameter.max_iter}: raise max_iter in {self.run.solver}, or name another "
+                "--output"
             )
         self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
         self.metrics.truncate(at)
         self.seconds_before = self.metrics.last("seconds") or 0
         if self.run.positions.exists():
             self.history = positions.History.load(self.run.positions)
-        if not self._row_is_due(
-            at
-        ):  # this row, of a run that was stopped, would not be there without the stop
+        due = self._row_is_due(at)
+        if not due:  # this row, of a run that was stopped, would not be there without the stop
             self.metrics.truncate(at - 1)
             self.since = snapshots.read_since(snapshot)
-        kept = at if self._row_is_due(at) else at - 1
+        kept = at if due else at - 1
         self.history.truncate(kept)
         if self.events:
             self.events.truncate(kept)
         self._say(f"going on from iteration {at}")
-        self._warn_of_data()
-        return snapshot
-
-    def _warn_of_data(self):
         for name, layer in zip(self.solver.net._layer_names, self.solver.net.layers):
-            reads = (
-                layer.type in (*schedule.READERS, "WindowData", "MemoryData")
-                or layer.type == "Python"
-                and not self.solver.net.bottom_names[name]
-            )
+            reads = not self.solver.net.bottom_names[name] and layer.type != "Input"
             if reads and not (layer.type == "Data" and hasattr(layer, "continue_at")):
                 self._say(
-                    f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on where it stood"
+                    f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on "
+                    "where it stood"
                 )
+        return snapshot
 
     # ---- The loop
 
-    def _loop(self, bar, stop, made_up):
-        """``made_up``: whether a test that is due now and missing, as one that was interrupted, is run first."""
-        if (
-            made_up
-            and not stop
-            and self._test_is_due()
-            and self.metrics.tested() != self.solver.iter
-        ):
-            self._record(bar, **self._test())
+    def _run(self, stop, snapshot):
+        if self.solver.iter == 0:
+            self._record_positions()
+            if self.events:
+                self.events.write({"iteration": 0}, self.history)
+            if self.parameter.test_initialization and self.tests and not self.stop:
+                self._record(**self._test())
+        self._show()
+        if snapshot and not stop and self._test_is_due() and not self._is_tested():
+            self._record(**self._test())  # that was interrupted
+        self._loop(stop)
+        if self.at_end() and not self.cut and self.tests and not self._is_tested():
+            self._record(**self._test())
+
+    def _loop(self, stop):
         seconds, images = 0, 0
         while not (stop or self.at_end()):
             learning_rate, before = self.solver.lr, time.monotonic()
             loss, stop = self.step()
-            if self.cut:  # the test before it, which is to come first when the training goes on; all ranks stop here
+            if self.cut:  # the test before it comes first when the training goes on
                 return
+            self.record.losses(self.solver.iter, loss)
             self.since.append({"loss": loss, **self.outputs.more()})
+            if not math.isfinite(loss):
+                self._warn(loss)
             seconds, images = seconds + time.monotonic() - before, images + self.images
-            bar.update()
+            self.bar.update()
             if stop or self._row_is_due(self.solver.iter):
                 self.rate = images / seconds
-                self._keep(bar, stop, learning_rate)
+                self._keep(stop, learning_rate)
                 seconds, images = 0, 0
 
-    def _keep(self, bar, stop, learning_rate):
-        """The records, the test and the snapshot that are due after this iteration, or that a stop asks for."""
+    def _keep(self, stop, learning_rate):
+        """The records, the test and the snapshot that are due after this iteration, or that a stop
+        asks for."""
         row_is_due = self._row_is_due(self.solver.iter)
         values, since = mean(self.since), self.since
         if row_is_due:
             self.since = []
-        self._record(
-            bar,
-            learning_rate=learning_rate,
-            **values,
-            **(self._test() if self._test_is_due() else {}),
-        )
+        tested = self._test() if self._test_is_due() else {}
+        self._record(learning_rate=learning_rate, **values, **tested)
         if stop or self.cut or self.at_end() or self._is_due("snapshot", self.solver.iter):
             if not row_is_due:
                 snapshots.write_since(self.parameter.snapshot_prefix, self.solver.iter, since)
-            self.solver.snapshot()
+            with guard.doing("taking a snapshot, for which there may be no room on the disk"):
+                self.solver.snapshot()
             self.kept = self.solver.iter
 
     def _row_is_due(self, iteration):
@@ -367,15 +280,15 @@ class Trainer(Worker):
 
     def _test_is_due(self):
         """But for the last one, which comes after the last snapshot."""
-        return (
-            bool(self.tests)
-            and not self.at_end()
-            and self._is_due("test_interval", self.solver.iter)
-        )
+        due = self._is_due("test_interval", self.solver.iter)
+        return bool(self.tests) and not self.at_end() and due
 
     def _is_due(self, interval, iteration):
         every = getattr(self.parameter, interval)
         return every > 0 and iteration % every == 0
+
+    def _is_tested(self):
+        return self.metrics.tested() == self.solver.iter
 
     def _test(self):
         """What the tests give; nothing where a stop is asked for meanwhile."""
@@ -385,32 +298,52 @@ class Trainer(Worker):
 
     # ---- The records
 
-    def _record(self, bar, **values):
+    def _record(self, **values):
         """Brings metrics and positions to this iteration, on the disk and on the screen."""
         seconds = self.seconds_before + time.monotonic() - self.started
         self.metrics.append(self.solver.iter, seconds=seconds, **values)
         self._record_positions()
-        self._save()
-        self._show(bar)
+        self.metrics.save(self.run.metrics)
+        if self.history.names:
+            self.history.save(self.run.positions)
+        if self.events:
+            self.events.write(self.metrics.rows[-1], self.history)
+        self._warn(self.metrics.last("loss") or 0)
+        self._show()
 
     def _record_positions(self):
         layers = positions.from_net(self.solver.net)
         if layers:
             self.history.append(self.solver.iter, layers)
 
-    def _save(self):
-        self.metrics.save(self.run.metrics)
-        if self.history.names:
-            self.history.save(self.run.positions)
-        if self.events:
-            self.events.write(self.metrics.rows[-1], self.history)
+    def _warn(self, loss):
+        """Once of each thing."""
+        for text in self._warnings(loss):
+            if text not in self.warned:
+                self.warned.add(text)
+                self._say(f"warning: {text}, at iteration {self.solver.iter}")
 
-    def _show(self, bar):
+    def _warnings(self, loss):
+        """What is wrong with the training now, in sentences."""
+        if not math.isfinite(loss):
+            yield "the loss is NaN or infinity: lower the solver's base_lr (--lr)"
+        net = self.solver.net
+        for layer in positions.from_net(net):
+            height, width = net.blobs[net.bottom_names[layer.name][0]].data.shape[2:]
+            away = np.abs(layer.xy).reshape(-1, 2)
+            count = int((~(away < (width, height))).any(axis=1).sum())
+            if count:
+                yield (
+                    f"synapses of layer {layer.name} have left the image of {height}×{width} pixels: "
+                    "lower --lr or --position-lr-mult, or set position_limit"
+                )
+
+    def _show(self):
         loss, error = self.metrics.last("loss"), self.metrics.last("test_error")
         shown = [] if loss is None else [f"loss {loss:.4f}"]
         shown += [] if error is None else [f"test error {100 * error:.2f} %"]
         shown += [f"{self.rate:.0f} images/s"] if self.rate else []
-        bar.set_postfix_str(", ".join(shown + self._more()), refresh=False)
+        self.bar.set_postfix_str(", ".join(shown + self._more()), refresh=False)
 
     def _more(self):
         """What is shown by name."""
@@ -421,33 +354,33 @@ class Trainer(Worker):
 
     def _finish(self):
         iteration = self.solver.iter
-        if not self.at_end() or self.tests and self.metrics.tested() != iteration:
-            self._say(f"stopped at iteration {self.kept}: go on with --resume")
+        stopped = not self.at_end() or self.tests and not self._is_tested()
+        self.record.end(iteration, "stopped" if stopped else "finished")
+        if stopped:
+            self._say(f"stopped at iteration {self.kept}: go on with")
+            self._say(f"  acu train --resume --output {self.run.path}")
             return INTERRUPTED
-        losses = [
-            loss for loss in map(self.metrics.last, ("test_loss", "loss")) if loss is not None
-        ]
-        if not all(map(math.isfinite, losses[:1])):
-            self._say(
-                "warning: the training has diverged, and the network gives no numbers: lower the solver's base_lr"
-            )
-        print(
-            f"{self._result()} after {iteration} iterations, {self.metrics.last('seconds') or 0:.0f} s, in {self.run.path}"
-        )
+        loss = self.metrics.last("loss") or 0
+        self._say(*(f"warning: {text}" for text in self._warnings(loss)))
+        seconds = self.metrics.last("seconds") or 0
+        print(f"{self._result()} after {iteration} iterations, {seconds:.0f} s, in {self.run.path}")
         for text in self._more():
             print(f"  {text}")
+        print(f"next: acu plot {self.run.path}" if self.history.names else self._next())
         return 0
+
+    def _next(self):
+        return f"next: acu report {self.run.path} --output report.html"
 
     def _result(self):
         """The error of the last test, in a few words, or what there is instead."""
         if self.metrics.last("test_error") is not None:
             return f"test error {100 * self.metrics.last('test_error'):.2f} %"
         losses = {name: self.metrics.last(name.replace(" ", "_")) for name in ("test loss", "loss")}
-        return next(
-            (f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None),
-            "no record of a loss",
-        )
+        known = (f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
+        return next(known, "no record of a loss")
 
     @staticmethod
-    def _say(text):
-        print(text, file=sys.stderr)
+    def _say(*lines):
+        for line in lines:
+            tqdm.write(line, file=sys.stderr)
