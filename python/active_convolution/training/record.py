@@ -25,8 +25,7 @@ import numpy as np
 from .. import __version__
 from ..caffe import locate, messages
 from ..caffe.positions import TYPES
-from . import changes, schedule
-from . import data as sources
+from . import changes, data_layers, schedule
 from .run_folder import without_paths, write_json
 
 LOSSES = 10  # of the first iterations, that a run keeps
@@ -178,12 +177,11 @@ def what_trains(net, found, ranks):
         if layer.type == "BatchNorm" or layer.type in TYPES and blob.count == 1
     )
     layers = schedule.data_layers(solver, found.net, locate.caffe_pb2().TRAIN)
-    images = sources.images(found)
+    images = data_layers.images(found)
     outputs = {changes.outputs(layer).num_output for layer, _, _ in changes.judged(found)}
     seen = ranks * schedule.images_per_iteration(solver, found.net)
-    told = [
-        f"{found.net.name or 'a network'}, {learned:,} parameters, {active} active convolutions"
-    ]
+    told = [f"{found.net.name or 'a network'}, {learned:,} parameters"]
+    told[-1] += f", {active} active convolution{'' if active == 1 else 's'}"
     told += [", ".join(schedule.reader(layer).source for layer in layers) or "data of its own"]
     told[-1] = data.dataset if data else told[-1]
     told[-1] += f", {images:,} images" if images else ""

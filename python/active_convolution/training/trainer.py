@@ -14,8 +14,7 @@ from tqdm import tqdm
 from ..caffe import guard, messages, positions
 from ..data.manifest import read_manifest
 from ..errors import BadValue, UserError
-from . import data as sources
-from . import definition, ranks, record, run_folder, schedule, snapshots
+from . import definition, data_layers, ranks, record, run_folder, schedule, snapshots
 from .changes import Changes
 from .metrics import Events, Metrics, event_file_writer
 from .run_folder import RunFolder
@@ -98,16 +97,16 @@ def resolve(
     found = definition.of_model(model, variant, solver) if model else definition.of_solver(solver)
     if data is not None:
         found.data = read_manifest(data)
-        sources.point(found, found.data)
+        data_layers.point(found, found.data)
     changes.apply(found)
     if data is None:
-        sources.find(found)
-    sources.check(found)
+        data_layers.find(found)
+    data_layers.check(found)
     if found.data and found.deploy is None:
         shape = (found.data.test if found.solver.test_iter else found.data.train).shape
         found.deploy = definition.deploy(found, shape)
     if epochs is not None:
-        max_iter = sources.iterations(found, epochs, size)
+        max_iter = data_layers.iterations(found, epochs, size)
     if max_iter is not None:
         schedule.shorten(found.solver, found.net, max_iter)
     if seed is not None or found.solver.random_seed < 0:
