@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 from active_convolution import cli
+from active_convolution.caffe import messages
 from active_convolution.errors import UserError
 from active_convolution.look import evaluation
+from active_convolution.networks import models
 from active_convolution.paper import figures, results, runs, tables
 from paper_runs import give_network, make_run
 
@@ -135,19 +137,22 @@ def test_accuracies_on_ten_crops_are_evaluated_once(tmp_path, monkeypatch):
         for kind in ("solverstate", "caffemodel"):
             (run.folder.snapshots / f"x_iter_{run.max_iter}.{kind}").touch()
 
-    def evaluate(deploy, weights, data, **options):
-        calls.append((weights.name, data, options))
-        return (0.45, 0.2, 20) if "baseline" in str(deploy) else (0.41, 0.1875, 20)
+        for name in ("train_val", "deploy"):
+            net = getattr(models, name)(models.named("places365/alexnet"), run.variant)
+            messages.write(run.folder.path / f"{name}.prototxt", net)
+
+    def evaluate(trained, **options):
+        calls.append((trained.weights.name, options))
+        return (45, 20, 20) if "baseline" in str(trained.model) else (41, 18.75, 20)
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     for _ in range(2):
-        lines = results.lines(table, results.measure(table, planned, tmp_path / "data", 3))
+        lines = results.lines(table, results.measure(table, planned, 3))
         assert [[str(cell) for cell in line.cells] for line in lines] == [
             *(["55.00", "80.00"], ["59.00", "81.25"], ["4.00", "1.25"])
         ]
     assert lines[2].paper == (pytest.approx(0.60), pytest.approx(0.79))
-    wanted = "x_iter_400000.caffemodel", tmp_path / "data/places365", dict(ten_crop=True, gpu=3)
-    assert calls == [wanted] * 2
+    assert calls == [("x_iter_400000.caffemodel", dict(ten_crop=True, gpu=3))] * 2
     (planned[0].folder.path / "ten_crop.json").write_text("{}")
     with pytest.raises(UserError, match="ten_crop.json is damaged: remove it"):
         results.measure(table, planned)

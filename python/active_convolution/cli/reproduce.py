@@ -1,6 +1,5 @@
 """``acu reproduce``: everything it does is in active_convolution.paper."""
 
-import argparse
 import sys
 
 from . import options
@@ -40,7 +39,7 @@ def parser(prog):
     add("--datasets", nargs="+", metavar="NAME", help="only the rows on these (default: all)")
     add(
         "--scale",
-        type=_fraction,
+        type=options.fraction,
         default=1.0,
         metavar="F",
         help="shorten every schedule to this fraction, warm-up and learning-rate steps included",
@@ -84,13 +83,6 @@ def parser(prog):
     return parser
 
 
-def _fraction(text):
-    fraction = options.positive(text)
-    if fraction > 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: give a fraction, 1 at most")
-    return fraction
-
-
 def _check(arguments):
     from ..paper.tables import TABLES
 
@@ -119,7 +111,7 @@ def run(arguments):
         if status:
             print("stopped: the same command goes on from here", file=sys.stderr)
             return status
-    figured = results.measure(table, chosen, arguments.data, *gpus[:1])
+    figured = results.measure(table, chosen, *gpus[:1])
     print(results.caption(table), end="\n\n")
     print(results.text(table, results.lines(table, figured)), end="\n\n")
     for run in chosen:

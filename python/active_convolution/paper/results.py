@@ -21,6 +21,7 @@ from ..files import json_object, reading, whole_file
 from ..look import evaluation
 from ..networks.models import VARIANTS
 from ..training.run_folder import write_json
+from ..training.trained import Trained
 from .runs import duration
 from .tables import Comparison
 
@@ -82,14 +83,13 @@ class Line:
 # ---- What was measured
 
 
-def measure(table, runs, data=None, gpu=None):
+def measure(table, runs, gpu=None):
     """{run: its figures, per cent, a tuple with an entry per measure of ``table``} of those
-    ``runs`` that are finished. What must be evaluated is, on the data sets in the folder ``data``,
-    on device ``gpu``, None for the CPU."""
-    finished = [run for run in runs if run.finished()]
+    ``runs`` that are finished. What must be evaluated is, on device ``gpu``, None for the CPU."""
     errors = {
-        run: _on_ten_crops(run, data, gpu) if table.ten_crop else _of_last_test(run)
-        for run in finished
+        run: _on_ten_crops(run, gpu) if table.ten_crop else _of_last_test(run)
+        for run in runs
+        if run.finished()
     }
     if table.accuracies:
         return {run: tuple(100 - error for error in each) for run, each in errors.items()}
@@ -105,17 +105,12 @@ def _of_last_test(run):
     return (100 * error,)
 
 
-def _on_ten_crops(run, data, gpu):
-    folder, path = run.folder, run.folder.path / _TEN_CROPS
+def _on_ten_crops(run, gpu):
+    path = run.folder.path / _TEN_CROPS
     if not path.exists():
-        top1, top5, _ = evaluation.evaluate(
-            folder.deploy,
-            folder.snapshot(run.max_iter),
-            data / run.comparison.dataset,
-            ten_crop=True,
-            gpu=gpu,
-        )
-        write_json(path, {"top1": 100 * top1, "top5": 100 * top5})
+        trained = Trained.of_run(run.folder.path, run.max_iter)
+        top1, top5, _ = evaluation.evaluate(trained, ten_crop=True, gpu=gpu)
+        write_json(path, {"top1": top1, "top5": top5})
     with reading(path, "is damaged", "remove it, and the network is evaluated again"):
         kept = json_object(path)
         return float(kept["top1"]), float(kept["top5"])
