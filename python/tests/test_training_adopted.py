@@ -6,9 +6,9 @@ import pytest
 from active_convolution.data.adopt import adopt
 from active_convolution.errors import UserError
 from active_convolution.look import evaluation
-from active_convolution.look.report import content
 from active_convolution.training.changes import Changes
 from active_convolution.training.metrics import Metrics
+from active_convolution.training.trained import Trained
 from active_convolution.training.trainer import train
 from test_data_adopt import COUNTS, alone, made  # noqa: F401 (a fixture)
 
@@ -60,11 +60,9 @@ def measured(folder, output, weights):
         {name: value for name, value in row.items() if name != "seconds"}
         for row in Metrics.load(output / "metrics.csv").rows
     ]
-    found = evaluation.evaluate(
-        output / "deploy.prototxt", output / "snapshots/net_iter_6.caffemodel", folder
-    )
-    assert found[0] == pytest.approx(rows[-1]["test_error"], abs=1e-6) and found[2] == COUNTS["val"]
-    assert content.read([output])["runs"][0]["summary"]["iteration"] == 6
+    error, _, count = evaluation.evaluate(Trained.of_run(output))
+    assert error == pytest.approx(100 * rows[-1]["test_error"], abs=1e-4)
+    assert count == COUNTS["val"]
     return rows
 
 
@@ -103,14 +101,7 @@ def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
         )
 
     assert trained("more", 6) == 0
-    assert (
-        evaluation.evaluate(
-            tmp_path / "more/deploy.prototxt",
-            tmp_path / "more/snapshots/net_iter_1.caffemodel",
-            folder,
-        )[2]
-        == 9
-    )
+    assert evaluation.evaluate(Trained.of_run(tmp_path / "more"))[2] == 9
     with pytest.raises(
         UserError, match="layer score .* has 3 outputs, and .* has 4 classes: give --classes 4"
     ):

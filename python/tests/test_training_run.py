@@ -19,7 +19,7 @@ from active_convolution.training.metrics import Metrics
 from active_convolution.training.run_folder import RunFolder
 from active_convolution.training.trainer import train
 from conftest import SHARED
-from test_data_database import records
+from data_samples import records
 from training_runs import blobs, column, rows, run_script, snapshot, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]

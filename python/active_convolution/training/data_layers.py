@@ -57,9 +57,8 @@ def _read(layer, part):
     reader.source, reader.batch_size = part.path, batch
     if kind == "Data":
         reader.backend = getattr(reader, part.backend)
-    if kind == "ImageData":
-        for name in ("root_folder", "new_height", "new_width"):
-            setattr(reader, name, getattr(part, name))
+    for name, value in part.image_data.items() if kind == "ImageData" else ():
+        setattr(reader, name, value)
 
 
 def find(found):
