@@ -34,7 +34,7 @@ run=(
 test=(
   openmpi-bin python3-mpi4py python3-onnx
   jupyter-nbconvert python3-ipykernel python3-nbformat
-  python3-pip python3-pytest python3-pytest-timeout python3-pytest-xdist python3-setuptools python3-venv python3-websocket python3-wheel
+  python3-pip python3-pytest python3-pytest-timeout python3-pytest-xdist python3-setuptools python3-venv python3-wheel
   "chromium-headless-shell?" "python3-torch?"
 )
 # To see that an older GCC and a Clang take our sources.

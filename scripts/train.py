@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""acu train, under the name of former versions."""
+"""acu train, under the name that Caffe's users look for."""
 
 import sys
 from pathlib import Path

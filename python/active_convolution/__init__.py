@@ -11,3 +11,13 @@ equations); ``cli``, which alone parses command lines.
 """
 
 __version__ = "0.1.0"
+
+
+def load(run, iteration=None):
+    """A trained network, from a run folder of ``acu train``, for images: see look.predict.load.
+
+    Its ``predict(images)`` gives probabilities, its ``classes`` their names.
+    """
+    from .look import predict
+
+    return predict.load(run, iteration)

@@ -1,6 +1,7 @@
 """The exceptions that mean "the user can mend this", and what is said of those that the
 surroundings raise."""
 
+import math
 import os
 import traceback
 
@@ -15,6 +16,26 @@ class BadValue(UserError):
     """An option has a value that it cannot have, whatever the files say."""
 
 
+def out_of_range(value, least, most=None, above=False):
+    """What is wrong with a ``value`` that is not from ``least`` (``above``: not that itself) to
+    ``most`` (None: without end); None where nothing is."""
+    upper = math.inf if most is None else most
+    if (least < value if above else least <= value) and value <= upper and value != math.inf:
+        return None
+    if above:
+        allowed = f"a number above {least}{'' if most is None else f', {most} at most'}"
+    else:
+        allowed = f"{least} or more" if most is None else f"one from {least} to {most}"
+    return f"is out of range: give {allowed}"
+
+
+def check_range(option, value, *limits):
+    """Raises BadValue where the ``value`` of ``option`` is out_of_range."""
+    wrong = out_of_range(value, *limits)
+    if wrong:
+        raise BadValue(f"{option} {value} {wrong}")
+
+
 def explained(error):
     """The line to say of an exception that is no fault of the program: the user's, or one that the
     machine raises in the middle of anything. None for any other."""
@@ -25,7 +46,7 @@ def explained(error):
     elif type(error) is RuntimeError and _is_from_pycaffe(error):
         line = f"Caffe: {error}"
     elif isinstance(error, UnicodeEncodeError):
-        line = no_text(error.object)
+        line = f"the name {error.object!r} is no text in UTF-8: rename it, or set LC_ALL=C.UTF-8"
     elif isinstance(error, OSError) and error.errno is not None:
         names = " and ".join(
             _shown(name) for name in (error.filename, error.filename2) if name is not None
@@ -42,11 +63,6 @@ def _is_from_pycaffe(error):
     a user's Python layer needs its traceback."""
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
     return raised.startswith(os.path.dirname(__file__)) or "/caffe/" in raised
-
-
-def no_text(name):
-    """What to say of a ``name`` in bytes that are no text."""
-    return f"the name {name!r} is no text in UTF-8, as Caffe's files need it: rename it, or set LC_ALL=C.UTF-8"
 
 
 def _shown(name):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def run(*options, timeout=None):
     return subprocess.run(
-        [ROOT / "scripts/check_layer.py", *options], capture_output=True, text=True, timeout=timeout
+        [ROOT / "scripts/acu", "check", *options], capture_output=True, text=True, timeout=timeout
     )
 
 

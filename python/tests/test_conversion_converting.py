@@ -726,7 +726,7 @@ def test_what_an_active_convolution_cannot_do_is_named():
 
 def script(*arguments):
     return subprocess.run(
-        [ROOT / "scripts/convert.py", *map(str, arguments)], capture_output=True, text=True
+        [ROOT / "scripts/acu", "convert", *map(str, arguments)], capture_output=True, text=True
     )
 
 

@@ -468,7 +468,7 @@ def script(**options):
         text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)
     ]
     return subprocess.run(
-        [ROOT / "scripts/export.py", *map(str, arguments)], capture_output=True, text=True
+        [ROOT / "scripts/acu", "export", *map(str, arguments)], capture_output=True, text=True
     )
 
 
@@ -747,7 +747,7 @@ def test_a_full_disk_is_one_line(shaken, tmp_path):
     model, weights = shaken("digits/plain/acu")
     done = subprocess.run(
         [
-            ROOT / "scripts/export.py",
+            ROOT / "scripts/acu", "export",
             "--model",
             model,
             "--weights",

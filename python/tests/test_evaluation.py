@@ -1,8 +1,7 @@
-"""evaluate.py against `caffe test` and a second way to the same numbers, and its errors."""
+"""Evaluation against `caffe test` and a second way to the same numbers, and its errors."""
 
 import os
 import re
-import shutil
 import subprocess
 
 import cv2
@@ -10,67 +9,49 @@ import lmdb
 import numpy as np
 import pytest
 from active_convolution.caffe import locate, messages
-from active_convolution.data import database, datum
-from active_convolution.data.folder import database_bytes, database_path, write_manifest
+from active_convolution.data import database
+from active_convolution.data.manifest import Manifest, Part, database_path, source_bytes
 from active_convolution.errors import UserError
 from active_convolution.look import evaluation
 from active_convolution.networks import models
+from active_convolution.training.trained import Trained
 from active_convolution.training.trainer import train
-from conftest import ROOT
+from commands import acu, refused
 
 CLASSES, COUNT, BATCH = 12, 120, 40  # of the made data; BATCH is that of `caffe test`
 STORED, SEEN = (3, 19, 22), (3, 12, 12)  # odd margins: the middle is rounded
 MEAN, SCALE = (104, 117, 123), 0.0078125
 
 
-def write_data(folder, images, labels, **entries):
-    """A data set folder with these images for testing (and training); ``entries`` are more ones of its manifest."""
-    for split in "train", "test":
-        database.write(database_path(folder, split), images, labels)
-    return describe(folder, images=len(labels), shape=list(images.shape[1:]), **entries)
-
-
-def describe(folder, **entries):
-    """Writes the manifest of the databases in ``folder``."""
-    write_manifest(
-        folder,
-        {
-            "dataset": "made",
-            **{
-                split: {**entries, "bytes": database_bytes(folder, split)}
-                for split in ("train", "test")
-            },
-        },
-    )
+def write_data(folder, images, labels, classes=CLASSES, **entries):
+    """A data set folder with these images for testing; ``entries`` are the Manifest's."""
+    path = database_path(folder, "test")
+    database.write(path, images, labels)
+    counts = np.bincount(labels, minlength=classes).tolist()
+    part = Part(len(labels), list(images.shape[1:]), counts, bytes=source_bytes(path, "LMDB"))
+    Manifest("made", classes, test=part, **entries).write(folder)
     return folder
 
 
 def made_images(count=COUNT):
     """Images (count, *STORED) uint8 that differ from place to place, and labels."""
     draw = np.random.default_rng(7)
-    coarse = draw.integers(0, 256, (count, STORED[0], 5, 6))
-    images = (
-        coarse.repeat(4, axis=2).repeat(4, axis=3)[:, :, : STORED[1], : STORED[2]].astype(np.uint8)
-    )
-    return images, draw.integers(0, CLASSES, count)
+    coarse = draw.integers(0, 256, (count, 3, 5, 6), np.uint8).repeat(4, axis=2).repeat(4, axis=3)
+    return coarse[:, :, : STORED[1], : STORED[2]], draw.integers(0, CLASSES, count)
 
 
-def write_network(folder, source, std=0.3, softmax=True, transform=True):
-    """A small network with an ACU that takes SEEN: deploy and, beside it, train_val with the accuracies of both kinds, and
-    its random weights."""
+def write_network(folder, source, std=0.3, softmax=True, outputs=CLASSES, **transform):
+    """A small network with an ACU that takes SEEN: deploy and, beside it, train_val with the
+    accuracies of both kinds, and its random weights."""
     caffe, layers = locate.caffe(), locate.caffe().layers
+    random = dict(weight_filler=dict(type="gaussian", std=std))
 
     def body(net, data):
         net["conv"] = layers.ActiveConvolution(
-            data,
-            convolution_param=dict(
-                num_output=6, kernel_size=3, stride=2, weight_filler=dict(type="gaussian", std=std)
-            ),
+            data, convolution_param=dict(num_output=6, kernel_size=3, stride=2, **random)
         )
         net["relu"] = layers.ReLU(net["conv"], in_place=True)
-        net["score"] = layers.InnerProduct(
-            net["relu"], num_output=CLASSES, weight_filler=dict(type="gaussian", std=std)
-        )
+        net["score"] = layers.InnerProduct(net["relu"], num_output=outputs, **random)
         return net["score"]
 
     deploy, net = caffe.NetSpec(), caffe.NetSpec()
@@ -82,9 +63,7 @@ def write_network(folder, source, std=0.3, softmax=True, transform=True):
         ntop=2,
         include=dict(phase=caffe.TEST),
         data_param=dict(source=str(source), batch_size=BATCH, backend=1),
-        **dict(transform_param=dict(crop_size=SEEN[1], mean_value=list(MEAN), scale=SCALE))
-        if transform
-        else {},
+        transform_param=transform or dict(crop_size=12, mean_value=list(MEAN), scale=SCALE),
     )
     score = body(net, net["data"])
     net["accuracy"] = layers.Accuracy(score, net["label"])
@@ -99,16 +78,12 @@ def write_network(folder, source, std=0.3, softmax=True, transform=True):
     return folder
 
 
-def predictions(network, images):
+def predictions(network, views):
     """Another way to the class probabilities of prepared views (n, *SEEN): one by one."""
-    net = locate.caffe().Net(
-        str(network / "deploy.prototxt"),
-        locate.caffe().TEST,
-        weights=str(network / "made.caffemodel"),
-    )
-    answers = []
-    for image in images:
-        net.blobs["data"].data[0] = image
+    model, weights = (str(network / name) for name in ("deploy.prototxt", "made.caffemodel"))
+    net, answers = locate.caffe().Net(model, locate.caffe().TEST, weights=weights), []
+    for view in views:
+        net.blobs["data"].data[0] = view
         answers.append(net.forward()["prob"].astype(np.float64).ravel())
     return np.array(answers)
 
@@ -119,49 +94,41 @@ def prepared(images):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(data, network): two thirds of the images have the label that the network sees in their middle."""
+    """(data, network): two thirds of the images have the label that the network sees in their
+    middle."""
     folder = tmp_path_factory.mktemp("made")
     network = write_network(folder / "network", database_path(folder / "data", "test"))
     images, labels = made_images()
-    middle = prepared(images)[:, :, 3:15, 5:17]
-    known = predictions(network, middle).argmax(axis=1)
+    known = predictions(network, prepared(images)[:, :, 3:15, 5:17]).argmax(axis=1)
     labels[: 2 * COUNT // 3] = known[: 2 * COUNT // 3]
+    (folder / "data").mkdir()
     return write_data(folder / "data", images, labels), network
 
 
-def run(network, data, **options):
+def trained(network, **options):
+    return Trained.of_files(network / "deploy.prototxt", network / "made.caffemodel", **options)
+
+
+def run(network, data=None, **options):
     """``evaluate`` as counts: (wrong, wrong among five, images)."""
-    top1, top5, count = evaluation.evaluate(
-        network / "deploy.prototxt", network / "made.caffemodel", data, **options
-    )
-    return round(top1 * count), round(top5 * count), count
+    top1, top5, count = evaluation.evaluate(trained(network), data, **options)
+    return round(top1 * count / 100), round(top5 * count / 100), count
 
 
-def caffe_test(train_val, weights, iterations, batch):
+def caffe_test(network):
     """The same counts, from Caffe's own program."""
+    command = [locate.BUILD / "out/tools/caffe", "test", "-model", network / "train_val.prototxt"]
+    command += ["-weights", network / "made.caffemodel", "-iterations", str(COUNT // BATCH)]
     done = subprocess.run(
-        [
-            locate.BUILD / "out/tools/caffe",
-            "test",
-            "-model",
-            train_val,
-            "-weights",
-            weights,
-            "-iterations",
-            str(iterations),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GLOG_minloglevel": "0"},
+        command, capture_output=True, text=True, env={**os.environ, "GLOG_minloglevel": "0"}
     )
     assert done.returncode == 0, done.stderr
-    count = iterations * batch
     right = [
-        float(re.findall(rf"\] {name} = (\S+)", done.stderr)[-1]) * count
+        float(re.findall(rf"\] {name} = (\S+)", done.stderr)[-1]) * COUNT
         for name in ("accuracy", "accuracy_top5")
     ]
     np.testing.assert_allclose(right, np.round(right), atol=0.01)
-    return count - round(right[0]), count - round(right[1]), count
+    return COUNT - round(right[0]), COUNT - round(right[1]), COUNT
 
 
 # ---- As Caffe itself
@@ -170,70 +137,56 @@ def caffe_test(train_val, weights, iterations, batch):
 @pytest.mark.parametrize("batch", [COUNT, 7])  # the last one not whole
 def test_cropped_images_with_a_mean_agree_with_caffe_test(made, batch):
     data, network = made
-    expected = caffe_test(
-        network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH
-    )
+    expected = caffe_test(network)
     assert 10 < expected[0] <= COUNT // 3 and 0 < expected[1] < expected[0]
-    assert run(network, data, batch=batch) == expected
+    assert run(network, data, batch=batch) == run(network, batch=batch) == expected
 
 
-def test_jpeg_records_agree_with_caffe_test(made, tmp_path):
-    """As create_lmdb.py writes Places365: whoever decodes them, the pixels are the same."""
+def test_a_mean_file_agrees_with_caffe_test(made, tmp_path):
+    data, _ = made
+    images, _ = made_images()
+    blob = locate.caffe_pb2().BlobProto(num=1, channels=3, height=19, width=22)
+    blob.data.extend(images.mean(axis=0).ravel().tolist())
+    (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
+    transform = dict(crop_size=12, mean_file=str(tmp_path / "mean.binaryproto"), scale=SCALE)
+    network = write_network(tmp_path / "net", database_path(data, "test"), **transform)
+    assert run(network) == run(network, data) == caffe_test(network)
+    assert run(network, data, ten_crop=True)[2] == COUNT
+
+
+def test_jpeg_records_agree_with_caffe_test(tmp_path):
     images, labels = made_images()
-    data = write_data(tmp_path / "data", images, labels)
-    with (
-        lmdb.open(str(database_path(data, "test"))) as store,
-        store.begin(write=True) as transaction,
-    ):
+    data = write_data(tmp_path, images, labels)
+    path = database_path(data, "test")
+    with lmdb.open(str(path)) as store, store.begin(write=True) as transaction:
         for key, value in transaction.cursor():
             record = locate.caffe_pb2().Datum.FromString(value)
-            record.data = cv2.imencode(".jpg", datum.pixels(record).transpose(1, 2, 0))[1].tobytes()
-            record.encoded = True
+            pixels = np.frombuffer(record.data, np.uint8).reshape(STORED).transpose(1, 2, 0)
+            record.data, record.encoded = cv2.imencode(".jpg", pixels)[1].tobytes(), True
             transaction.put(key, record.SerializeToString())
-    describe(data, images=COUNT, shape=list(STORED))
-    network = write_network(tmp_path / "network", database_path(data, "test"))
-    expected = caffe_test(
-        network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH
-    )
-    assert run(network, data) == expected
-
-
-@pytest.mark.slow
-def test_a_trained_network_agrees_with_caffe_test(tiny, digits_data, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=4) == 0
-    folder = tmp_path / "run"
-    weights = folder / "snapshots/digits_tiny_acu_iter_4.caffemodel"
-    net = messages.read_net(folder / "train_val.prototxt")
-    accuracy = next(layer for layer in net.layer if layer.type == "Accuracy")
-    five = net.layer.add(
-        type="Accuracy",
-        name="five",
-        bottom=accuracy.bottom,
-        top=["accuracy_top5"],
-        include=accuracy.include,
-    )
-    five.accuracy_param.top_k = 5
-    messages.write(tmp_path / "five.prototxt", net)
-    expected = caffe_test(tmp_path / "five.prototxt", weights, 3, 99)
-    top1, top5, count = evaluation.evaluate(folder / "deploy.prototxt", weights, digits_data)
-    assert (round(top1 * count), round(top5 * count), count) == expected
+    network = write_network(tmp_path / "network", path)
+    assert run(network) == caffe_test(network)
 
 
 @pytest.mark.slow
 def test_probabilities_that_vanish_do_not_tie(tmp_path):
-    """exp(−200) is zero in float, whatever the score: the scores decide, as in Caffe's Accuracy layer."""
-    network = write_network(tmp_path / "network", database_path(tmp_path / "data", "test"), std=20)
-    data = write_data(tmp_path / "data", *made_images())
-    expected = caffe_test(
-        network / "train_val.prototxt", network / "made.caffemodel", COUNT // BATCH, BATCH
-    )
+    """exp(−200) is zero in float, whatever the score: the scores decide, as in Caffe's Accuracy."""
+    data = write_data(tmp_path, *made_images())
+    network = write_network(tmp_path / "network", database_path(data, "test"), std=20)
     probabilities = predictions(network, prepared(made_images()[0])[:, :, 3:15, 5:17])
     assert (probabilities.astype(np.float32) == 0).mean() > 0.8
-    assert run(network, data) == expected
+    assert run(network) == caffe_test(network)
 
 
 # ---- Ten crops
+
+
+def test_views_of_one_image():
+    image = np.arange(4 * 5).reshape(1, 1, 4, 5)
+    corners = [[0, 1], [5, 6]], [[3, 4], [8, 9]], [[10, 11], [15, 16]], [[13, 14], [18, 19]]
+    views = np.array([*corners, [[6, 7], [11, 12]]])
+    expected = np.concatenate([views, views[:, :, ::-1]])
+    np.testing.assert_array_equal(evaluation.ten(image, (2, 2))[:, 0, 0], expected)
 
 
 def ten_views(image):
@@ -243,44 +196,48 @@ def ten_views(image):
         yield from (view, view[:, :, ::-1])
 
 
-def test_ten_crops_average_the_probabilities(made):
+def test_ten_crops_average_the_probabilities(made, tmp_path):
     data, network = made
     wrong = np.zeros(2, int)
-    for images, labels in database.batches(database_path(data, "test"), STORED, COUNT, 30):
-        for image, label in zip(prepared(images), labels):
-            mean = predictions(network, ten_views(image)).mean(axis=0)
-            rank = (mean > mean[label]).sum()
+    with lmdb.open(str(database_path(data, "test")), lock=False) as store:
+        for _, value in store.begin().cursor():
+            record = locate.caffe_pb2().Datum.FromString(value)
+            image = np.frombuffer(record.data, np.uint8).reshape(STORED)
+            mean = predictions(network, ten_views(prepared(image))).mean(axis=0)
+            rank = (mean > mean[record.label]).sum()
             wrong += rank >= 1, rank >= 5
     single, ten = run(network, data), run(network, data, ten_crop=True)
     assert ten == (*wrong, COUNT)
     assert ten[0] > single[0], "labels that the middle alone gave"
-    assert (
-        run(network, data, ten_crop=True, batch=37)
-        == run(network, data, ten_crop=True, batch=1)
-        == ten
-    )
-
-
-@pytest.mark.slow
-def test_scores_without_softmax_are_averaged_as_probabilities(made, tmp_path):
-    data, network = made
+    assert run(network, ten_crop=True, batch=37) == run(network, ten_crop=True, batch=1) == ten
     bare = write_network(tmp_path / "bare", database_path(data, "test"), softmax=False)
-    assert run(bare, data, ten_crop=True) == run(network, data, ten_crop=True)
+    assert run(bare, ten_crop=True) == ten
 
 
-# ---- Where mean and crop come from
+# ---- What it says
 
 
-def test_the_train_val_may_lie_elsewhere(made, tmp_path):
-    data, network = made
-    for name in "deploy.prototxt", "made.caffemodel":
-        (tmp_path / name).write_bytes((network / name).read_bytes())
-    with pytest.raises(
-        UserError,
-        match="images are 3×19×22, and the network takes 3×12×12, and no train_val .*--train-val",
-    ):
-        run(tmp_path, data)
-    assert run(tmp_path, data, train_val=network / "train_val.prototxt") == run(network, data)
+def test_a_run_is_evaluated_by_its_name(tiny, digits_data, tmp_path):
+    assert train(tiny, "acu", digits_data, tmp_path / "run", max_iter=8) == 0
+    error = 100 * float((tmp_path / "run/metrics.csv").read_text().splitlines()[-1].split(",")[4])
+    done = acu("evaluate", tmp_path / "run", "--json", tmp_path / "run/evaluation.json")
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert re.fullmatch(rf"top-1 error {error:.2f} %, top-5 error \d+\.\d\d %, 297 images", first)
+    assert last == f"next: acu report {tmp_path}/run"
+    assert acu("report", tmp_path / "run").returncode == 0
+
+
+@pytest.mark.parametrize("outputs, five", [(100, True), (5, False)])
+def test_a_part_of_the_networks_classes(tmp_path, outputs, five):
+    """Labels up to 4 for a network of more outputs; of five classes, five answers say nothing."""
+    data = write_data(tmp_path, made_images()[0], np.arange(COUNT) % 5, classes=5)
+    network = write_network(tmp_path / "net", database_path(data, "test"), outputs=outputs)
+    files = ("--model", network / "deploy.prototxt", "--weights", network / "made.caffemodel")
+    done = acu("evaluate", *files, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert ("top-5" in done.stdout) == five
+    assert ("labels go up to 4: the network has 100 outputs" in done.stdout) == five
 
 
 # ---- Errors
@@ -289,232 +246,104 @@ def test_the_train_val_may_lie_elsewhere(made, tmp_path):
 @pytest.mark.parametrize(
     "images, labels, message",
     [
-        (
-            made_images(10)[0],
-            np.arange(10) + 3,
-            "labels from 3 to 12, and .*deploy.prototxt knows 12 classes",
-        ),
-        (
-            made_images(10)[0][:, :1],
-            np.arange(10),
-            "test images are 1×19×22, and the network takes 3×12×12",
-        ),
-        (made_images(10)[0][:, :, :11], np.arange(10), "test images are 3×11×22"),
+        (made_images(10)[0], np.arange(10) + 3, "has the label 12, and .* 12 outputs, for 0 to 11"),
+        (made_images(10)[0][:, :1], np.arange(10), "Caffe: .*mean"),
+        (np.zeros((10, 3, 11, 22), np.uint8), np.arange(10), "reading .*: Caffe: .*crop_size"),
     ],
 )
 def test_data_that_does_not_fit(made, tmp_path, images, labels, message):
-    with pytest.raises(UserError, match=message):
-        run(made[1], write_data(tmp_path / "data", images, labels))
+    data = write_data(tmp_path, images, labels)
+    files = [made[1] / name for name in ("deploy.prototxt", "made.caffemodel")]
+    said = refused("evaluate", "--model", files[0], "--weights", files[1], "--data", data)
+    assert re.search(message, said), said
 
 
-def test_data_with_fewer_classes(made, tmp_path):
-    """CIFAR-10 for a network of CIFAR-100: every label is one that the network knows."""
-    data = write_data(tmp_path / "data", *made_images(10), images_per_class=[1] * 10)
-    with pytest.raises(
-        UserError,
-        match="data has 10 classes, and .*deploy.prototxt knows 12: give the --data that fits",
-    ):
-        run(made[1], data)
-
-
-def test_data_without_a_shape(made, tmp_path):
-    data = write_data(tmp_path / "data", *made_images(10))
-    describe(data, images=10)
-    with pytest.raises(UserError, match=f"{data} is no data set.*acu data, --output {data}$"):
-        run(made[1], data)
-
-
-def test_ten_crops_need_something_to_crop(made, tmp_path):
-    data = write_data(tmp_path / "data", made_images(10)[0][:, :, :12, :12].copy(), np.arange(10))
-    assert run(made[1], data)[2] == 10
-    with pytest.raises(UserError, match="nothing to crop, leave --ten-crop out"):
-        run(made[1], data, ten_crop=True)
+def test_sizes_that_do_not_fit(made, tmp_path):
+    data, network = made
+    for name in "deploy.prototxt", "made.caffemodel":
+        (tmp_path / name).write_bytes((network / name).read_bytes())
+    with pytest.raises(UserError, match="come as 3×19×22, .* takes 3×12×12: .*--train-val"):
+        run(tmp_path, data)
+    with pytest.raises(UserError, match="give --data or --train-val"):
+        run(tmp_path)
+    elsewhere = trained(tmp_path, train_val=network / "train_val.prototxt")
+    assert evaluation.evaluate(elsewhere)[2] == COUNT
+    (tmp_path / "small").mkdir()
+    small = write_data(tmp_path / "small", made_images(10)[0][:, :, :12, :12].copy(), np.arange(10))
+    assert run(network, small)[2] == 10
+    with pytest.raises(UserError, match="leave --ten-crop out"):
+        run(network, small, ten_crop=True)
 
 
 def test_weights_of_another_shape_are_refused(made, tmp_path):
     """With as many values: Caffe itself would end the process."""
     data, network = made
-    weights = messages.read_weights(network / "made.caffemodel")
-    blob = next(layer for layer in weights.layer if layer.name == "conv").blobs[0]
-    blob.shape.dim[:] = [3, 6, 3, 3]
-    (tmp_path / "w.caffemodel").write_bytes(weights.SerializeToString())
-    with pytest.raises(
-        UserError,
-        match="layer conv of .* has blobs 6×3×3×3, 6, 1×1×3×3, 1×1×3×3, and .*holds 3×6×3×3, .*"
-        "give the weights of this network",
-    ):
-        evaluation.evaluate(network / "deploy.prototxt", tmp_path / "w.caffemodel", data)
+    stored = messages.read_weights(network / "made.caffemodel")
+    next(layer for layer in stored.layer if layer.name == "conv").blobs[0].shape.dim[:2] = [3, 6]
+    (tmp_path / "w.caffemodel").write_bytes(stored.SerializeToString())
+    with pytest.raises(UserError, match="layer conv of .* 6×3×3×3, .* holds 3×6×3×3"):
+        evaluation.evaluate(
+            Trained.of_files(network / "deploy.prototxt", tmp_path / "w.caffemodel")
+        )
 
 
-def test_a_train_val_is_no_deploy(made):
-    data, network = made
-    with pytest.raises(
-        UserError,
-        match="train_val.prototxt has 0 inputs, not one: give the network's deploy prototxt",
-    ):
-        evaluation.evaluate(network / "train_val.prototxt", network / "made.caffemodel", data)
-
-
-def test_a_batch_of_none(made):
-    with pytest.raises(UserError, match="--batch 0 is out of range: give 1 or more"):
-        run(made[1], made[0], batch=0)
-
-
-def test_the_script_refuses_in_one_line(made):
-    done = script(*reversed(made), "--train-val", "missing")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: cannot read missing: ") and done.stderr.count("\n") == 1
-
-
-def test_a_network_that_caffe_cannot_build(made, tmp_path):
-    """Caffe would end the process."""
-    data, network = made
-    text = (network / "deploy.prototxt").read_text()
-    (tmp_path / "deploy.prototxt").write_text(
-        text.replace('bottom: "relu"', 'bottom: "rely"').replace("dim: 12", "dim: 1")
-    )
-    (tmp_path / "made.caffemodel").write_bytes((network / "made.caffemodel").read_bytes())
-    done = script(tmp_path, data)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(
-        rf"error: Caffe cannot build the network {tmp_path}/deploy.prototxt \(.*\): mend the file, or give "
-        "another\n",
-        done.stderr,
-    ), done.stderr
-
-
-INPUT = 'layer { name: "data" type: "Input" top: "data" %s input_param { shape { dim: [%s] } } } '
-SCORE = 'layer { name: "score" type: "InnerProduct" bottom: "%s" top: "score" inner_product_param { num_output: 12 } } '
-FOR_ITSELF = (
-    INPUT
-    % ("", "1, 3, 12, 12")
-    + 'layer { name: "flat" type: "Reshape" bottom: "data" top: "flat" '
-    "reshape_param { shape { dim: [1, 432] } } } " + SCORE % "flat"
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [%s] } } } '
+SCORE = (
+    'layer { name: "score" type: "InnerProduct" bottom: "%s" top: "score" '
+    "inner_product_param { num_output: 12 } } "
 )
-WIDE = (
-    INPUT % ("", "1, 3, 12, 12")
-    + """
-    layer { name: "wide" type: "Tile" bottom: "data" top: "wide" tile_param { axis: 1 tiles: 100000 } }
-    layer { name: "sum" type: "Pooling" bottom: "wide" top: "sum" pooling_param { global_pooling: true } }
-    layer { name: "twelve" type: "Reshape" bottom: "sum" top: "twelve" reshape_param { shape { dim: [0, 12, 25000, 1] } } }
-    layer { name: "score" type: "Pooling" bottom: "twelve" top: "score" pooling_param { global_pooling: true } }"""
-)
-UNTESTED = (
-    INPUT
-    % ("include { phase: TRAIN }", "1, 3, 12, 12")
-    + 'layer { name: "made" type: "DummyData" top: "data" '
-    "dummy_data_param { shape { dim: [1, 3, 12, 12] } } } " + SCORE % "data"
-)
+FOR_ONE = 'layer { name: "flat" type: "Reshape" bottom: "data" top: "flat" '
+FOR_ONE += "reshape_param { shape { dim: [1, 432] } } } "
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         (
-            FOR_ITSELF,
-            r"deploy.prototxt cannot take 50 and then 20 views at once \(.*output count must match.*\): lower --batch, or",
+            INPUT % "1, 3, 12, 12" + FOR_ONE + SCORE % "flat",
+            "on 50 images at once .*: Caffe: .*count",
         ),
+        (INPUT % "1, 5" + SCORE % "data", "takes 5 for an image, not channels×height×width: give"),
+        (INPUT % "1, 3, 12, 12", "gives 3×12×12 values for an image: give the deploy"),
+        (INPUT % "1, 3, 12, 12" + SCORE % "dada", "no layer of .* gives dada, which layer score"),
         (
-            WIDE,
-            r"deploy.prototxt cannot take 50 and then 20 views at once \(.*exceeds INT_MAX\): lower --batch, or give a network that",
+            INPUT % "1, 3, 12, 12" + SCORE.replace("InnerProduct", "Foo") % "data",
+            "building the network .*: Caffe: .*Foo",
         ),
-        (
-            INPUT % ("", "1, 5") + SCORE % "data",
-            "deploy.prototxt takes 5 for an image, not channels×height×width: give the deploy",
-        ),
-        (
-            UNTESTED,
-            "deploy.prototxt has 0 inputs for testing, not one: give the network's deploy prototxt",
-        ),
-    ],
-    ids=[
-        "built for its own batch",
-        "too wide for many",
-        "no images",
-        "an input for training alone",
     ],
 )
-def test_a_network_that_takes_no_batch_of_images(made, tmp_path, text, message):
-    """Caffe would end the process, or NumPy the program."""
+def test_a_network_that_classifies_no_batch_of_images(made, tmp_path, text, message):
+    """Whatever ends Caffe is one line."""
     (tmp_path / "deploy.prototxt").write_text(text)
-    locate.caffe().Net(str(tmp_path / "deploy.prototxt"), locate.caffe().TEST).save(
-        str(tmp_path / "made.caffemodel")
+    weights = made[1] / "made.caffemodel"
+    if "flat" in text or "1, 5" in text:
+        weights = tmp_path / "w.caffemodel"
+        net = locate.caffe().Net(str(tmp_path / "deploy.prototxt"), locate.caffe().TEST)
+        net.save(str(weights))
+    files = ("--model", tmp_path / "deploy.prototxt", "--weights", weights)
+    said = refused(
+        "evaluate", *files, "--data", made[0], "--train-val", made[1] / "train_val.prototxt"
     )
-    with pytest.raises(UserError, match=message):
-        run(tmp_path, made[0], train_val=made[1] / "train_val.prototxt")
+    assert re.search(message, said), said
 
 
-def test_the_last_smaller_batch_is_tried_too(made, monkeypatch):
-    tried = []
-    monkeypatch.setattr(
-        evaluation, "_check_batches", lambda *arguments: tried.append(arguments[-1])
-    )
-    for options in (
-        dict(batch=50),
-        dict(batch=COUNT),
-        dict(batch=500),
-        dict(batch=57, ten_crop=True),
-    ):
-        run(made[1], made[0], **options)
-    assert tried == [[50, 20], [COUNT], [COUNT, COUNT], [50]]
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "name a RUN, or give --model and --weights"),
+        (("run", "--model", "m"), "RUN brings what --model names"),
+        (("--model", "m", "--weights", "w", "--iteration", "3"), "--iteration is a RUN's"),
+    ],
+)
+def test_what_goes_together(arguments, message):
+    assert message in refused("evaluate", *arguments, status=2)
 
 
-def test_a_caller_in_python_survives_one_too(made, tmp_path):
-    """As acu reproduce evaluates one."""
-    data, network = made
-    (tmp_path / "deploy.prototxt").write_text(
-        (network / "deploy.prototxt").read_text().replace('"ReLU"', '"Foo"')
-    )
-    with pytest.raises(
-        UserError,
-        match=r"^Caffe cannot build the network .*deploy.prototxt \(.*Foo.*\): mend the file",
-    ):
-        evaluation.evaluate(tmp_path / "deploy.prototxt", network / "made.caffemodel", data)
-
-
-def test_the_script_prints_both_errors(made):
-    data, network = made
-    wrong, among_five, count = run(network, data, ten_crop=True)
-    done = script(network, data, "--ten-crop")
-    assert (done.returncode, done.stdout) == (
-        0,
-        f"top-1 error {100 * wrong / count:.2f} %, top-5 error "
-        f"{100 * among_five / count:.2f} %, {count} images\n",
-    )
-
-
-def test_caffes_warnings_are_unheard(made, tmp_path, monkeypatch):
-    """Of a deploy prototxt in the old style, which is read all the same."""
-    data, network = made
-    text = (network / "deploy.prototxt").read_text()
-    old = re.sub(
-        r'layer \{\s+name: "data"\s+type: "Input".*?\n\}\n',
-        'input: "data" input_shape { dim: 1 dim: 3 dim: 12 dim: 12 }\n',
-        text,
-        count=1,
-        flags=re.DOTALL,
-    )
-    assert old != text
-    (tmp_path / "deploy.prototxt").write_text(old)
-    for name in ("train_val.prototxt", "made.caffemodel"):
-        shutil.copy(network / name, tmp_path)
-    monkeypatch.delenv("GLOG_minloglevel", raising=False)  # which this process has set for itself
-    done = script(tmp_path, data)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-
-
-def script(network, data, *arguments):
-    return subprocess.run(
-        [
-            ROOT / "scripts/evaluate.py",
-            "--model",
-            network / "deploy.prototxt",
-            "--weights",
-            network / "made.caffemodel",
-            "--data",
-            data,
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-    )
+def test_a_stage(made, shared_cases, tmp_path):
+    """Case 33: the network for images has one, its data layer another."""
+    net = shared_cases / "33-stages/net.prototxt"
+    caffe = locate.caffe()
+    caffe.Net(str(net), caffe.TEST, stages=["deploy"]).save(str(tmp_path / "w.caffemodel"))
+    files = ("--model", net, "--weights", tmp_path / "w.caffemodel", "--data", made[0])
+    assert "give --stage, the file knows deploy, train" in refused("evaluate", *files)
+    assert "gives 2×6×6 values" in refused("evaluate", *files, "--stage", "deploy")

@@ -243,7 +243,7 @@ def test_other_formats_are_refused(tmp_path, name):
 
 def plot(root, *arguments):
     return subprocess.run(
-        [root / "scripts" / "plot_positions.py", *arguments], capture_output=True, text=True
+        [root / "scripts/acu", "plot", *arguments], capture_output=True, text=True
     )
 
 

@@ -35,14 +35,21 @@ def test_a_folder_that_is_no_run(run, tmp_path):
         Trained.of_run(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "case, stages, message",
-    [
-        ("31-no-test-data", (), "reads data in TEST: .*--train-val$"),
-        ("33-stages", (), "--stage, of deploy, train"),
-    ],
-)
-def test_a_network_without_test_data(shared_cases, case, stages, message):
-    net = shared_cases / case / "net.prototxt"
-    with pytest.raises(UserError, match=message):
-        Trained.of_files(net, stages=stages, train_val=net).test_layer()
+def test_a_network_without_test_data(shared_cases):
+    net = shared_cases / "31-no-test-data/net.prototxt"
+    with pytest.raises(UserError, match="reads data in TEST: .*--train-val$"):
+        Trained.of_files(net, train_val=net).test_layer()
+
+
+def test_stages_say_which_layer_reads_the_data(tmp_path, shared_cases):
+    net = shared_cases / "33-stages/net.prototxt"
+    for stages in ((), ("train",), ("deploy",)):
+        found = Trained.of_files(net, stages=stages, train_val=net)
+        assert found.test_layer().name == "train", "the only one"
+    layer = 'layer {{ name: "{0}" type: "Data" include {{ stage: "{0}" }} }}'
+    (tmp_path / "net.prototxt").write_text("".join(map(layer.format, "ab")))
+    for stage in "ab":
+        found = Trained.of_files(net, stages=[stage], train_val=tmp_path / "net.prototxt")
+        assert found.test_layer().name == stage
+    with pytest.raises(UserError, match="--stage, one of a, b$"):
+        Trained.of_files(net, train_val=tmp_path / "net.prototxt").test_layer()

@@ -1,1 +1,2 @@
-"""The layer against the paper's equations: an oracle in NumPy, random cases, and what runs them in float and double."""
+"""The layer against the paper's equations: an oracle in NumPy, random cases, and what runs them in
+float and double."""

@@ -8,14 +8,7 @@ from google.protobuf import text_format
 from ..caffe import locate
 from . import oracle
 
-FAR = (
-    40.25,
-    -33.5,
-    1e30,
-    -1e30,
-    np.inf,
-    -np.inf,
-)  # positions outside every image of a case, in pixels
+FAR = 40.25, -33.5, 1e30, -1e30, np.inf, -np.inf  # outside every image of a case, in pixels
 LARGEST = 40  # pixels
 # Largest difference, relative to the sum of the terms' absolute values.
 TOLERANCE = {"float": 1e-4, "double": 1e-10}
@@ -35,8 +28,9 @@ class Case:
         s = self.shape
         parameters = f"""convolution_param {{
             num_output: {s.outputs} group: {s.group} bias_term: {str(self.bias).lower()}
-            kernel_h: {s.kernel[0]} kernel_w: {s.kernel[1]} stride_h: {s.stride[0]} stride_w: {s.stride[1]}
-            pad_h: {s.pad[0]} pad_w: {s.pad[1]} dilation: {s.dilation[0]} dilation: {s.dilation[1]} }}"""
+            kernel_h: {s.kernel[0]} kernel_w: {s.kernel[1]} pad_h: {s.pad[0]} pad_w: {s.pad[1]}
+            stride_h: {s.stride[0]} stride_w: {s.stride[1]}
+            dilation: {s.dilation[0]} dilation: {s.dilation[1]} }}"""
         if layer_type == "ActiveConvolution":
             positions = [] if self.positions is None else self.positions
             listed = "".join(
@@ -51,12 +45,14 @@ class Case:
         """A net of this layer alone, which wants the gradient of its input, too."""
         dims = " ".join(f"dim: {size}" for size in self.image)
         return f"""force_backward: true
-            layer {{ name: "image" type: "Input" top: "image" input_param {{ shape {{ {dims} }} }} }}
+            layer {{ name: "image" type: "Input" top: "image"
+                    input_param {{ shape {{ {dims} }} }} }}
             layer {{ {self.layer(layer_type)} }}"""
 
 
 def random_case(seed, untrained=False, largest=14):
-    """Draws the parameters until the layer's outputs are at least one pixel; ``untrained`` keeps the grid."""
+    """Draws the parameters until the layer's outputs are at least one pixel; ``untrained`` keeps
+    the grid."""
     draw = np.random.default_rng(seed)
     while True:
         group, position_group = (int(draw.choice([1, 1, 2, 3])) for _ in range(2))
@@ -99,7 +95,8 @@ class Values:
 
 
 def draw_values(case, seed):
-    """Random images, weights and gradients; synapses at rest, on the lattice, nearby, and far outside."""
+    """Random images, weights and gradients; synapses at rest, on the lattice, nearby, and far
+    outside."""
     draw, shape = np.random.default_rng(seed), case.shape
     weight = draw.normal(size=(shape.outputs, case.image[1] // shape.group, *shape.kernel))
     bias = draw.normal(size=shape.outputs) if case.bias else np.zeros((1, 1, 1, 1))
@@ -143,10 +140,11 @@ def check(seed, runner):
 
 
 def differences(case, values, top, image, parameters):
-    """The relative difference of every quantity between the oracle and what a layer found for ``values``.
+    """The relative difference of every quantity between the oracle and what a layer found for
+    ``values``.
 
-    ``top``, ``image`` (the input's gradient) and ``parameters`` (list of gradients) are the layer's. Returns a dict of
-    top, weight, bias, x, y and image.
+    ``top``, ``image`` (the input's gradient) and ``parameters`` (list of gradients) are the
+    layer's. Returns a dict of top, weight, bias, x, y and image.
     """
     found = dict(zip(("weight", "bias", "x", "y"), parameters), top=top, image=image)
     weight, bias, x, y = values.parameters
@@ -161,7 +159,8 @@ def differences(case, values, top, image, parameters):
 
 
 def _difference(found, expected, scale):
-    """The largest difference over the largest scale; infinite where shapes or NaNs differ, or zero is not met exactly."""
+    """The largest difference over the largest scale; infinite where shapes or NaNs differ, or zero
+    is not met exactly."""
     if found.shape != expected.shape:
         return np.inf
     largest = np.abs(found - expected).max(initial=0)

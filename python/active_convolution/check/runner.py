@@ -1,4 +1,5 @@
-"""Runs single layers of the fork in float or double, which pycaffe (float alone) cannot."""
+"""The layer of the fork against the oracle: single layers run in float or double, which pycaffe
+(float alone) cannot."""
 
 import contextlib
 import struct
@@ -7,25 +8,56 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ..caffe import guard, locate
 from ..errors import UserError
+from . import cases
 
 _LENGTH = struct.Struct("=I")  # of a message, before it
+
+
+def check_all(count, first, gpu, build):
+    """Checks ``count`` random cases from the seed ``first`` on in both precisions, and prints what
+    they differ by. Returns the exit status."""
+    seeds, failed = range(first, first + count), 0
+    for precision in cases.TOLERANCE:
+        with LayerRunner(precision, gpu, build) as runner:
+            failed += _check(seeds, precision, runner)
+    print(f"{2 * count - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _check(seeds, precision, runner):
+    """How many of the cases fail in one precision; prints the worst differences."""
+    worst, failed = {}, []
+    for seed in tqdm(seeds, desc=precision, unit="case"):
+        differences = cases.check(seed, runner)
+        for name, difference in differences.items():
+            worst[name] = max(worst.get(name, (0, 0)), (difference, seed))
+        if max(differences.values()) > cases.TOLERANCE[precision]:
+            failed.append(seed)
+    for name, (difference, seed) in worst.items():
+        print(f"{precision:6} {name:6} worst relative difference {difference:.1e} (case {seed})")
+    for seed in failed[:1]:
+        print(
+            f"case {seed} (--cases 1 --seed {seed}) exceeds {cases.TOLERANCE[precision]} in "
+            f"{precision}:\n{cases.random_case(seed, largest=cases.LARGEST).net()}"
+        )
+    return len(failed)
 
 
 class LayerRunner:
     """A running ``run_layer``; a context manager.
 
-    ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU, ``build`` a build folder.
+    ``precision`` is "float" or "double", ``gpu`` a device number or None for the CPU, ``build`` a
+    build folder.
     """
 
     def __init__(self, precision, gpu=locate.GPU, build=locate.BUILD):
         program = Path(build) / "out/tools/run_layer"
         self._net = locate.caffe_pb2().NetParameter
-        self._log = (
-            tempfile.TemporaryFile()
-        )  # a pipe that nobody reads would stop a talkative Caffe when it is full
+        self._log = tempfile.TemporaryFile()  # since a full pipe would stop a talkative Caffe
         try:
             arguments = [precision] if gpu is None else [precision, str(gpu)]
             self._process = subprocess.Popen(
@@ -52,8 +84,8 @@ class LayerRunner:
     def run(self, layer, parameters, bottom, top_diff):
         """One pass of ``layer`` (LayerParameter) with arrays for blobs and one bottom.
 
-        Returns (top, gradient of the bottom, list of the parameters' gradients), float64. Raises UserError with
-        Caffe's own words where it refuses the layer.
+        Returns (top, gradient of the bottom, list of the parameters' gradients), float64. Raises
+        UserError with Caffe's own words where it refuses the layer.
         """
         request = self._net(layer=[layer])
         for array in parameters:
@@ -69,9 +101,7 @@ class LayerRunner:
         try:
             self._process.stdin.write(_LENGTH.pack(len(content)) + content)
             self._process.stdin.flush()
-            answer = self._net()
-            answer.ParseFromString(self._read(*_LENGTH.unpack(self._read(_LENGTH.size))))
-            return answer
+            return self._net.FromString(self._read(*_LENGTH.unpack(self._read(_LENGTH.size))))
         except (BrokenPipeError, EOFError) as error:
             self._process.wait()
             self._log.seek(0)

@@ -1,7 +1,9 @@
-"""The command ``acu``: a module for each of its sub-commands, which parses the command line and calls the package.
+"""The command ``acu``: a module for each of its sub-commands, which parses the command line and
+calls the package.
 
-Such a module has ``parser(prog)``, an ``options.Parser``, and ``run(arguments)``, which does the work and returns the exit
-status. Only the module of the sub-command that is called is imported: what all of them need together takes seconds.
+Such a module has ``parser(prog)``, an ``options.Parser``, and ``run(arguments)``, which does the
+work and returns the exit status. Only the module of the sub-command that is called is imported:
+what all of them need together takes seconds.
 """
 
 import importlib
@@ -16,7 +18,8 @@ SUBCOMMANDS = {  # in the order in which one uses them
     "models": "write a network for your own images, to begin with",
     "train": "train a network, in one process or several",
     "evaluate": "print the error of a trained network on test images",
-    "convert": "put active convolutions in the place of ordinary ones, or of the authors' AConvFast layers",
+    "predict": "say what a trained network sees in images",
+    "convert": "put active convolutions in the place of ordinary or of AConvFast layers",
     "export": "write a network as one of ordinary convolutions, which runs without the plugin",
     "plot": "draw the synapse positions that a network learned",
     "report": "write one HTML page about training runs",

@@ -3,50 +3,54 @@
 from . import options
 
 DESCRIPTION = """\
-Prints the error of a trained network on the test images of a data set made by acu data, and where its classes have names,
-with which of them it errs most."""
+Prints the error of a trained network on test images: those that a RUN tests with, or those of
+--data. Where the classes have names, it says with which of them the network errs most."""
 EXAMPLES = """\
-  acu evaluate --model runs/alexnet/deploy.prototxt --data data/places365 --ten-crop \\
-      --weights runs/alexnet/snapshots/places365_alexnet_acu_iter_400000.caffemodel
+  acu evaluate runs/acu
+  acu evaluate runs/alexnet --iteration 400000 --ten-crop
+  acu evaluate --model deploy.prototxt --weights net.caffemodel --data data/places365
 
-Each image is seen once, its middle, as Caffe's test phase sees it. Mean, scale and crop are those of the data layer in
-train_val.prototxt beside the deploy prototxt, where there is one."""
+Each image is seen once, its middle, as in Caffe's test phase. Mean, scale and crop are those of the
+data layer that the network is tested with, in RUN or in train_val.prototxt beside --model."""
 
 
 def parser(prog):
-    parser = options.Parser(prog, DESCRIPTION, EXAMPLES)
-    options.model(parser, "a deploy prototxt")
-    options.weights(parser, required=True)
-    options.data(parser)
+    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=options.check_trained)
+    options.trained(parser)
+    parser.add_argument(
+        "--data",
+        type=options.path,
+        metavar="DIR",
+        help="another data set, as acu data makes it (default: the one that train_val names)",
+    )
+    parser.add_argument(
+        "--train-val", type=options.path, metavar="FILE", help="with --model: another train_val"
+    )
     parser.add_argument(
         "--ten-crop",
         action="store_true",
-        help="average the class probabilities of ten views: the four "
-        "corners and the middle, and their mirror images",
-    )
-    parser.add_argument(
-        "--train-val", type=options.path, metavar="FILE", help="another train_val prototxt"
+        help="average the class probabilities of ten views: the four corners and the middle, and "
+        "their mirror images",
     )
     parser.add_argument(
         "--batch",
         type=options.integer(1, options.ITERATIONS - 1),
         default=50,
         metavar="N",
-        help="views that the network sees at once, ten or more with --ten-crop; fewer take less memory "
-        "(default: %(default)s)",
+        help="views that the network sees at once; fewer take less memory (default: %(default)s)",
     )
     parser.add_argument(
         "--json",
         type=options.result,
         metavar="FILE",
-        help="also write the errors of each class, the confusion matrix and the images about which the network "
-        "errs most surely; acu report shows what it finds as RUN/evaluation.json",
+        help="also write the errors of each class, the confusion matrix and the images about which "
+        "the network errs most surely; acu report shows what it finds as RUN/evaluation.json",
     )
     parser.add_argument(
         "--predictions",
         type=options.result,
         metavar="FILE",
-        help="also write the answer to every test image, as CSV, in the order of the database",
+        help="also write the answer to every test image, as CSV, in the order of the data",
     )
     options.gpu(parser, "run on this GPU (default: on the CPU)")
     return parser
@@ -55,15 +59,27 @@ def parser(prog):
 def run(arguments):
     from ..look import confusion, evaluation
 
-    given = vars(arguments)
-    to_json, to_csv = given.pop("json"), given.pop("predictions")
     answers = confusion.Confusion()
-    top1, top5, count = evaluation.evaluate(**given, confusion=answers)
-    if to_json:
-        confusion.write(to_json, answers.content(top1, top5))
-    if to_csv:
-        answers.write_predictions(to_csv)
-    print(f"top-1 error {100 * top1:.2f} %, top-5 error {100 * top5:.2f} %, {count} images")
+    top1, top5, count = evaluation.evaluate(
+        options.trained_of(arguments, arguments.train_val),
+        arguments.data,
+        arguments.ten_crop,
+        arguments.batch,
+        arguments.gpu,
+        answers,
+    )
+    if arguments.json:
+        confusion.write(arguments.json, answers.content(top1, top5))
+    if arguments.predictions:
+        answers.write_predictions(arguments.predictions)
+    five = "" if top5 is None else f", top-5 error {top5:.2f} %"
+    print(f"top-1 error {top1:.2f} %{five}, {count} images")
+    outputs = answers.matrix.shape[1]
+    if answers.largest + 1 < outputs:
+        print(f"labels go up to {answers.largest}: the network has {outputs} outputs")
     worst = answers.worst()
     if worst:
-        print(f"most errors: {', '.join(f'{name} {100 * error:.2f} %' for name, error in worst)}")
+        print(f"most errors: {', '.join(f'{name} {error:.2f} %' for name, error in worst)}")
+    if arguments.run:
+        kept = arguments.json == arguments.run / confusion.FILE
+        options.say_next("report" if kept else "plot", arguments.run)

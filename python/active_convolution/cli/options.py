@@ -1,50 +1,58 @@
-"""What the parsers of several sub-commands share: options that mean the same everywhere, their values, and how a bad one ends."""
+"""What the parsers of several sub-commands share: options that mean the same everywhere, their
+values, and how a bad one ends."""
 
 import argparse
-import math
 import os
 import re
-import sys
+import shlex
 from pathlib import Path
 
 from ..caffe import locate
+from ..errors import out_of_range
 
 SEEDS = 2**32  # what NumPy's and Caffe's generators take
 ITERATIONS = 2**31  # what Caffe counts
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that keeps the line breaks of its texts, and says what is wrong in one line, with exit status 2."""
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action):
+        told = action.default in (None, False, argparse.SUPPRESS, []) or "(default" in action.help
+        return action.help if told else f"{action.help} (default: %(default)s)"
 
-    def __init__(self, prog, description, examples=None, check=None, former=None):
-        """``examples`` follow the options. ``check`` takes the parsed arguments and returns what is wrong with them together,
-        a text, or None. ``former`` brings a command line as it was written for a former version to today's."""
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that keeps the line breaks of its texts, tells defaults, and says what is
+    wrong in one line, with exit status 2."""
+
+    def __init__(self, prog, description, examples=None, check=None):
+        """``examples`` follow the options. ``check`` takes the parsed arguments and returns what is
+        wrong with them together, a text, or None."""
         super().__init__(
             prog=prog,
             description=description,
             epilog=examples and f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
         )
-        self._check, self._former = check, former or list
+        self._check = check
 
     def parse_args(self, args=None, namespace=None):
-        arguments = super().parse_args(
-            self._former(sys.argv[1:] if args is None else args), namespace
-        )
+        arguments = super().parse_args(args, namespace)
         wrong = self._check and self._check(arguments) or self._twice(arguments)
         if wrong:
             self.error(wrong)
         return arguments
 
     def _twice(self, arguments):
-        """What is wrong where two results have one name, so that the second would take the place of the first; else None."""
+        """What is wrong where two results have one name, so that the second would take the place of
+        the first; else None."""
         taken = {}
         for action in self._actions:
             name = getattr(arguments, action.dest, None)
             if action.type is result and name is not None and not _is_device(name):
                 other = taken.setdefault(os.path.realpath(name), action)
                 if other is not action:
-                    return f"{other.option_strings[0]} and {action.option_strings[0]} both name {name}: name each once"
+                    names = f"{other.option_strings[0]} and {action.option_strings[0]}"
+                    return f"{names} both name {name}: name each once"
         return None
 
     def error(self, message):
@@ -75,35 +83,31 @@ def result(text):
 
 
 def integer(least, most=None):
-    """The type of an option that is a whole number, ``least`` to ``most`` (None: without end)."""
+    """The type of an option that is an integer, ``least`` to ``most`` (None: without end)."""
+    return _number(int, "integer", least, most)
 
+
+def number(least, most=None, above=False):
+    """... that is a number; ``above``: not ``least`` itself."""
+    return _number(float, "number", least, most, above)
+
+
+def _number(kind, name, *limits):
     def parse(text):
         try:
-            number = int(text)
+            value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text} is no whole number") from None
-        if number < least or most is not None and number > most:
-            allowed = f"{least} or more" if most is None else f"one from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text} is out of range: give {allowed}")
-        return number
+            raise argparse.ArgumentTypeError(f"{text} is no {name}") from None
+        wrong = out_of_range(value, *limits)
+        if wrong:
+            raise argparse.ArgumentTypeError(f"{text} {wrong}")
+        return value
 
     return parse
 
 
-def number(text):
-    """A float."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no number") from None
-
-
-def positive(text):
-    """A number above 0."""
-    value = number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: give a number above 0")
-    return value
+positive = number(0, above=True)
+fraction = number(0, 1, above=True)
 
 
 def devices(text):
@@ -147,12 +151,7 @@ def trained(parser, model_help="a deploy prototxt"):
         metavar="RUN",
         help="the --output of acu train: its deploy.prototxt, its newest snapshot and its data",
     )
-    parser.add_argument(
-        "--iteration",
-        type=integer(0, ITERATIONS - 1),
-        metavar="N",
-        help="RUN's snapshot after N iterations",
-    )
+    iteration(parser)
     parser.add_argument("--model", type=path, metavar="PROTOTXT", help=model_help)
     weights(parser)
     parser.add_argument(
@@ -161,6 +160,16 @@ def trained(parser, model_help="a deploy prototxt"):
         default=[],
         metavar="NAME",
         help="read --model (and its train_val) with this stage; may be given several times",
+    )
+
+
+def iteration(parser):
+    """The snapshot of a RUN."""
+    parser.add_argument(
+        "--iteration",
+        type=integer(0, ITERATIONS - 1),
+        metavar="N",
+        help="RUN's snapshot after N iterations (default: its newest)",
     )
 
 
@@ -174,6 +183,11 @@ def check_trained(arguments):
     if arguments.iteration is not None:
         return "--iteration is a RUN's: leave it out"
     return None
+
+
+def say_next(*words):
+    """Ends a command with the one that usually follows, to be pasted."""
+    print(f"next: acu {shlex.join(map(str, words))}")
 
 
 def trained_of(arguments, train_val=None):
@@ -232,18 +246,8 @@ def gpu(parser, help, **options):
     parser.add_argument("--gpu", type=device, metavar="ID", help=help, **options)
 
 
-def joined_devices(arguments):
-    """A command line with --gpu 0,1 for the former --gpu 0 1, which goes with the next release."""
-    joined = []
-    for argument in arguments:
-        if argument.isdecimal() and len(joined) > 1 and joined[-2] == "--gpu":
-            joined[-1] += f",{argument}"
-        else:
-            joined.append(argument)
-    return joined
-
-
 def networks():
-    """The folder of the paper's networks: the project's, or where the package is installed without it, models/ here."""
+    """The folder of the paper's networks: the project's, or where the package is installed without
+    it, models/ here."""
     project = locate.ROOT / "models"
     return project if project.is_dir() else Path("models")

@@ -94,7 +94,7 @@ def _network(source):
 
 def _summary(layer):
     """One line: the synapse farthest from the base pixel and, where the start is known, the longest way moved."""
-    from ..look.style import plain
+    from ..look.common import plain
 
     count, name = layer.xy.shape[1], plain(layer.name)
     if count == 1:

@@ -3,54 +3,33 @@
 from . import options
 
 DESCRIPTION = """\
-Writes one HTML file about training runs: curves, errors, and the positions of every layer over the iterations.
+Writes one HTML file about training runs: errors, curves, the positions of every layer over the
+iterations, and what acu evaluate RUN --json RUN/evaluation.json found.
 
 The file needs nothing else, no network either: open it from the disk, or send it to somebody."""
 EXAMPLES = """\
-  acu report runs/demo/1/baseline runs/demo/1/acu --output report.html
-  acu report runs/demo/1/acu --serve"""
+  acu report runs/demo/1/baseline runs/demo/1/acu --output report.html"""
 
 
 def parser(prog):
-    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_check)
+    parser = options.Parser(prog, DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "runs",
         type=options.path,
         nargs="+",
         metavar="RUN",
-        help="the --output of acu train, finished or not; several are shown side by side",
+        help="the --output of acu train, finished or not; several are shown beside each other",
     )
-    options.output(parser, "the page, such as report.html", "FILE", default=None)
-    parser.add_argument(
-        "--serve",
-        type=options.integer(0, 65535),
-        nargs="?",
-        const=8080,
-        metavar="PORT",
-        help="instead of a file: serve the page on this machine (default: at port %(const)s), made anew at each "
-        "look, and looked at every ten seconds while a run goes on; Ctrl-C ends it",
+    options.output(
+        parser, "the page (default: report.html in the first RUN)", "FILE", required=False
     )
     return parser
 
 
-def _check(arguments):
-    if (arguments.output is None) == (arguments.serve is None):
-        return (
-            "give --output FILE, or --serve"
-            if arguments.serve is None
-            else "--output and --serve exclude each other: leave one out"
-        )
-    return None
-
-
 def run(arguments):
-    if arguments.serve is not None:
-        from ..look.report import server
+    from ..look import report
 
-        return server.serve(
-            arguments.runs, arguments.serve, lambda address: print(f"serving {address}", flush=True)
-        )
-    from ..look.report import page
-
-    size = page.write(arguments.runs, arguments.output)
-    print(f"wrote {arguments.output}, {size / 1e3:,.0f} kB")
+    output = arguments.output or arguments.runs[0] / "report.html"
+    size = report.write(arguments.runs, output)
+    print(f"wrote {output}, {size / 1e6:,.1f} MB: open it in a browser")
+    options.say_next("export", arguments.runs[0], "--output", arguments.runs[0] / "export")

@@ -11,6 +11,7 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from ..errors import BadValue, UserError
 from ..files import whole_file
 from . import style, synapses
+from .common import spread
 
 FRAMES = 100  # at most: more records are thinned, the first and the last stay
 FRAMES_PER_SECOND = 12
@@ -68,7 +69,7 @@ class Film:
 
     def __init__(self, history, stages):
         self._history = history
-        self.frames = synapses.spread(len(history.iterations), FRAMES)
+        self.frames = spread(len(history.iterations), FRAMES)
         self.figure, moving = synapses.draw_film(stages, history)
         self._moving = [
             (history.positions(layer.name), dots, trails) for layer, dots, trails in moving

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ..errors import UserError
+from .common import GROUP_COLOURS
 from .style import (
     FAINT,
-    GROUP_COLOURS,
     INK,
     PANEL,
     PIXEL,

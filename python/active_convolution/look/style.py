@@ -5,7 +5,6 @@ state.
 """
 
 import io
-import unicodedata
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,22 +16,14 @@ from matplotlib.figure import Figure
 
 from ..errors import BadValue
 from ..files import whole_file
+from .common import LONGEST, plain
 
 FORMATS = ("png", "pdf", "svg")
-GROUP_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe and Ito's
 TIME_COLOURS = ListedColormap(
     colormaps["viridis_r"](np.linspace(0.1, 1, 256))
 )  # early is light, late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1  # inches
-LONGEST = 34  # characters of a name above a panel
 _PIXELS = 20_000  # along a side of a picture; beyond, it gets coarser rather than larger
 
 
@@ -70,21 +61,6 @@ def save_all(figures):
             file = files.enter_context(whole_file(path, "wb"))
             figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
             file.flush()
-
-
-# ---- Names
-
-
-def plain(name, longest=None):
-    """A name as a line of text: what controls, breaks or turns a line is a replacement character, and beyond ``longest``
-    characters the middle is left out. It is nobody's formula or path."""
-    line = "".join(
-        "\ufffd" if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each
-        for each in name
-    )
-    if longest is not None and len(line) > longest:
-        line = f"{line[: longest // 2]}…{line[longest // 2 + 1 - longest :]}"
-    return line
 
 
 # ---- Figures and axes

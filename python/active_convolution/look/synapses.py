@@ -14,18 +14,16 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ..errors import UserError
 from ..geometry import grid
+from .common import GROUP_COLOURS, LONGEST, plain, spread
 from .style import (
     FAINT,
-    GROUP_COLOURS,
     INK,
-    LONGEST,
     PANEL,
     PIXEL,
     TIME_COLOURS,
     add_legend,
     name_axes,
     new_figure,
-    plain,
     style_axes,
 )
 
@@ -58,11 +56,6 @@ def drawable(layers):
             "name a network or a run that has one"
         )
     return [chosen[index] for index in spread(len(chosen), PANELS)]
-
-
-def spread(count, most):
-    """The indices of ``most`` among ``count`` things, evenly, or of all; the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, most).astype(int))
 
 
 def draw_positions(layers):

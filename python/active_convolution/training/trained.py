@@ -50,18 +50,25 @@ class Trained:
         return cls(Path(model), weights, tuple(stages), train_val, tuple(stages))
 
     def test_layer(self):
-        """The LayerParameter that reads its test images; None where no train_val is known. Raises
-        UserError where that has no such layer."""
+        """The LayerParameter that reads its test images: where its stages leave none, the only one
+        of other stages. None where no train_val is known. Raises UserError where that has no such
+        layer."""
         if self.train_val is None:
             return None
         net, test = messages.read_net(self.train_val), locate.caffe_pb2().TEST
+        readers = [layer for layer in net.layer if layer.type in schedule.READERS]
         stages = {*net.state.stage, *self.test_stages}
-        for layer in net.layer:
-            if layer.type in schedule.READERS and messages.takes_part(layer, test, stages):
-                return layer
-        rules = [rule for layer in net.layer for rule in (*layer.include, *layer.exclude)]
-        known = {stage for rule in rules for stage in (*rule.stage, *rule.not_stage)} - stages
+        fits = [layer for layer in readers if messages.takes_part(layer, test, stages)]
+        others = [layer for layer in readers if messages.takes_part(layer, test, _stages(layer))]
+        if fits or len(others) == 1:
+            return (fits or others)[0]
+        known = sorted(set().union(*map(_stages, others)))
         raise UserError(
             f"no layer of {self.train_val} reads data in TEST: give one that does with --train-val"
-            + (f", or --stage, of {', '.join(sorted(known))}" if known else "")
+            + (f", or --stage, one of {', '.join(known)}" if known else "")
         )
+
+
+def _stages(layer):
+    """Those that its include rules name."""
+    return {name for rule in layer.include for name in rule.stage}
