@@ -22,6 +22,7 @@ from campaign import judging  # noqa: E402
 MODEL = "--model run/deploy.prototxt --weights run/weights.caffemodel"
 EVALUATE, EXPORT = f"evaluate {MODEL} --data", f"export {MODEL} --output out"
 CONVERT = "convert --model plain/deploy.prototxt --weights plain/weights.caffemodel --output out"
+IMAGE = "images/train/ant/0.png"
 TRAIN, RESUME = "train model --variant acu --output out --data", "train --resume --output out_run"
 DAMAGED = [  # a file, and what reads it
     ("run/weights.caffemodel", f"{EVALUATE} data"),
@@ -38,7 +39,7 @@ DAMAGED = [  # a file, and what reads it
     ("run/positions.npz", "plot run --output out.png"),
     ("run/positions.npz", "report run --output out.html"),
     ("run/metrics.csv", "report run --output out.html"),
-    ("images/train/bird/0004.png", "data images --source images --output out"),
+    (IMAGE, "data images --source images --output out"),
     *[
         (f"out_run/{name}", RESUME)
         for name in (
@@ -67,7 +68,7 @@ def make(folder):
     """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` and
     ``plain`` (trainings of it, with an active convolution and without), ``out_run`` (one that has
     iterations to go) and ``images``."""
-    from data_samples import write_tree
+    from data_samples import per_class
     from training_runs import write_model
 
     from active_convolution.caffe import locate
@@ -88,7 +89,7 @@ def make(folder):
     net = caffe.Net(str(folder / "run/deploy.prototxt"), caffe.TEST)
     net.copy_from(str(folder / "run/weights.caffemodel"))
     net.save_hdf5(str(folder / "run/weights.h5"))
-    write_tree(folder / "images", "cifar10")
+    per_class(folder / "images")
 
 
 def _acu(command, folder):
