@@ -19,7 +19,7 @@ def build(model, called=None, stages=()):
     """
     net = messages.read_net(model)
     check_fed(net, called or model, stages)
-    _check_python_layers(net, called or model)
+    check_python_layers(net, called or model)
     with doing(f"building the network {called or model}"):
         return locate.caffe().Net(
             os.fsencode(model), locate.caffe().TEST, stages=list(stages) or None
@@ -46,7 +46,7 @@ def resize(live, size):
     live.reshape()
 
 
-def _check_python_layers(net, called):
+def check_python_layers(net, called):
     for layer in net.layer:
         if layer.type == "Python":
             module, name = layer.python_param.module, layer.python_param.layer
@@ -123,18 +123,6 @@ def check_deploy(model):
     build(model)
 
 
-def load_checked(model, weights, called=None):
-    return load(model, weights, called)
-
-
-def check_run(model, sizes, called):
-    net = build(model, called)
-    with doing(f"running the network {called}"):
-        for size in sizes:
-            resize(net, size)
-        net.forward()
-
-
 def why_not_built(model, sizes=()):
     from .process import failure
 
@@ -147,7 +135,3 @@ def why_not_built(model, sizes=()):
 
 def check_sources(net, called):
     pass
-
-
-def check_python_layers(net, called):
-    _check_python_layers(net, called)

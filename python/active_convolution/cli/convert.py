@@ -1,31 +1,39 @@
 """``acu convert``: everything it does is in active_convolution.export.converting."""
 
 import argparse
+from pathlib import Path
 
 from . import options
 
 DESCRIPTION = """\
-Writes a network (train_val or deploy prototxt, new or old format) with active convolutions in the place of ordinary ones,
-or of the AConvFast layers of the authors' published code. It computes what it did before, and is ready to finetune. Fills
---output with the prototxt, under its own name and without its comments, and with weights.caffemodel.
+Writes a network (train_val or deploy prototxt, new or old format) with active convolutions in the
+place of ordinary ones, or of the AConvFast layers of the authors' published code. It computes what
+it did before, and is ready to finetune. Fills --output with the prototxt, under its own name and
+without its comments, weights.caffemodel, report.txt and report.json.
 
-By default every AConvFast layer is converted, or in a network without one every convolution larger than 1×1."""
+By default every AConvFast layer is converted, or in a network without one every convolution larger
+than 1×1. Of a RUN it is the network that trains."""
 EXAMPLES = """\
-  acu convert --model train_val.prototxt --weights alexnet.caffemodel --kernel 3 --warmup-iter 10000 --output acu"""
-_FIELDS = ("warmup_iter", "normalize_gradient", "position_lr_mult", "position_group", "fix_origin")
+  acu convert runs/ordinary --kernel 3 --warmup-iter 10000
+  acu convert --model train_val.prototxt --weights alexnet.caffemodel --output acu"""
+_FIELDS = {
+    "warmup_iter": options.integer(0, options.ITERATIONS - 1),
+    "position_lr_mult": float,
+    "position_group": options.integer(1),
+    "position_limit": float,
+}
+_FLAGS = ("normalize_gradient", "fix_origin")
 
 
 def parser(prog):
-    parser = options.Parser(prog, DESCRIPTION, EXAMPLES)
-    options.model(parser, "a train_val or deploy prototxt")
-    options.weights(parser, "its .caffemodel (default: the prototxt alone)")
-    options.output(parser, "a new folder", "DIR")
+    parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_wrong)
+    options.trained(parser, "a train_val or deploy prototxt")
+    options.output(parser, "a new folder (default: RUN/converted)", "DIR", default=None)
     parser.add_argument(
         "--layers",
         nargs="+",
         default=(),
         metavar="PATTERN",
-        dest="patterns",
         help="convert layers of these names only, such as 'conv[45]' or 'res*_branch2b'",
     )
     parser.add_argument(
@@ -34,23 +42,16 @@ def parser(prog):
         type=_kernel,
         default=(),
         metavar="N or HxW",
-        dest="kernels",
         help="convert layers of these kernels only",
     )
-    options.seed(
-        parser, "of the noise in the starting positions of AConvFast (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--report", type=options.result, metavar="FILE", help="write what was done to FILE, as JSON"
-    )
+    options.seed(parser, "of the noise in AConvFast's starting positions (default: %(default)s)")
     field = parser.add_argument_group(
         "active_convolution_param (default: the layer's, or what AConvFast says)"
     )
-    field.add_argument("--warmup-iter", type=int, metavar="N")
-    field.add_argument("--normalize-gradient", action=argparse.BooleanOptionalAction)
-    field.add_argument("--position-lr-mult", type=float, metavar="F")
-    field.add_argument("--position-group", type=int, metavar="N")
-    field.add_argument("--fix-origin", action=argparse.BooleanOptionalAction)
+    for name, kind in _FIELDS.items():
+        field.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N")
+    for name in _FLAGS:
+        field.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction)
     return parser
 
 
@@ -62,10 +63,41 @@ def _kernel(text):
     return int(sizes[0]), int(sizes[-1])
 
 
+def _wrong(arguments):
+    if arguments.run:
+        return options.check_trained(arguments)
+    if not (arguments.model and arguments.output):
+        return "name a RUN, or give --model and --output"
+    return None
+
+
 def run(arguments):
     from ..export import converting
 
-    arguments = vars(arguments)
-    fields = converting.Fields(**{name: arguments.pop(name) for name in _FIELDS})
-    done = converting.convert(**arguments, options=fields)
-    print(done.text(), end="")
+    trained, output = options.trained_of(arguments), arguments.output
+    model = trained.train_val if arguments.run else trained.model
+    output = output or arguments.run / "converted"
+    fields = {name: getattr(arguments, name) for name in (*_FIELDS, *_FLAGS)}
+    done = converting.convert(
+        model,
+        trained.weights,
+        output,
+        arguments.layers,
+        arguments.kernel,
+        {name: value for name, value in fields.items() if value is not None},
+        arguments.seed,
+        trained.stages,
+    )
+    print(converting.text(done), end="")
+    print(f"next: {_next(arguments, trained, output)}")
+
+
+def _next(arguments, trained, output):
+    weights = f" --weights {output}/weights.caffemodel" if trained.weights else ""
+    if not arguments.run and Path(trained.model).name.startswith("deploy"):
+        return (
+            f"acu export --model {output}/{trained.model.name}{weights} --output {output}-exported"
+        )
+    data = f" --data {trained.data.folder}" if trained.data else ""
+    solver = f" --solver {arguments.run}/solver.prototxt" if arguments.run else ""
+    return f"acu train {output}{solver}{data}{weights} --output {output}-run"

@@ -1,1 +1,1 @@
-"""Between active and ordinary convolutions: export to networks that need no plugin, and conversion into active ones."""
+"""Between active and ordinary convolutions: to networks that need no plugin, and back."""

@@ -1,366 +1,319 @@
-"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast into
-ActiveConvolution."""
+"""Networks into active convolutions: ordinary ones into their ACU twins, the authors' AConvFast
+into ActiveConvolution."""
 
-import dataclasses
+import collections
 import fnmatch
 import math
+import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import Message
 
 from .. import geometry
-from ..caffe import messages, nets
+from ..caffe import locate, messages, nets
+from ..caffe.feeding import check_fed
 from ..caffe.messages import by
 from ..columns import aligned
-from ..errors import BadValue, UserError
+from ..errors import UserError
 from ..files import whole_folder
-from . import account, aconv_fast, dimensions, probing, sharing, verify
+from . import aconv_fast, verify
 
 WEIGHTS = "weights.caffemodel"
-LARGEST = 2**31  # of a number in a prototxt
 
 
-@dataclasses.dataclass(frozen=True)
-class Fields:
-    """The fields of active_convolution_param to set; None leaves the default, or what an AConvFast layer says."""
-
-    warmup_iter: int = None
-    normalize_gradient: bool = None
-    position_lr_mult: float = None
-    position_group: int = None
-    fix_origin: bool = None
-
-    def apply(self, layer):
-        """Sets them in a LayerParameter. Raises UserError for what the layer does not take."""
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None:
-                if not 0 <= value < LARGEST:
-                    raise BadValue(
-                        f"{name} {value} is out of range: give 0 or more, and less than {LARGEST}"
-                    )
-                setattr(layer.active_convolution_param, name, value)
-        sets, outputs = (
-            layer.active_convolution_param.position_group,
-            layer.convolution_param.num_output,
-        )
-        if sets < 1 or outputs % sets:
-            raise UserError(
-                f"layer {layer.name}: position_group {sets} does not divide its {outputs} outputs"
-            )
+def text(report):
+    """What ``convert`` returns, for people."""
+    rows, cells = report["layers"], [("layer", "was", "kernel", "positions", "difference")]
+    for row in rows:
+        said = ", ".join([str(row["positions"]), *row["notes"]])
+        seen = "{:.1e} of {:.3g}".format(*row["difference"]) if row["difference"] else ""
+        cells.append((row["name"], row["was"], by(row["kernel"]), said, seen))
+    lines = [f"{len(rows)} layers converted: {', '.join(row['name'] for row in rows)}"]
+    lines += ["  ".join(row).rstrip() for row in aligned(cells)]
+    return "\n".join([*lines, *verify.said(report["outputs"]), report["runs"]]) + "\n"
 
 
-@dataclasses.dataclass(frozen=True)
-class Converted:
-    """One converted layer: what it was, its kernel (vertical, horizontal) and number of synapses, the sets of
-    positions, what holds its positions still or together with others' (texts), and the largest difference behind it
-    with the largest value there, None where nothing was run."""
+def convert(model, weights, output, patterns=(), kernels=(), fields=None, seed=0, stages=()):
+    """Writes ``model`` (any network's prototxt) with active convolutions into the new folder
+    ``output``, under its own name, ``weights`` (its .caffemodel, or None) as weights.caffemodel,
+    and report.txt and report.json. What the network computes stays the same.
 
-    name: str
-    was: str
-    kernel: tuple
-    position_group: int
-    notes: list
-    difference: float = None
-    largest: float = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversion:
-    """What was converted; ``outputs`` is what verify.compare says of the network's outputs, {} where nothing was run;
-    ``size`` the inputs' shapes that it was run with, ``unread`` the layers in which a synapse reads nothing at that
-    size, and ``runs`` a line that says where the result runs, and how that is known."""
-
-    rows: list
-    outputs: dict
-    size: dict
-    unread: list
-    runs: str
-
-    @property
-    def layers(self):
-        """The names of the converted layers."""
-        return [row.name for row in self.rows]
-
-    def text(self):
-        cells = [("layer", "was", "kernel", "positions", "difference")]
-        for row in self.rows:
-            synapses = math.prod(row.kernel) * row.position_group
-            compared = (
-                "" if row.difference is None else f"{row.difference:.1e} of {row.largest:.3g}"
-            )
-            cells.append(
-                (
-                    row.name,
-                    row.was,
-                    by(row.kernel),
-                    ", ".join([str(synapses), *row.notes]),
-                    compared,
-                )
-            )
-        lines = [f"{len(self.rows)} layers converted: {', '.join(self.layers)}"]
-        lines += [
-            f"output {name} on random input: largest difference {difference:.1e} (largest value {largest:.3g})"
-            for name, (difference, largest) in self.outputs.items()
-        ]
-        lines += ["  ".join(row).rstrip() for row in aligned(cells)]
-        if self.size:
-            lines.append("differences: random input of " + account.sizes_text(self.size))
-        return "\n".join([*lines, *account.unread_text(self.unread), self.runs]) + "\n"
-
-
-def convert(model, weights, output, patterns=(), kernels=(), options=Fields(), seed=0, report=None):
-    """Writes ``model`` (any network's prototxt) with active convolutions into the new folder ``output``, under its own
-    name, and ``weights`` (its .caffemodel, or None) as weights.caffemodel. What the network computes stays the same.
-
-    Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in a shell; none: any)
-    and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none: any). With neither given it is every
-    AConvFast layer, or in a network without one every Convolution over two axes larger than 1×1. ``seed`` is that of
-    the noise in AConvFast's starting positions; ``report`` a place for the Conversion as JSON. Returns the Conversion.
-    Raises UserError for files that do not fit, for a layer that cannot be converted, and where the result does not
-    compute the same.
+    Converted are the Convolution and AConvFast layers whose name matches one of ``patterns`` (as in
+    a shell; none: any) and whose kernel is one of ``kernels``, pairs (vertical, horizontal) (none:
+    any). With neither given it is every AConvFast layer, or in a network without one every
+    Convolution over two axes larger than 1×1. ``fields`` are those of active_convolution_param to
+    set; ``seed`` is that of the noise in AConvFast's starting positions; Caffe builds the networks
+    with ``stages``. Returns what report.json holds. Raises UserError for files that do not fit, for
+    a layer that cannot be converted, and where the result does not compute the same.
     """
-    account.check_place(report, output)
-    if weights and Path(model).name == WEIGHTS:
-        raise UserError(
-            f"{model} has the name of the weights that go beside it, {WEIGHTS}: rename the prototxt"
-        )
-    net = messages.read_net(model)
+    net, fields, draw = messages.read_net(model), fields or {}, np.random.default_rng(seed)
     stored = messages.read_weights(weights) if weights else None
     _forget_blobs(net, model, stored)
-    chosen, draw = _choose(net, stored, model, patterns, kernels), np.random.default_rng(seed)
-    for layer in chosen:
-        check(layer, options)
-    sharing.check_orders(net, chosen, with_weights=bool(stored))
-    original = type(net)()
-    original.CopyFrom(net)
-    # All of them before the first is replaced: a layer for training and one for testing may have one name, and weights.
-    before = [_stored_blobs(stored, layer, weights) if stored else None for layer in chosen]
-    _check_axes(net, chosen)
-    was = [layer.type for layer in chosen]
-    with whole_folder(output) as folder:
-        for layer, blobs in zip(chosen, before):
-            if layer.type == "AConvFast":
-                blobs = aconv_fast.translate(layer, blobs, draw)
-                options.apply(layer)
-            else:
-                blobs = to_active(layer, blobs, options)
+    original, (phase, obstacle) = _copy(net), _buildable(net, model, stages)
+    with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / name for name in ("original.prototxt", "twin.prototxt")]
+        axes = {}
+        if not obstacle:
+            live = verify.build(original, paths[0], model, phase, stages)
+            axes = {name: len(blob.shape) for name, blob in live.blobs.items()}
+            del live
+        layers = _choose(net, _planar(net, axes, stored), model, patterns, kernels)
+        # All before the first is replaced: one for training and one for testing may share a name.
+        blobs = [_stored_blobs(stored, layer, weights) if stored else None for layer in layers]
+        shared, rows = _shared(net), []
+        for layer, before in zip(layers, blobs):
+            was = _copy(layer)
+            active = _to_active(layer, before, fields, draw, shared)
             if stored:
-                messages.fill(_find(stored, layer.name), layer, blobs)
-        notes = sharing.carry_over(
-            net,
-            [layer for layer, kind in zip(chosen, was) if kind == "Convolution"],
-            options.position_lr_mult,
-        )
+                messages.fill(_find(stored, layer.name), layer, active)
+            sets = layer.active_convolution_param.position_group
+            kernel = geometry.kernel(layer)
+            rows.append(
+                {
+                    "name": layer.name,
+                    "was": was.type,
+                    "kernel": kernel,
+                    "positions": math.prod(kernel) * sets,
+                    "notes": [],
+                    "difference": stored and verify.layers(was, before, layer, active),
+                }
+            )
+        _keep_sharing(net, layers, rows, "position_lr_mult" in fields)
         messages.write(folder / Path(model).name, net)
         if stored:
             messages.write_weights(folder / WEIGHTS, stored)
-        layers, outputs, size, unread, runs = _compare(
-            original, net, chosen, model, weights, folder
-        )
-        rows = [
-            Converted(
-                layer.name,
-                kind,
-                geometry.kernel(layer),
-                layer.active_convolution_param.position_group,
-                notes.get(layer.name, []),
-                *layers.get(layer.name, ()),
-            )
-            for layer, kind in zip(chosen, was)
-        ]
-        done = Conversion(rows, outputs, size, unread, runs)
-        if report:
-            account.write_json(report, done)
-    return done
+        blobs = before = active = stored = None
+        report = {"layers": rows, "outputs": {}, "runs": f"not built here: {obstacle}"}
+        if not obstacle:
+            verify.build(net, paths[1], f"what {model} is converted to", phase, stages)
+            report["runs"] = "runs in a Caffe with the layer ActiveConvolution, as built here"
+            if weights and phase == locate.caffe().TEST and not verify.own_source(net):
+                files = [(paths[0], weights), (paths[1], folder / WEIGHTS)]
+                report["outputs"] = _compared(original, files, model, stages)
+        verify.write_report(folder, report, text(report))
+    return report
+
+
+def _copy(message):
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def _forget_blobs(net, model, stored):
-    """Removes the weights that the prototxt itself holds; raises UserError where nothing (``stored``) takes their place."""
+    """Removes the weights that the prototxt itself holds; raises UserError where nothing
+    (``stored``) takes their place."""
     holder = next((layer for layer in net.layer if layer.blobs), None)
     if holder is not None and not stored:
         raise UserError(
-            f"layer {holder.name} has its weights in {model} itself, where they would be lost: give them as "
-            "--weights, or take them out"
+            f"layer {holder.name} has its weights in {model} itself, where they would be lost: "
+            f"give them as --weights, or take them out"
         )
     messages.forget_blobs(net)
 
 
-# ---- The two networks
-
-_RUNS = "runs in a Caffe with the layer ActiveConvolution (./scripts/build.sh); `acu export` writes it for any other engine"
+# ---- Whether this Caffe builds it
 
 
-def _compare(original, net, chosen, model, weights, folder):
-    """What a run of both networks says: ({layer: (largest difference, largest value)}, the same of the outputs, the
-    inputs' shapes, the layers where a synapse reads nothing, and where the result runs). Raises UserError where they
-    differ, and where Caffe builds the original and not the twin."""
-    source = verify.own_source(original)
-    if source is not None:
-        return {}, {}, {}, [], f"{_RUNS}; not run here: layer {source.name} reads its images itself"
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / name for name in ("original.prototxt", "twin.prototxt")]
-        for message, path in zip((original, net), paths):
-            runnable = type(message)()
-            runnable.CopyFrom(message)
-            messages.forget_build(runnable)
-            messages.write_to_run(path, runnable)
-        if weights is None:
-            _check_twin(*paths, model)
-            return {}, {}, {}, [], f"{_RUNS}; not run here without --weights"
-        called = (model, f"that {model} is converted to")
-        live, twin = (
-            nets.load_checked(*files) for files in zip(paths, (weights, folder / WEIGHTS), called)
-        )
-        present = set(live._layer_names)
-        synapses = {
-            layer.name: (
-                geometry.axes(layer),
-                *(blob.data for blob in list(twin.params[layer.name])[2:]),
+def _buildable(net, model, stages):
+    """(the phase in which Caffe builds the network, why it cannot or None): what others' files
+    often lack. Whatever else is wrong with them, Caffe says itself."""
+    known = set(locate.caffe().layer_type_list())
+    for layer in net.layer:
+        if layer.type not in known:
+            return None, (
+                f"this Caffe has no layer of type {layer.type} ({layer.name}): build the fork from "
+                "the tree that has it (./scripts/build.sh --caffe DIR)"
             )
-            for layer in chosen
-            if layer.name in present
-        }
-        size, unread = probing.comparing_size(paths[1], net, twin, synapses)
-        for one, path, name in zip((live, twin), paths, called):
-            nets.check_run(path, [size], name)
-            nets.resize(one, size)
-        layers, outputs = verify.compare(live, twin, {name: name for name in synapses}, original)
-        verify.check(outputs, "output")
-        verify.check(layers, "layer")
-        return layers, outputs, size, unread, _RUNS
+        for _, own in layer.ListFields():
+            for name in ("source", "mean_file"):
+                path = getattr(own, name, "") if isinstance(own, Message) else ""
+                if path and not os.path.exists(path):
+                    return None, f"layer {layer.name} reads {path}, which is not there"
+    reasons = []
+    for phase in ("TEST", "TRAIN"):
+        try:
+            nets.check_python_layers(net, model)
+            check_fed(net, model, stages, phase)
+            return getattr(locate.caffe(), phase), None
+        except UserError as error:
+            reasons.append(str(error))
+    return None, reasons[0]
 
 
-def _check_twin(original, twin, model):
-    """Raises UserError where Caffe builds the original and not the twin, or would wait for what they read."""
-    nets.check_sources(messages.read_net(original), model)
-    reason = nets.why_not_built(twin)
-    if reason and not nets.why_not_built(original):
-        raise UserError(
-            f"Caffe builds {model}, but not its twin ({reason}): leave out the layer with --layers"
-        )
+def _compared(net, files, model, stages):
+    """{output: (largest difference, largest value)} of two networks, [(prototxt, weights)], on
+    random input; ``net`` is the first one's NetParameter."""
+    inputs, found = None, []
+    for path, weights in files:
+        live = nets.load(path, weights, called=model, stages=stages)
+        if inputs is None:
+            inputs, outputs = verify.random_run(net, live)
+            found.append(outputs)
+        else:
+            found.append(verify.outputs(live, inputs))
+        del live
+    return {
+        name: verify.check(f"output {name}", verify.difference(values, found[1][name]))
+        for name, values in (found[0].items() if found else ())
+    }
 
 
 # ---- Which layers
 
 
-def _choose(net, stored, model, patterns, kernels):
-    """The layers to convert, in order. One that does not run over two axes is chosen by its name alone, and refused."""
+def _planar(net, axes, stored):
+    """{name: why not, or None} of the network's convolutions: whether they run over two axes, as
+    the prototxt, Caffe (``axes``, {name: those of what it reads}) or the weights tell."""
+    found = {}
+    for layer in net.layer:
+        if layer.type not in ("Convolution", "AConvFast"):
+            continue
+        own, param = stored and _find(stored, layer.name), layer.convolution_param
+        read = layer.bottom[0] if layer.bottom else None
+        count = len(messages.shape(own.blobs[0])) if own and own.blobs else axes.get(read, 4)
+        found[layer.name] = None
+        if param.force_nd_im2col or not geometry.is_planar(layer) and layer.type != "AConvFast":
+            found[layer.name] = "has a kernel, axis or force_nd_im2col for other than two axes"
+        elif count != 4:
+            found[layer.name] = f"reads a blob of {count} axes"
+    return found
+
+
+def _choose(net, planar, model, patterns, kernels):
+    """The layers to convert, in order. Raises UserError where nothing fits, and for one that was
+    named and does not run over two axes."""
     candidates = [layer for layer in net.layer if layer.type in ("Convolution", "AConvFast")]
-    axes = dimensions.counted(net)
-    planar = [
-        layer
-        for layer in candidates
-        if layer.type == "AConvFast" or _is_planar(layer, stored, axes)
-    ]
-    if not patterns and not kernels:
-        chosen = [layer for layer in planar if layer.type == "AConvFast"] or [
-            layer for layer in planar if math.prod(geometry.kernel(layer)) > 1
-        ]
-        if not chosen:
-            others = [
-                f"{layer.name} reads a blob of {axes[layer.name]} axes"
-                for layer in candidates
-                if axes.get(layer.name, 4) != 4
-            ]
-            raise UserError(
-                f"{model} has no convolution larger than 1×1 and no AConvFast layer"
-                f"{f' that reads images ({others[0]})' if others else ''}: nothing to convert"
-            )
-        return chosen
+    named = ", ".join(dict.fromkeys(layer.name for layer in candidates)) or "no convolution"
+    chosen = candidates
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in candidates):
-            names = ", ".join(layer.name for layer in candidates) or "no convolution"
-            raise UserError(f"no convolution of {model} is called {pattern}: it has {names}")
-    for kernel in kernels:
-        if not any(geometry.kernel(layer) == kernel for layer in planar):
-            raise UserError(
-                f"no convolution of {model} has a kernel of {kernel[0]}×{kernel[1]}: give another --kernel"
-            )
-    chosen = [
-        layer for layer in (planar if kernels else candidates) if _matches(layer, patterns, kernels)
-    ]
+            raise UserError(f"no convolution of {model} is called {pattern}: it has {named}")
+    if patterns:
+        chosen = [
+            layer
+            for layer in candidates
+            if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
+        ]
+    if kernels or not patterns:
+        chosen = [layer for layer in chosen if planar[layer.name] is None]
+    if kernels:
+        chosen = [layer for layer in chosen if geometry.kernel(layer) in kernels]
+    elif not patterns:
+        chosen = [layer for layer in chosen if layer.type == "AConvFast"] or [
+            layer for layer in chosen if math.prod(geometry.kernel(layer)) > 1
+        ]
     if not chosen:
+        why = next((f": {name} {reason}" for name, reason in planar.items() if reason), "")
         raise UserError(
-            f"no convolution of {model} has both the name and the kernel: give --layers or --kernel alone"
+            f"{model} has no such convolution to convert (it has {named}{why}): give other "
+            f"--layers or --kernel, by default kernels larger than 1×1"
         )
-    return chosen
-
-
-def _check_axes(net, chosen):
-    """Raises UserError for a layer that was chosen by its name and, as nothing else has told, reads no images."""
-    axes = dimensions.counted(net)
     for layer in chosen:
-        if axes.get(layer.name, 4) != 4:
+        if planar[layer.name]:
             raise UserError(
-                f"layer {layer.name} reads a blob of {axes[layer.name]} axes, and an active convolution "
-                "takes images, of four: leave it out with --layers"
+                f"layer {layer.name} {planar[layer.name]}, and an active convolution takes "
+                f"images, of four: leave it out with --layers"
             )
-
-
-def _matches(layer, patterns, kernels):
-    return (
-        not patterns or any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
-    ) and (not kernels or geometry.kernel(layer) in kernels)
-
-
-def _is_planar(layer, stored, axes):
-    """Whether a Convolution runs over two axes, as its prototxt, the blob that it reads (``axes``: dimensions.counted),
-    or the .caffemodel, where there is one, tells."""
-    found = _find(stored, layer.name) if stored else None
-    of_weights = messages.shape(found.blobs[0]) if found is not None and found.blobs else (0,) * 4
-    return geometry.is_planar(layer) and len(of_weights) == 4 and axes.get(layer.name, 4) == 4
+    return chosen
 
 
 # ---- One layer
 
 
-def check(layer, options):
-    """Raises UserError for what no ActiveConvolution in the place of this Convolution or AConvFast layer can do."""
-    param, own, asked = layer.convolution_param, layer.aconv_param, options.position_group
-    if layer.type == "AConvFast":
-        aconv_fast.check(layer)
-        if asked not in (None, own.position_group):
-            raise UserError(
-                f"layer {layer.name} has position_group {own.position_group}, which an AConvFast layer keeps: "
-                f"leave out --position-group {asked}, or the layer with --layers"
-            )
-    elif param.force_nd_im2col or not geometry.is_planar(layer):
-        field = (
-            "force_nd_im2col"
-            if param.force_nd_im2col
-            else "axis"
-            if param.axis not in (1, -3)
-            else "kernel_size, pad, stride or dilation for more than two axes"
-        )
+def _to_active(layer, blobs, fields, draw, shared):
+    """Makes an ActiveConvolution of a LayerParameter, in place; returns its blobs, None without."""
+    if layer.type != "AConvFast":
+        return to_active(layer, blobs, fields)
+    own, asked = layer.aconv_param.position_group, fields.get("position_group")
+    if asked not in (None, own):
         raise UserError(
-            f"layer {layer.name} has convolution_param.{field}, which no active convolution takes: "
-            "leave it out with --layers"
+            f"layer {layer.name} has position_group {own}, which an AConvFast layer keeps: leave "
+            f"out --position-group {asked}, or the layer with --layers"
         )
+    names = {layer.name, *(param.name for param in layer.param)}
+    blobs = aconv_fast.translate(layer, blobs, draw, not shared.isdisjoint(names))
+    _set(layer, fields)
+    return blobs
 
 
-def to_active(layer, blobs, options=Fields()):
-    """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns its four blobs.
-
-    ``blobs`` are the Convolution's, or None, and then None is returned. Raises UserError for what the layer cannot do.
-    """
+def to_active(layer, blobs, fields=None):
+    """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns
+    its four blobs. ``blobs`` are the Convolution's, or None, and then None is returned."""
     param = layer.convolution_param
-    check(layer, options)
     if param.engine == param.CUDNN:
         param.ClearField("engine")
-    del layer.param[
-        1 + param.bias_term :
-    ]  # what more there is had no meaning, and would be the positions'
+    # What more there is had no meaning, and would be the positions'.
+    del layer.param[1 + param.bias_term :]
     layer.type = "ActiveConvolution"
-    options.apply(layer)
+    _set(layer, fields or {})
     if blobs is None:
         return None
-    kernel = geometry.kernel(layer)
+    kernel, sets = geometry.kernel(layer), layer.active_convolution_param.position_group
     grid = geometry.grid(kernel, geometry.pair(layer, "dilation", 1)).T.reshape(2, 1, 1, *kernel)
-    x, y = (
-        np.repeat(of_set, layer.active_convolution_param.position_group, axis=0) for of_set in grid
-    )
-    return [blobs[0], blobs[1].ravel() if param.bias_term else np.zeros((1, 1, 1, 1)), x, y]
+    bias = blobs[1].ravel() if param.bias_term else np.zeros((1, 1, 1, 1))
+    return [blobs[0], bias, *(np.repeat(of_set, sets, axis=0) for of_set in grid)]
+
+
+def _set(layer, fields):
+    """Sets ``fields`` of active_convolution_param. Raises UserError where the sets do not fit."""
+    own, outputs = layer.active_convolution_param, layer.convolution_param.num_output
+    for name, value in fields.items():
+        setattr(own, name, value)
+    if own.position_group < 1 or outputs % own.position_group:
+        raise UserError(
+            f"layer {layer.name}: position_group {own.position_group} does not divide its "
+            f"{outputs} outputs"
+        )
+
+
+# ---- What layers share
+
+
+def _shared(net):
+    """The names of parameters, but for biases, and of layers that are there more than once."""
+    names = [layer.name for layer in net.layer]
+    for layer in net.layer:
+        names += {p.name for index, p in enumerate(layer.param) if index != 1 and p.name}
+    return {name for name, count in collections.Counter(names).items() if count > 1}
+
+
+def _keep_sharing(net, layers, rows, rate_given):
+    """Lets Convolutions that have become active, ``layers``, share positions where they share
+    weights, if those start alike (kernels, dilations and position groups are the same), and hold
+    positions still where the weights are frozen, unless a rate was given. ``rows`` get notes."""
+    by_name, taken = {}, {param.name for layer in net.layer for param in layer.param}
+    for layer, row in zip(layers, rows):
+        own = layer.active_convolution_param
+        if row["was"] == "AConvFast" or not layer.param:
+            continue
+        if layer.param[0].lr_mult == 0 and not rate_given:
+            own.position_lr_mult = 0
+            row["notes"].append("frozen as its weights")
+        if layer.param[0].name:
+            start = row["kernel"], geometry.pair(layer, "dilation", 1), own.position_group
+            by_name.setdefault((layer.param[0].name, start), []).append((layer, row))
+    for (name, _), sharers in by_name.items():
+        names = {layer.name for layer, _ in sharers}
+        if len(names) < 2:
+            continue  # alone, or the same layer for training and testing
+        new = [_unused(f"{name}/{axis}", taken) for axis in "xy"]
+        rate = sharers[0][0].active_convolution_param.position_lr_mult
+        for layer, row in sharers:
+            while len(layer.param) < 2:
+                layer.param.add()
+            for each in new:  # a named one takes over what the layer would set
+                layer.param.add(name=each, lr_mult=rate, decay_mult=0)
+            row["notes"].append(f"shared with {', '.join(sorted(names - {layer.name}))}")
+
+
+def _unused(name, taken):
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 # ---- Stored weights
@@ -372,33 +325,23 @@ def _find(stored, name):
 
 
 def _stored_blobs(stored, layer, weights):
-    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the prototxt
-    announces."""
+    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the
+    prototxt announces."""
     found = _find(stored, layer.name)
+    shapes = [messages.shape(blob) for blob in found.blobs] if found is not None else []
     blobs = [messages.values(blob) for blob in found.blobs] if found is not None else []
-    shapes = [messages.shape(blob) for blob in found.blobs] if blobs else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
-    bias = param.num_output if param.bias_term else 1
-    expected = [
-        param.num_output
-        * (shapes[0][1] if shapes and len(shapes[0]) == 4 else 1)
-        * math.prod(kernel),
-        bias,
-    ]
+    channels = shapes[0][1] if shapes and len(shapes[0]) == 4 else 0
+    expected = [param.num_output * channels * math.prod(kernel)]
+    expected += [param.num_output] * param.bias_term
     if layer.type == "AConvFast":
+        expected += [1] * (not param.bias_term)
         expected += [layer.aconv_param.position_group * math.prod(kernel)] * 2
-    elif not param.bias_term:
-        del expected[1]
-    if (
-        [blob.size for blob in blobs] != expected
-        or len(shapes[0]) != 4
-        or 0 in shapes[0]
-        or shapes[0][0] != param.num_output
-        or shapes[0][2:] != kernel
-    ):
-        seen = ", ".join(messages.by(shape) for shape in shapes) or "no blobs"
+    fits = [blob.size for blob in blobs] == expected and channels
+    if not fits or shapes[0] != (param.num_output, channels, *kernel):
+        seen = ", ".join(by(shape) for shape in shapes) or "no blobs"
         raise UserError(
-            f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give the weights of "
-            "this network, or choose other --layers"
+            f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give "
+            f"the weights of this network, or choose other --layers"
         )
     return [blobs[0].reshape(shapes[0]), *blobs[1:]]

@@ -1,7 +1,8 @@
-"""Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or PyTorch."""
+"""Networks with active convolutions as networks of ordinary ones, for any Caffe, ONNX or
+PyTorch."""
 
+import json
 import math
-import os
 import tempfile
 from pathlib import Path
 
@@ -9,105 +10,112 @@ import numpy as np
 
 from .. import geometry
 from ..caffe import locate, messages, nets, positions
+from ..caffe.feeding import check_fed
+from ..caffe.guard import doing
+from ..caffe.messages import by
+from ..columns import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
-from . import account, engines, folding, forms, probing, verify
+from . import dense, folding, preprocessing, verify
+from .free_axes import free_axes
 
 MODEL, WEIGHTS, ONNX = "deploy.prototxt", "weights.caffemodel", "model.onnx"
-FORMATS = ("caffe", "onnx", "torch")
+
+
+def text(report):
+    """What ``export`` returns, for people."""
+    lines = []
+    if report["layers"]:
+        cells = [("layer", "kernel", "multiply-adds", "ratio", "difference")]
+        for row in report["layers"]:
+            dilated = (
+                "" if tuple(row["dilation"]) == (1, 1) else f", dilation {by(row['dilation'])}"
+            )
+            kernel = f"{by(row['active_kernel'])} → {by(row['kernel'])}{dilated}"
+            costs = _costs(row["active_cost"], row["cost"])
+            cells.append(
+                (row["name"], kernel, *costs, "{:.1e} of {:.3g}".format(*row["difference"]))
+            )
+        sums = [sum(row[name] for row in report["layers"]) for name in ("active_cost", "cost")]
+        cells.append(("together", "", *_costs(*sums), ""))
+        lines += ["  ".join(row).rstrip() for row in aligned(cells)]
+    lines += verify.said(report["outputs"])
+    sizes = ", ".join(f"{name} {by(shape)}" for name, shape in report["size"].items())
+    lines.append(f"costs, and differences of outputs: {sizes}; of layers: images of their own")
+    if report["folded"]:
+        counts = sum(map(len, report["folded"].values())), len(report["folded"])
+        lines.append("{} BatchNorm and Scale layers folded into {} convolutions".format(*counts))
+    return "\n".join([*lines, report["images"], report["runs"]]) + "\n"
+
+
+def _costs(before, after):
+    return f"{before / 1e6:.2f} M → {after / 1e6:.2f} M", f"{after / before:.2f}"
 
 
 def export(
-    model,
-    weights,
+    trained,
     output,
-    fold=False,
     format="caffe",
-    limits=forms.Limits(),
+    fold=False,
     learnable=False,
-    report=None,
+    logits=False,
+    max_kernel=dense.MAX_KERNEL,
 ):
-    """Writes the network as ordinary convolutions into the new folder ``output``, with report.txt and report.json.
+    """Writes a network as ordinary convolutions into the new folder ``output``.
 
-    ``model`` is a deploy prototxt and ``weights`` its .caffemodel. ``format`` is one of FORMATS: "caffe" writes
-    deploy.prototxt and weights.caffemodel, "onnx" model.onnx, "torch" network.py and weights.pt, in which ``learnable``
-    leaves the ACUs what they are. ``fold`` lets BatchNorm and Scale go into the convolutions;
-    ``limits`` (forms.Limits) say what takes an ACU's place, and how large it may be; ``report`` is another place for
-    the JSON. Returns the Report. Raises UserError for files that do not fit, naming layer and synapse for a position
-    that is not finite or too far away, naming the layer that ``format`` cannot express or that would be too large, and
-    where the result does not compute the same. Then nothing is written.
-    """
-    for name, value in (("max-kernel", limits.kernel), ("max-multiply-adds", limits.multiply_adds)):
-        if value < 1:
-            raise BadValue(f"--{name} {value}: give 1 or more")
-    if limits.kernel > forms.MOST_KERNEL:
-        raise BadValue(f"--max-kernel {limits.kernel}: give {forms.MOST_KERNEL} or less")
+    ``trained`` is a training.trained.Trained, whose model is a deploy prototxt. ``format`` "caffe"
+    writes deploy.prototxt and weights.caffemodel, "onnx" model.onnx, "torch" network.py and
+    weights.npz, in which ``learnable`` leaves the ACUs what they are. Beside them report.txt,
+    report.json and, where the data set is known, preprocessing.json. ``fold`` lets BatchNorm and
+    Scale go into the convolutions; ``logits`` leaves out a last Softmax; scores of classes are
+    N×classes. Returns the Report. Raises UserError for files that do not fit, naming layer and
+    synapse for a position that is not finite or needs more than ``max_kernel`` taps, naming the
+    layer that ``format`` cannot express or that would be too large, and where the result does not
+    compute the same. Then nothing is written."""
     if learnable and format != "torch":
-        raise BadValue(
-            "--learnable is for --format torch: no other format has a layer whose positions learn"
-        )
-    account.check_place(report, output)
-    net = _for_testing(model, format)
+        raise BadValue("--learnable is for --format torch: no other has positions that learn")
+    net = _for_testing(trained, format)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
-        original = _original(net, model, weights, Path(scratch) / "original.prototxt")
-        blobs = _checked_blobs(net, original, weights)
-        own = probing.input_shapes(original)
-        size, unread = probing.comparing_size(
-            Path(scratch) / "original.prototxt",
-            net,
-            original,
-            {
-                layer.name: (geometry.axes(layer), *blobs[layer.name][2:])
-                for layer in net.layer
-                if layer.type in positions.TYPES
-            },
+        place = folder if format == "caffe" else Path(scratch)
+        files = place / MODEL, place / WEIGHTS
+        original = Path(scratch) / "original.prototxt"
+        rows, folded, inputs, expected = _made(
+            net, trained, original, files, fold, learnable, logits, max_kernel
         )
-        cost_size = own if probing.is_sensible(own) else size
-        nets.check_run(Path(scratch) / "original.prototxt", [cost_size, size], model)
-        nets.resize(original, cost_size)
-        active = {
-            layer.name: _active(layer, original)
-            for layer in net.layer
-            if layer.type in positions.TYPES
-        }
-        folded = folding.fold(net, blobs) if fold else {}
-        limits = limits if format == "caffe" else _without_size(limits)
-        made = {} if learnable else _replace(net, blobs, original, limits)
-        exported = _live(net, blobs, Path(scratch) / MODEL, model, [own, cost_size, size])
-        for live in (original, exported):
-            nets.resize(live, size)
-        ends = {name: folded.get(name, [name])[-1] for name in active}
-        differences, outputs = verify.compare(original, exported, ends, net)
-        verify.check(differences, "layer")
-        verify.check(outputs, "output")
-        nets.resize(exported, own)
-        written = _write(folder, format, net, blobs, Path(scratch) / MODEL, exported)
-        ran, runs = engines.run(written, format, original)
-        nets.resize(exported, cost_size)
-        rows = [
-            _row(name, made.get(name), blobs, exported, active[name], differences[name])
-            for name in active
-        ]
-        done = account.Report(rows, outputs, folded, cost_size, size, unread, ran, runs)
-        done.write(folder)
-        if report:
-            account.write_json(report, done)
-    return done
+        live = nets.load(*files, called=f"what {trained.model} becomes")
+        found = verify.outputs(live, inputs)
+        report = {"layers": rows, "folded": folded, "outputs": {}, "size": {}}
+        report["size"] = {name: values.shape for name, values in inputs.items()}
+        for name in expected:
+            compared = verify.difference(expected[name], found[name])
+            report["outputs"][name] = verify.check(f"output {name}", compared)
+        del live  # with what it ran on: columns take more than weights
+        shape, *others = report["size"].values()
+        prepared = None if others or len(shape) != 4 else preprocessing.of(trained, shape[1:])
+        written = _write(folder, format, files, prepared)
+        report["images"] = preprocessing.write(folder, prepared)
+        report["runs"] = verify.engines(written, format, inputs, expected)
+        verify.write_report(folder, report, text(report))
+    return report
 
 
 # ---- The network
 
 
-def _for_testing(model, format):
-    """The NetParameter of a deploy prototxt without what only training, or a stage that is not its own, sees, and
-    without what would tie it to one build of Caffe. Raises UserError where it has no ACU that Caffe could need
-    replaced, takes its images from elsewhere than its input, or has a layer that ``format`` does not know."""
-    net = messages.read_net(model)
+def _for_testing(trained, format):
+    """The NetParameter of a deploy prototxt without what only training, or another stage, sees, and
+    without what would tie it to one build of Caffe. Raises UserError where it has nothing to
+    export, or takes its images from elsewhere than its input."""
+    model, net = trained.model, messages.read_net(trained.model)
+    stages = [*net.state.stage, *trained.stages]
+    check_fed(net, model, trained.stages)
     for index in reversed(range(len(net.layer))):
-        if not messages.takes_part(
-            net.layer[index], locate.caffe_pb2().TEST, stages=net.state.stage
-        ):
+        if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages):
             del net.layer[index]
+    net.ClearField("state")
+    for layer in net.layer:
+        layer.ClearField("include")
+        layer.ClearField("exclude")
     source = verify.own_source(net)
     if source is not None:
         raise UserError(
@@ -115,9 +123,8 @@ def _for_testing(model, format):
             "give the deploy prototxt"
         )
     if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
-        raise UserError(
-            f"{model} has no {' or '.join(positions.TYPES)} layer: there is nothing to export"
-        )
+        kinds = " or ".join(positions.TYPES)
+        raise UserError(f"{model} has no {kinds} layer: there is nothing to export")
     if format != "caffe":
         onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)
@@ -126,126 +133,107 @@ def _for_testing(model, format):
     return net
 
 
-def _original(net, model, weights, path):
-    messages.write_to_run(path, net)
-    return nets.load_checked(path, weights, called=model)
+def _made(net, trained, original, files, fold, learnable, logits, max_kernel):
+    """Writes the network of ordinary convolutions to ``files``, Caffe's two. Returns
+    ([LayerReport], what was folded, {input: random values}, {output: what the original gives for
+    them}).
 
-
-def _checked_blobs(net, original, weights):
-    """All blobs as float64, {layer: list of arrays}, and all of them finite."""
-    blobs = {
-        name: [blob.data.astype(float) for blob in of_layer]
-        for name, of_layer in original.params.items()
+    ``original`` is a place for the prototxt of the original. Both networks are in memory, one
+    layer's kernel at a time, and one set of activations."""
+    _shaped(net, None, logits)
+    messages.write_to_run(original, net)
+    live = nets.load(original, trained.weights, called=trained.model)
+    blobs = {name: [blob.data for blob in of_layer] for name, of_layer in live.params.items()}
+    found = {
+        layer.name: dense.windows(layer, *blobs[layer.name][2:], max_kernel)
+        for layer in net.layer
+        if layer.type in positions.TYPES
     }
-    for layer in net.layer:
-        if layer.type in positions.TYPES:
-            forms.check_synapses(layer, *blobs[layer.name][2:])
     for name, of_layer in blobs.items():
         if not all(np.isfinite(blob).all() for blob in of_layer):
             raise UserError(
-                f"layer {name} of {weights} has weights that are not finite: name an earlier snapshot"
+                f"layer {name} of {trained.weights} has weights that are not finite: name an "
+                "earlier snapshot"
             )
-    return blobs
-
-
-def _replace(net, blobs, original, limits):
-    """Puts ordinary convolutions in the place of the ACUs of ``net`` and ``blobs``; returns {name of an ACU: {name of a
-    convolution: its Summand}}. All sizes are known before the first kernel is made."""
-    parts, made = {}, {}
+    dense.check_size(net, blobs, {} if learnable else found)
+    inputs, expected = verify.random_run(net, live)
+    shares, folded = folding.fold(net, blobs) if fold else ({}, {})
+    rows, made = [], {}
     for layer in net.layer:
-        if layer.type in positions.TYPES:
-            weight, _, *xy = blobs[layer.name]
-            x, y = (position.reshape(len(position), -1) for position in xy)
-            parts[layer.name] = forms.parts(
-                layer, weight, x, y, _pixels(original, layer.name), limits
-            )
-    _check_together(net, blobs, parts, limits)
-    layers = list(net.layer)
-    taken = {name for layer in layers for name in (layer.name, *layer.bottom, *layer.top)}
-    del net.layer[:]
-    for layer in layers:
-        if layer.name not in parts:
-            net.layer.append(layer)
-            continue
-        written = forms.convolutions(layer, blobs.pop(layer.name), parts[layer.name], taken)
-        net.layer.extend(each for each, _ in written)
-        blobs.update((each.name, arrays) for each, arrays in written if arrays)
-        made[layer.name] = dict(
-            zip([each.name for each, arrays in written if arrays], parts[layer.name])
-        )
-    return made
+        if layer.type in positions.TYPES and not learnable:
+            made[layer.name] = type(layer)()
+            made[layer.name].CopyFrom(layer)
+            layer.CopyFrom(dense.convolution(layer, *found[layer.name]))
+    flattened = _shaped(net, live, logits)
+    expected = {
+        name: array.reshape(len(array), -1) if name in flattened else array
+        for name, array in expected.items()
+    }
+    result = verify.build(net, files[0], f"what {trained.model} would be exported to")
+    for name, of_layer in result.params.items():
+        arrays = blobs[name]
+        if name in shares:
+            arrays = folding.folded(arrays, *shares[name])
+        if name in made:
+            active, layer = made[name], next(each for each in net.layer if each.name == name)
+            kernel = dense.to_convolution(active, arrays, max_kernel)[1]
+            rows.append(_row(active, layer, arrays, kernel, live))
+            arrays = kernel
+        for blob, values in zip(of_layer, arrays, strict=True):
+            blob.data[...] = values.reshape(blob.data.shape)
+    messages.write(files[0], net)
+    del live, blobs
+    with doing("writing the weights"):
+        result.save(str(files[1]))
+    return rows, folded, inputs, expected
 
 
-def _check_together(net, blobs, parts, limits):
-    numbers = sum(
-        blob.size for name, of_layer in blobs.items() if name not in parts for blob in of_layer
-    )
-    numbers += sum(forms.weights(chosen, blobs[name][0]) for name, chosen in parts.items())
-    if 4 * numbers > limits.size:
-        raise UserError(
-            f"all weights together are {4 * numbers / 1e9:.3g} GB, more than the {limits.size / 1e9:.3g} "
-            "GB that a .caffemodel holds: --form sparse may need less, and --format onnx holds more"
-        )
-
-
-def to_convolution(layer, blobs, limits=forms.Limits("dense")):
-    """Makes the dense Convolution of the LayerParameter of an ACU, in place; returns the blobs of it, float64.
-
-    ``blobs`` are the ACU's: weight, bias, x, y. Raises UserError naming the synapse that cannot be held.
-    """
-    x, y = (position.reshape(len(position), -1) for position in blobs[2:])
-    ((made, arrays),) = forms.convolutions(
-        layer, blobs, forms.parts(layer, blobs[0], x, y, 1, limits)
-    )
-    layer.CopyFrom(made)
-    return arrays
+def _shaped(net, live, logits):
+    """Without ``live``: takes the last layer off where that is a Softmax and ``logits`` asks for
+    it. With it, the pycaffe Net of ``net``: lets outputs that are N×classes×1×1 for every image be
+    N×classes; returns their names."""
+    if live is None:
+        if logits and net.layer[-1].type == "Softmax":
+            del net.layer[-1]
+        return []
+    shapes = {name: tuple(blob.shape) for name, blob in live.blobs.items()}
+    free, renamed = free_axes(net, shapes), []
+    for name in live.outputs:
+        if len(shapes[name]) == 4 and shapes[name][2:] == (1, 1) and not free[name] & {2, 3}:
+            for layer in net.layer:
+                for names in (layer.bottom, layer.top):
+                    names[:] = [f"{name}/map" if each == name else each for each in names]
+            net.layer.add(name=f"{name}/flat", type="Flatten", bottom=[f"{name}/map"], top=[name])
+            renamed.append(name)
+    return renamed
 
 
 # ---- The result
 
 
-def _without_size(limits):
-    """ONNX keeps weights of any size in a file beside the model."""
-    return forms.Limits(limits.form, limits.kernel, limits.multiply_adds, math.inf)
-
-
-def _live(net, blobs, path, model, sizes):
-    """The pycaffe Net of ``net`` with these blobs, without the detour over a .caffemodel, which has a largest size. Raises
-    UserError where Caffe cannot run it at all of ``sizes``, [{input: shape}]."""
-    messages.write_to_run(path, net)
-    reason = nets.why_not_run(path, sizes)
-    if reason:
-        raise UserError(
-            f"Caffe cannot run what {model} would be exported to ({reason}): give another --form or a smaller "
-            "--max-kernel, or name another snapshot"
-        )
-    live = locate.caffe().Net(os.fsencode(path), locate.caffe().TEST)
-    for name, of_layer in live.params.items():
-        for blob, values in zip(of_layer, blobs[name], strict=True):
-            blob.data[...] = values.reshape(blob.data.shape)
-    return live
-
-
-def _write(folder, format, net, blobs, path, exported):
-    """Writes the network; returns the paths of its files. ``path`` is the prototxt of the pycaffe Net ``exported``."""
-    if format != "caffe":
-        onnx_model, torch_module = _writers()
-        graph = onnx_model.build(net, blobs, probing.sizes(path, exported), torch_module.TABLE)
-        if format == "torch":
-            return torch_module.write(folder, graph)
-        onnx_model.write(folder / ONNX, graph)
-        return [folder / ONNX]
-    messages.write(folder / MODEL, net)
-    stored = locate.caffe_pb2().NetParameter(name=net.name)
-    for layer in net.layer:
-        messages.fill(stored.layer.add(), layer, blobs.get(layer.name, []))
-    messages.write_weights(folder / WEIGHTS, stored)
-    nets.load(folder / MODEL, folder / WEIGHTS)
-    return [folder / MODEL, folder / WEIGHTS]
+def _write(folder, format, files, prepared):
+    """Writes what the user gets, of the network in ``files``, Caffe's two; returns its paths."""
+    if format == "caffe":
+        return files
+    onnx_model, torch_module = _writers()
+    net, live = messages.read_net(files[0]), nets.load(*files)
+    shapes = {name: tuple(blob.shape) for name, blob in live.blobs.items()}
+    table = torch_module.TABLE if format == "torch" else onnx_model.TABLE
+    graph = onnx_model.build(net, live, free_axes(net, shapes), table)
+    if format == "torch":
+        more = preprocessing.torch_text(prepared[0]) if prepared else ""
+        return torch_module.write(folder, graph, more)
+    said = {}
+    if prepared:
+        content = prepared[0]
+        said = {"preprocessing": json.dumps(content), "classes": json.dumps(content["classes"])}
+    onnx_model.write(folder / ONNX, graph, said)
+    return [folder / ONNX]
 
 
 def _writers():
-    """The modules that write other formats than Caffe's; UserError where what they need is not installed."""
+    """The modules that write other formats than Caffe's; UserError where they need what is not
+    installed."""
     try:
         from . import onnx_model, torch_module
     except ImportError as error:
@@ -256,34 +244,19 @@ def _writers():
     return onnx_model, torch_module
 
 
-# ---- The report
-
-
-def _pixels(net, name):
-    """Output pixels of a layer for each image."""
-    return sum(math.prod(net.blobs[top].data.shape[2:]) for top in net.top_names[name])
-
-
-def _active(layer, net):
-    """(kernel, multiply-adds an image) of an ACU in ``net``: the interpolation, four for each value that is read, and
-    the sum over channels and synapses."""
-    weight, x = (net.params[layer.name][index].data for index in (0, 2))
-    outputs, channels, kernel = len(weight), weight.shape[1], weight.shape[2:]
-    read = len(
-        {
-            (d * layer.convolution_param.group // outputs, d * len(x) // outputs)
-            for d in range(outputs)
-        }
-    )
-    return kernel, _pixels(net, layer.name) * math.prod(kernel) * channels * (outputs + 4 * read)
-
-
-def _row(name, made, blobs, exported, active, difference):
-    if made is None:  # it stays an ACU
-        kernel, cost = active
-        return account.LayerReport(
-            name, kernel, kernel, (1, 1), [(kernel, (1, 1))], cost, cost, *difference
-        )
-    cost = sum(blobs[each][0].size * _pixels(exported, each) for each in made)
-    parts = [(part.kernel, part.dilation) for part in made.values()]
-    return account.LayerReport(name, active[0], *parts[0], parts, active[1], cost, *difference)
+def _row(active, layer, arrays, kernel, live):
+    """The report's entry of an ACU in the original ``live`` and its Convolution. Costs are
+    multiply-adds an image: those of the ACU count its interpolation, four for each value read."""
+    pixels = sum(math.prod(live.blobs[top].shape[2:]) for top in live.top_names[active.name])
+    outputs, channels, *size = arrays[0].shape
+    group, sets = active.convolution_param.group, len(arrays[2])
+    read = len({(d * group // outputs, d * sets // outputs) for d in range(outputs)})
+    return {
+        "name": active.name,
+        "active_kernel": size,
+        "kernel": kernel[0].shape[2:],
+        "dilation": geometry.pair(layer, "dilation", 1),
+        "active_cost": pixels * math.prod(size) * channels * (outputs + 4 * read),
+        "cost": kernel[0].size * pixels,
+        "difference": verify.layers(active, arrays, layer, kernel),
+    }

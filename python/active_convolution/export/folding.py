@@ -5,45 +5,49 @@ import collections
 import numpy as np
 
 from ..caffe import positions
+from .dense import forget_sharing
 
 
 def fold(net, blobs):
-    """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly follows a Convolution
-    over two axes, active or not.
+    """Removes from ``net`` (NetParameter, for testing) every BatchNorm and Scale that directly
+    follows a Convolution over two axes, active or not.
 
-    ``blobs`` maps the layers' names to lists of float64 arrays, and gets the convolutions' new weight and bias. Whatever
-    stands elsewhere (after a sum, before its convolution, beside another reader of the convolution's output) stays.
-    Returns {name of a convolution: names of the layers that went into it, in order}.
-    """
-    readers, sources, folded, removed = _readers(net), {}, {}, []
+    ``blobs`` maps the layers' names to lists of arrays. Whatever stands elsewhere (after a sum,
+    before its convolution, beside another reader of the convolution's output) stays. Returns ({name
+    of a convolution: (factor, summand)}, what ``folded`` takes, {name: names of the layers that
+    went into it, in order})."""
+    readers, sources, shares, gone, removed = _readers(net), {}, {}, {}, []
     for index, (layer, bottoms, tops) in enumerate(_versions(net)):
         convolution = sources.get(bottoms[0]) if len(bottoms) == 1 else None
         share = _share(layer, blobs.get(layer.name, []), convolution)
         if share and len(readers[bottoms[0]]) == 1:
-            blobs[convolution.name] = _folded(blobs[convolution.name], *share)
+            factor, summand = shares.get(convolution.name, (1, 0))
+            shares[convolution.name] = factor * share[0], summand * share[0] + share[1]
             convolution.convolution_param.ClearField("bias_term")
             convolution.top[0] = layer.top[0]
             forget_sharing(convolution, len(blobs[convolution.name]))
             sources[tops[0]] = convolution
-            folded.setdefault(convolution.name, []).append(layer.name)
+            gone.setdefault(convolution.name, []).append(layer.name)
             removed.append(index)
         elif len(tops) == 1 and _can_take(layer, blobs.get(layer.name, [])):
             sources[tops[0]] = layer
     for index in reversed(removed):
         del net.layer[index]
-    return folded
+    return shares, gone
 
 
-def forget_sharing(layer, blobs):
-    """Leaves ``param`` entries for no more than ``blobs`` blobs, and no names: the layer's blobs are its own now."""
-    del layer.param[blobs:]
-    for param in layer.param:
-        param.ClearField("name")
-        param.ClearField("share_mode")
+def folded(blobs, factor, summand):
+    """The weight, bias and, of an ACU, positions of a convolution behind which ``factor`` and
+    ``summand``, numbers per output channel, do their work."""
+    # An ACU without a bias has one zero.
+    weight, bias, *xy = blobs if len(blobs) > 1 else (*blobs, np.zeros(1))
+    scaled = weight * factor.astype(np.float32).reshape(-1, 1, 1, 1)
+    return [scaled, bias.ravel() * factor + summand, *xy]
 
 
 def _versions(net):
-    """Yields (layer, versions it reads, versions it writes): a blob has another version after each layer that writes it."""
+    """Yields (layer, versions it reads, versions it writes): a blob has another version after each
+    layer that writes it."""
     current = {}
     for index, layer in enumerate(net.layer):
         bottoms = [(name, current.get(name)) for name in layer.bottom]
@@ -60,7 +64,8 @@ def _readers(net):
 
 
 def _can_take(layer, blobs):
-    """Whether a layer is a convolution over two axes whose outputs are the channels that BatchNorm and Scale work on."""
+    """Whether a layer is a convolution over two axes whose outputs are the channels that BatchNorm
+    and Scale work on."""
     return (
         layer.type in ("Convolution", *positions.TYPES)
         and layer.convolution_param.axis in (1, -3)
@@ -70,34 +75,21 @@ def _can_take(layer, blobs):
 
 
 def _share(layer, blobs, convolution):
-    """(factor, summand), one number per channel, of a layer that can go into ``convolution``; None for any other."""
+    """(factor, summand), float64 per channel, of a layer that can go into ``convolution``; else
+    None."""
     if convolution is None or len(layer.top) != 1:
         return None
-    outputs = convolution.convolution_param.num_output
-    if layer.type == "BatchNorm" and _is_fixed(layer) and len(blobs) == 3:
+    if layer.type not in ("BatchNorm", "Scale"):
+        return None
+    blobs = [blob.astype(float) for blob in blobs]
+    outputs, own = convolution.convolution_param.num_output, layer.batch_norm_param
+    fixed = own.use_global_stats or not own.HasField("use_global_stats")  # stored averages
+    if layer.type == "BatchNorm" and fixed and len(blobs) == 3:
         count = blobs[2].item()
         mean, variance = (blob / count if count else 0 * blob for blob in blobs[:2])
-        factor = 1 / np.sqrt(variance + layer.batch_norm_param.eps)
+        factor = 1 / np.sqrt(variance + own.eps)
         return factor, -mean * factor
-    if (
-        layer.type == "Scale"
-        and layer.scale_param.axis in (1, -3)
-        and blobs
-        and blobs[0].shape == (outputs,)
-    ):
+    along_channels = layer.type == "Scale" and layer.scale_param.axis in (1, -3)
+    if along_channels and blobs and blobs[0].shape == (outputs,):
         return blobs[0], blobs[1] if layer.scale_param.bias_term else np.zeros(outputs)
     return None
-
-
-def _is_fixed(layer):
-    """Whether a BatchNorm uses its stored averages in testing, as it does by default."""
-    return layer.batch_norm_param.use_global_stats or not layer.batch_norm_param.HasField(
-        "use_global_stats"
-    )
-
-
-def _folded(blobs, factor, summand):
-    weight, bias, *xy = (
-        blobs if len(blobs) > 1 else (*blobs, np.zeros(1))
-    )  # an ACU without a bias has one zero
-    return [weight * factor.reshape(-1, 1, 1, 1), bias.ravel() * factor + summand, *xy]

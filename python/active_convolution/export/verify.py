@@ -1,145 +1,239 @@
-"""Two networks that should compute the same, on the same random input."""
+"""Whether what was written computes what it should: each replaced layer on its own, the networks in
+Caffe, and the files in the engines that read them, on random input."""
 
+import importlib.util
+import json
 import math
+import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
-from ..caffe import locate
+from .. import geometry
+from ..caffe import locate, messages
+from ..caffe.guard import doing
 from ..errors import UserError
+from ..files import whole_file
 
-TOLERANCE = (
-    1e-3  # of the largest value: far more than rounding, far less than what another network gives
-)
+# Of the largest value: far more than rounding, far less than what another network gives.
+TOLERANCE = 1e-3
 _HELPERS = ("Input", "Parameter", "DummyData")  # layers without a bottom that read nothing
-_INDEXED = {  # which bottom, and the number of indices, from the layer and the shape of its first bottom
-    "Embed": (0, lambda layer, shape: layer.embed_param.input_dim),
-    "BatchReindex": (1, lambda layer, shape: shape[0]),
-    "Filter": (-1, lambda layer, shape: 2),
-    "SoftmaxWithLoss": (
-        1,
-        lambda layer, shape: shape[layer.softmax_param.axis],
-    ),  # of these a label
-    "Accuracy": (1, lambda layer, shape: shape[layer.accuracy_param.axis]),
-    "InfogainLoss": (1, lambda layer, shape: shape[layer.infogain_loss_param.axis]),
-    **dict.fromkeys(
-        ("HingeLoss", "MultinomialLogisticLoss"), (1, lambda layer, shape: math.prod(shape[1:]))
-    ),
-}
-_MOVERS = (
-    "Split",
-    "Reshape",
-    "Flatten",
-    "Slice",
-    "Concat",
-    "Permute",
-    "Crop",
-    "Tile",
-)  # leave the numbers as they are
-# What is drawn, in this order, until the original computes finite numbers: a logarithm or root wants positive ones.
-_DRAWS = (
-    lambda draw, shape: draw.normal(size=shape),
-    lambda draw, shape: np.abs(draw.normal(size=shape)),
-    lambda draw, shape: draw.uniform(0.1, 1, shape),
+_INDEXED = (  # layers that take numbers for indices: 0 and 1 are of all of them
+    *("Embed", "BatchReindex", "Filter", "SoftmaxWithLoss", "Accuracy", "InfogainLoss"),
+    *("HingeLoss", "MultinomialLogisticLoss"),
 )
-
-
-def compare(original, other, ends, net=None, seed=0):
-    """Runs two pycaffe Nets with the same inputs, of the size that they have.
-
-    ``ends`` maps a layer's name in ``other`` to that of the layer in ``original`` with the same output. ``net``, the
-    NetParameter of ``original``, tells which inputs are indices. All others are standard normal, or positive where the
-    original computes no numbers from that. Returns ({name in ``other``: (largest difference, largest value)}, {name of an
-    output of the network: the same}); the inputs stay in the nets' blobs.
-    """
-    for numbers in _DRAWS:
-        for name, values in _inputs(original, net, numbers, np.random.default_rng(seed)).items():
-            for live in (original, other):
-                live.blobs[name].data[...] = values
-        expected = _outputs(original, set(ends.values()), seed)
-        outputs = {name: [original.blobs[name].data.copy()] for name in original.outputs}
-        if all(
-            np.isfinite(array).all()
-            for arrays in [*expected.values(), *outputs.values()]
-            for array in arrays
-        ):
-            break
-    found = _outputs(other, set(ends), seed)
-    layers = {name: _difference(expected[end], found[name]) for name, end in ends.items()}
-    same = zip(original.outputs, other.outputs, strict=True)
-    return layers, {
-        name: difference(outputs[name][0], other.blobs[again].data) for name, again in same
-    }
-
-
-def check(differences, what):
-    """Raises UserError for the first of {name: (largest difference, largest value)}, as ``compare`` returns them, that is
-    more than rounding. ``what`` says what the names are those of."""
-    for name, (difference, largest) in differences.items():
-        if not difference <= TOLERANCE * max(1, largest) < math.inf:  # so is NaN
-            raise UserError(
-                f"{what} {name} is not the original's on random input: the largest difference is "
-                f"{difference:.2g} (largest value {largest:.3g}), so nothing is written: look for weights or "
-                "values that are not finite, and for layers that draw at random"
-            )
 
 
 def own_source(net):
-    """The layer of a NetParameter that reads its images itself, None in a network that is fed through its inputs alone."""
-    return next(
-        (layer for layer in net.layer if not layer.bottom and layer.type not in _HELPERS), None
-    )
+    """The layer of a NetParameter that reads its images itself, None in a network that is fed
+    through its inputs alone."""
+    return next((x for x in net.layer if not x.bottom and x.type not in _HELPERS), None)
 
 
 def difference(expected, found):
-    """(largest difference, largest value) of two arrays; NaN where one is."""
-    return _difference([expected], [found])
+    """(largest difference, largest value) of two arrays; NaN where one is, infinite where they have
+    other numbers of values."""
+    if expected.size != found.size:
+        return math.inf, math.inf
+    distance = np.abs(expected.ravel() - found.ravel()).max(initial=0)
+    return float(distance), float(np.abs(expected).max(initial=0))
 
 
-def _inputs(live, net, numbers, draw):
-    """{input: values}: indices where a layer takes indices."""
-    shapes = {name: live.blobs[name].data.shape for name in live.blobs}
-    bounds = _bounds(net, shapes) if net is not None else {}
-    return {
-        name: draw.integers(0, bounds[name], shapes[name])
-        if name in bounds
-        else numbers(draw, shapes[name])
-        for name in live.inputs
-    }
+def check(name, found):
+    """Raises UserError where ``difference`` found more than rounding; ``name`` says of what."""
+    distance, largest = found
+    if not distance <= TOLERANCE * max(1, largest) < math.inf:  # so is NaN
+        raise UserError(
+            f"{name} is not the original's on random input: the largest difference is "
+            f"{distance:.2g} (largest value {largest:.3g}), so nothing is written: look for "
+            f"weights or values that are not finite, and for layers that draw at random"
+        )
+    return found
 
 
-def _bounds(net, shapes):
-    """{blob: number of values} of the blobs that reach, unchanged, a layer that takes them for indices."""
-    bounds = {}
-    for layer in reversed(net.layer):
-        if (
-            layer.type in _INDEXED and layer.bottom[0] in shapes
-        ):  # in training alone, it takes no part
-            bottom, count = _INDEXED[layer.type]
-            bounds[layer.bottom[bottom]] = min(
-                count(layer, shapes[layer.bottom[0]]), bounds.get(layer.bottom[bottom], math.inf)
-            )
-        elif layer.type in _MOVERS:
-            of_tops = [bounds[top] for top in layer.top if top in bounds]
-            if of_tops:
-                for bottom in layer.bottom:
-                    bounds[bottom] = min([*of_tops, bounds.get(bottom, math.inf)])
-    return bounds
-
-
-def _outputs(net, names, seed):
-    """What layers put out, before a later layer works on it in place: {name: list of arrays}."""
-    locate.caffe().set_random_seed(seed)  # for DummyData, which draws at each pass
-    outputs = {}
-    for index, name in enumerate(net._layer_names):
-        net._forward(index, index)
-        if name in names:
-            outputs[name] = [net.blobs[top].data.copy() for top in net.top_names[name]]
-    return outputs
-
-
-def _difference(expected, found):
-    largest = [
-        [np.abs(a - b).max(initial=0), np.abs(a).max(initial=0)]
-        for a, b in zip(expected, found, strict=True)
+def said(outputs):
+    """Lines about {output: (largest difference, largest value)}."""
+    return [
+        f"output {name} on random input: largest difference {distance:.1e} (largest value "
+        f"{most:.3g})"
+        for name, (distance, most) in outputs.items()
     ]
-    return tuple(np.max(largest, axis=0).tolist())  # NaN where one is: Python's max would lose it
+
+
+def write_report(folder, report, text):
+    """Writes report.txt and, of what JSON holds, report.json."""
+    with whole_file(folder / "report.txt") as file:
+        file.write(text)
+    with whole_file(folder / "report.json") as file:
+        json.dump(report, file, indent=2)
+        file.write("\n")
+
+
+# ---- A layer
+
+
+def layers(before, blobs, after, changed):
+    """The ``difference`` between a convolution, ordinary or active, and what takes its place: two
+    LayerParameters with their blobs. Each runs alone, on an image in which every synapse reads a
+    pixel. Raises UserError where that is more than rounding."""
+    sizes = zip(_size(before, blobs), _size(after, changed))
+    channels = blobs[0].shape[1] * before.convolution_param.group
+    image = np.random.default_rng(0).normal(size=(2, channels, *map(max, sizes)))
+    found = [_alone(*each, image) for each in ((before, blobs), (after, changed))]
+    return check(f"layer {before.name}", difference(*found))
+
+
+def _size(layer, blobs):
+    """(height, width) of an image in which each synapse reads a pixel, for some output."""
+    of_axes = blobs[:1:-1] if len(blobs) == 4 else [np.zeros(1)] * 2  # y and x
+    sizes = []
+    for axis, positions in zip(geometry.axes(layer), of_axes):
+        farthest = math.ceil(np.abs(positions).max())
+        outputs = max(1, axis.extent - 2 * axis.pad) + 2 * axis.stride
+        sizes.append(outputs + farthest + abs(axis.base) + len(sizes))
+    return sizes
+
+
+def _alone(layer, blobs, image):
+    net = locate.caffe_pb2().NetParameter(input=["x"])
+    net.input_shape.add(dim=image.shape)
+    own = net.layer.add()
+    own.CopyFrom(layer)
+    for field in ("include", "exclude", "param", "loss_weight", "propagate_down", "blobs"):
+        own.ClearField(field)
+    own.bottom[:], own.top[:] = ["x"], ["y"]
+    with tempfile.TemporaryDirectory() as folder:
+        live = build(net, Path(folder) / "net.prototxt", f"layer {layer.name}")
+    for blob, values in zip(live.params[layer.name], blobs, strict=True):
+        blob.data[...] = np.reshape(values, blob.data.shape)
+    return outputs(live, {"x": image})["y"]
+
+
+# ---- A network
+
+
+def build(net, path, called, phase=None, stages=()):
+    """The pycaffe Net of a NetParameter, written to ``path`` without fillers, whose weights are to
+    come; its end is told as that of ``called``."""
+    runnable, caffe = type(net)(), locate.caffe()
+    runnable.CopyFrom(net)
+    messages.forget_build(runnable)
+    messages.write_to_run(path, runnable)
+    with doing(f"building {called}"):
+        phase = caffe.TEST if phase is None else phase
+        return caffe.Net(os.fsencode(path), phase, stages=list(stages) or None)
+
+
+def random_run(net, live):
+    """(inputs, outputs), {name: array} each, of a pycaffe Net on random input: standard normal, or
+    positive where it computes no numbers from that (a logarithm), or indices where some layer of
+    ``net``, its NetParameter, takes them."""
+    draws = [
+        lambda draw, shape: draw.normal(size=shape),
+        lambda draw, shape: draw.uniform(0.1, 1, shape),
+    ]
+    if any(layer.type in _INDEXED for layer in net.layer):
+        draws = [lambda draw, shape: draw.integers(0, 2, shape)]
+    for numbers in draws:
+        draw = np.random.default_rng(0)
+        inputs = {
+            name: np.float32(numbers(draw, tuple(live.blobs[name].shape))) for name in live.inputs
+        }
+        found = outputs(live, inputs)
+        if all(np.isfinite(array).all() for array in found.values()):
+            break
+    return inputs, found
+
+
+def outputs(live, inputs):
+    """{name: array} that a pycaffe Net gives for ``inputs``."""
+    for name, values in inputs.items():
+        live.blobs[name].data[...] = values
+    locate.caffe().set_random_seed(0)  # for DummyData, which draws at each pass
+    with doing("running the network on random input"):
+        live.forward()
+    return {name: live.blobs[name].data.copy() for name in live.outputs}
+
+
+# ---- Other engines
+
+
+def _onnxruntime(inputs, model):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
+    return session.run(
+        [each.name for each in session.get_outputs()], inputs
+    ), onnxruntime.__version__
+
+
+def _opencv(inputs, *files):
+    import cv2
+
+    net = cv2.dnn.readNet(*map(str, reversed(files)))
+    for name, values in inputs.items():
+        net.setInput(values, name if len(inputs) > 1 else "")
+    return net.forward(net.getUnconnectedOutLayersNames()), cv2.__version__
+
+
+def _torch(inputs, module, weights):
+    import torch
+
+    spec = importlib.util.spec_from_file_location("network", module)
+    network = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(network)
+    with torch.no_grad():
+        found = network.load(weights)(*map(torch.from_numpy, inputs.values()))
+    found = found if isinstance(found, tuple) else [found]
+    return [array.numpy() for array in found], torch.__version__
+
+
+# What reads each format beside Caffe; that the first gets it right is what decides.
+_READERS = {
+    "caffe": {"OpenCV": _opencv},
+    "onnx": {"onnxruntime": _onnxruntime, "OpenCV": _opencv},
+    "torch": {"PyTorch": _torch},
+}
+_ALL = {"caffe": "any Caffe", "onnx": "whatever reads ONNX", "torch": "PyTorch"}
+
+
+def engines(files, format, inputs, expected):
+    """Runs exported ``files`` in whatever reads their ``format`` and is installed, and compares
+    with ``expected``, {name: array}: a line that says where the result runs. Raises UserError where
+    the engine that decides computes something else, or cannot run it."""
+    right, wrong, first = [], [], next(iter(_READERS[format]))
+    for engine, function in _READERS[format].items():
+        decides = format != "caffe" and engine == first
+        try:
+            with doing(f"running the result in {engine}"):
+                found, version = function(inputs, *files)
+        except ImportError:
+            wrong.append(f"{engine} (not installed)")
+            continue
+        except Exception as error:  # whatever a foreign library raises
+            if decides:
+                raise UserError(f"{engine} cannot run the result ({_reason(error)})") from error
+            wrong.append(f"{engine} ({_reason(error)})")
+            continue
+        pairs = [difference(a, np.asarray(b)) for a, b in zip(expected.values(), found)]
+        share = float(np.max([distance / max(1, largest) for distance, largest in pairs]))
+        if share <= TOLERANCE:
+            right.append(f"{engine} {version} (difference {share:.0e})")
+        elif decides:
+            raise UserError(
+                f"{engine} {version} computes something else from the result: the largest "
+                f"difference is {share:.2g} of the largest value, so nothing is written"
+            )
+        else:
+            wrong.append(f"{engine} {version} (which computes something else)")
+    line = f"runs in {_ALL[format]}" + (f"; the same here in {', '.join(right)}" if right else "")
+    return line + (f"; not in {', '.join(wrong)}" if wrong else "")
+
+
+def _reason(error):
+    """What a library said, as a sentence: OpenCV's ``err`` without its place in the source."""
+    lines = [line.strip("> \t") for line in str(getattr(error, "err", error)).splitlines()]
+    return " ".join(filter(None, lines))[:300] or type(error).__name__

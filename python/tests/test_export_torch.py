@@ -1,7 +1,8 @@
-"""PyTorch modules: what the exported file computes, from torch alone, and the class whose positions learn."""
+"""PyTorch modules: what the exported file computes, from torch alone, and the class whose positions
+learn."""
 
 import importlib.util
-import io
+import re
 import subprocess
 import sys
 
@@ -11,27 +12,28 @@ from active_convolution import geometry
 from active_convolution.caffe import locate
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
-from active_convolution.errors import UserError
-from active_convolution.export import exporting, onnx_model, probing, torch_file, torch_module
+from active_convolution.export import torch_module
 from caffe_nets import INPUT, assert_same, live, run, shake
 from conftest import ROOT
 from engines import engine
+from exports import export, parsed, random_blobs
 from google.protobuf import text_format
-from test_conversion_exporting import PUBLISHED, layer_of, random_blobs
-from test_conversion_onnx import (
+from test_export_networks import PUBLISHED
+from test_export_onnx import (
     EACH,
     FIX_THE_BATCH,
     FIX_THE_IMAGE,
     IMAGE,
     SEVERAL,
+    exported,
     layer,
-    randomise,
     variants,
 )
 
 pytestmark = pytest.mark.slow
 
 torch = None
+IMPORT = re.compile("(import|from) ")
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +44,11 @@ def _torch():
 
 
 def loaded(folder):
-    """The Network of an exported folder, as its own documentation loads it."""
+    """The Network of an exported folder."""
     spec = importlib.util.spec_from_file_location("network", folder / torch_module.MODEL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    net = module.Network()
-    net.load_state_dict(torch.load(folder / torch_module.WEIGHTS, weights_only=True))
-    return net.eval()
+    return module.load()
 
 
 def outputs(net, inputs):
@@ -84,17 +84,10 @@ NETWORKS = [
 @pytest.mark.parametrize("text", NETWORKS, ids=range(len(NETWORKS)))
 def test_layers(text, tmp_path):
     """Every layer type, at two image sizes and two batch sizes."""
-    net = live(tmp_path / "net.prototxt", IMAGE + text)
-    randomise(net, 0)
-    message = text_format.Parse(IMAGE + text, locate.caffe_pb2().NetParameter())
-    blobs = {
-        name: [blob.data.astype(float) for blob in of_layer]
-        for name, of_layer in net.params.items()
-    }
-    sizes = probing.sizes(tmp_path / "net.prototxt", net)
-    torch_module.write(tmp_path, onnx_model.build(message, blobs, sizes))
+    net, model, free = exported(IMAGE + text, tmp_path, table=torch_module.TABLE)
+    torch_module.write(tmp_path, model)
     module = loaded(tmp_path)
-    for shapes in variants(sizes):
+    for shapes in list(variants(net, free)):
         image = np.float32(np.random.default_rng(1).normal(size=shapes["image"]))
         net.blobs["image"].reshape(*image.shape)
         net.blobs["image"].data[...] = image
@@ -111,7 +104,7 @@ def test_layers(text, tmp_path):
 @pytest.mark.parametrize("fold", [False, True])
 def test_the_authors_network(learnable, fold, shared_reference, tmp_path):
     golden = np.load(shared_reference / "golden.npz")
-    exporting.export(
+    export(
         PUBLISHED,
         shared_reference / "acu_plain_cifar10_iter_64000.caffemodel",
         tmp_path / "out",
@@ -133,8 +126,8 @@ def test_torch_alone_is_needed(tmp_path):
     """In a Python that sees torch and nothing of ours; names of all kinds become attributes."""
     text = IMAGE + "".join(
         layer(
-            f'type: "Convolution" convolution_param {{ num_output: 6 kernel_size: {size} pad: {size // 2} '
-            'weight_filler { type: "msra" } }',
+            'type: "Convolution" convolution_param { weight_filler { type: "msra" } '
+            f"num_output: 6 kernel_size: {size} pad: {size // 2} }}",
             name,
             before,
             name,
@@ -148,11 +141,12 @@ def test_torch_alone_is_needed(tmp_path):
             ("_parameters", "__s", 1),
         )
     )
-    text += 'layer { name: "acu" type: "ActiveConvolution" bottom: "_parameters" top: "acu" convolution_param { num_output: 2 kernel_size: 3 } }'
+    own = "convolution_param { num_output: 2 kernel_size: 3 }"
+    text += layer(f'type: "ActiveConvolution" {own}', "acu", "_parameters", "acu")
     net = live(tmp_path / "net.prototxt", text)
     shake(net, 0)
     net.save(str(tmp_path / "net.caffemodel"))
-    exporting.export(
+    export(
         tmp_path / "net.prototxt",
         tmp_path / "net.caffemodel",
         tmp_path / "out",
@@ -162,9 +156,10 @@ def test_torch_alone_is_needed(tmp_path):
     image = np.random.default_rng(0).normal(size=(2, 6, 9, 11)).astype(np.float32)
     np.save(tmp_path / "image.npy", image)
     program = (
-        "import sys, torch, numpy; import network; net = network.Network(); net.load_state_dict(torch.load('weights.pt')); net.eval()\n"
-        "assert not {'caffe', 'active_convolution'} & {name.split('.')[0] for name in sys.modules}\n"
-        "numpy.save('found.npy', net(torch.from_numpy(numpy.load('../image.npy'))).detach().numpy())"
+        "import sys, torch, numpy; import network; net = network.load()\n"
+        "assert not {'caffe', 'active_convolution'} & {name.split('.')[0] for name in "
+        "sys.modules}\nnumpy.save('found.npy', "
+        "net(torch.from_numpy(numpy.load('../image.npy'))).detach().numpy())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -181,37 +176,12 @@ def test_torch_alone_is_needed(tmp_path):
     assert_same(np.load(tmp_path / "out/found.npy"), run(net, image))
 
 
-def test_learnable_is_for_torch(tmp_path):
-    with pytest.raises(UserError, match="--learnable is for --format torch"):
-        exporting.export(PUBLISHED, "weights", tmp_path / "out", learnable=True)
-
-
-# ---- The state dict
-
-
-def test_a_state_dict_is_what_torch_would_have_written():
-    arrays = {
-        "a.weight": np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32),
-        "n": np.int64(5).reshape(()),
-        "empty": np.zeros((0, 4), np.float32),
-        "größe/x": np.arange(6, dtype=np.int64).reshape(2, 3),
-    }
-    with io.BytesIO() as file:
-        torch_file.write(file, arrays)
-        file.seek(0)
-        found = torch.load(file, weights_only=True)
-    assert list(found) == list(arrays)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name].numpy(), array)
-        assert found[name].is_contiguous()
-
-
 # ---- ActiveConv2d
 
 
 def active_module(layer, blobs, dtype):
     """The class from the package's own file, as the export makes it of a layer."""
-    from active_convolution.export.active_conv2d import ActiveConv2d
+    from active_convolution.export import torch_parts
 
     rows, columns = geometry.axes(layer)
     weight, bias, x, y = blobs
@@ -226,7 +196,7 @@ def active_module(layer, blobs, dtype):
     ]
     if not layer.convolution_param.bias_term:
         tensors[1] = None
-    return ActiveConv2d(
+    return torch_parts.ActiveConv2d(
         *tensors,
         (rows.base, columns.base),
         tuple(2 * axis.pad - axis.extent for axis in (rows, columns)),
@@ -237,9 +207,10 @@ def active_module(layer, blobs, dtype):
 
 @pytest.mark.parametrize("seed", range(80))
 def test_forward_and_all_gradients(seed):
-    """Against the paper's equations, in double precision; at lattice points, too, where the gradient is one-sided."""
+    """Against the paper's equations, in double precision; at lattice points, too, where the
+    gradient is one-sided."""
     case, draw = random_case(seed), np.random.default_rng(seed)
-    layer, blobs = layer_of(case), random_blobs(case, seed)
+    layer, blobs = parsed(case.layer()), random_blobs(case, seed)
     module = active_module(layer, blobs, torch.float64)
     image = torch.tensor(draw.normal(size=case.image), requires_grad=True)
     top = module(image)
@@ -265,8 +236,9 @@ def test_forward_and_all_gradients(seed):
 def test_gradients_of_the_layer_itself(tmp_path):
     """Caffe's layer, in float: output and the gradients of weight, bias, positions and input."""
     text = (
-        'name: "c" type: "ActiveConvolution" bottom: "image" top: "c" convolution_param { num_output: 6 kernel_size: 3 pad: 1 stride: 2 '
-        "group: 2 } active_convolution_param { position_group: 3 }"
+        'name: "c" type: "ActiveConvolution" bottom: "image" top: "c" '
+        "convolution_param { num_output: 6 kernel_size: 3 pad: 1 stride: 2 group: 2 } "
+        "active_convolution_param { position_group: 3 }"
     )
     parameter = text_format.Parse(text, locate.caffe_pb2().LayerParameter())
     draw = np.random.default_rng(0)
@@ -296,7 +268,8 @@ def test_gradients_of_the_layer_itself(tmp_path):
 
 
 def test_positions_learn_as_in_the_layer():
-    """Unit gradients but at the origin, which stays; a step of SGD then moves each of the others by the rate."""
+    """Unit gradients but at the origin, which stays; a step of SGD then moves each of the others by
+    the rate."""
     layer = text_format.Parse(
         'type: "ActiveConvolution" convolution_param { num_output: 2 kernel_size: 3 pad: 1 }',
         locate.caffe_pb2().LayerParameter(),
@@ -315,10 +288,7 @@ def test_positions_learn_as_in_the_layer():
     np.testing.assert_allclose(moved.detach().numpy(), [0.25] * 4 + [0] + [0.25] * 4, atol=1e-12)
 
 
-def test_the_class_needs_torch_alone():
-    text = (ROOT / "python/active_convolution/export/active_conv2d.py").read_text()
-    imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
-    assert (
-        imports == ["import torch", "from torch import nn", "from torch.nn import functional"]
-        and len(text.splitlines()) < 90
-    )
+def test_the_parts_need_torch_and_numpy_alone():
+    text = (ROOT / "python/active_convolution/export/torch_parts.py").read_text()
+    names = {line.split()[1].split(".")[0] for line in text.splitlines() if IMPORT.match(line)}
+    assert names == {"math", "numpy", "torch"}

@@ -1,10 +1,12 @@
 """BatchNorm and Scale inside convolutions: the same output, and what must not be folded stays."""
 
+import exports
 import numpy as np
 import pytest
 from active_convolution.caffe import locate
 from active_convolution.export import folding
 from caffe_nets import INPUT, assert_same, live, run, shake
+from exports import conv
 from google.protobuf import text_format
 
 SHAPE = (2, 3, 6, 7)
@@ -12,16 +14,14 @@ HEAD = INPUT.format(" ".join(f"dim: {size}" for size in SHAPE))
 
 
 def convolution(name, bottom, top, outputs=3, more="", params=""):
-    return (
-        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{top}" {params} convolution_param {{ '
-        f'num_output: {outputs} kernel_size: 3 pad: 1 weight_filler {{ type: "gaussian" std: 0.3 }} '
-        f'bias_filler {{ type: "gaussian" std: 0.3 }} {more} }} }}\n'
+    filler = 'bias_filler { type: "gaussian" std: 0.3 }'
+    return conv(name, bottom, params, f"{more} {filler}", outputs).replace(
+        f'top: "{name}"', f'top: "{top}"'
     )
 
 
 def layer(kind, name, bottom, top, more=""):
-    bottoms = " ".join(f'bottom: "{one}"' for one in bottom.split())
-    return f'layer {{ name: "{name}" type: "{kind}" {bottoms} top: "{top}" {more} }}\n'
+    return exports.layer(name, kind, bottom, more, top)
 
 
 BN, SCALE = "BatchNorm", "Scale"
@@ -146,43 +146,26 @@ NETS = {
 }
 
 
+@pytest.mark.parametrize("averages", [True, False])
 @pytest.mark.parametrize("name", NETS)
-def test_fold(name, tmp_path):
+def test_fold(name, averages, tmp_path):
+    """A BatchNorm that has seen nothing counts 0: Caffe takes mean and variance for 0, whatever
+    stands there."""
     text, left = NETS[name]
     original = live(tmp_path / "net.prototxt", HEAD + text)
     shake(original, 0)
+    if "b" in original.params and not averages:
+        original.params["b"][-1].data[...] *= name != "in place"
     net = text_format.Parse(HEAD + text, locate.caffe_pb2().NetParameter())
-    blobs = {
-        key: [blob.data.astype(float) for blob in of_layer]
-        for key, of_layer in original.params.items()
-    }
-    folded = folding.fold(net, blobs)
+    blobs = {key: [blob.data for blob in of_layer] for key, of_layer in original.params.items()}
+    shares, gone = folding.fold(net, blobs)
     assert [one.name for one in net.layer] == ["image", *left]
-    assert {gone for names in folded.values() for gone in names} == {
-        one for one in original._layer_names if "_split" not in one
-    } - {"image", *left}
+    layers = {one for one in original._layer_names if "_split" not in one}
+    assert {each for names in gone.values() for each in names} == layers - {"image", *left}
     other = live(tmp_path / "folded.prototxt", text_format.MessageToString(net))
     for key, of_layer in other.params.items():
-        for blob, values in zip(of_layer, blobs[key], strict=True):
+        arrays = folding.folded(blobs[key], *shares[key]) if key in shares else blobs[key]
+        for blob, values in zip(of_layer, arrays, strict=True):
             blob.data[...] = values
-    image = np.random.default_rng(1).normal(size=SHAPE)
-    assert_same(run(other, image), run(original, image))
-
-
-def test_averages_of_no_iteration(tmp_path):
-    """A BatchNorm that has seen nothing counts 0: Caffe takes mean and variance for 0, whatever stands there."""
-    text = HEAD + NETS["in place"][0]
-    original = live(tmp_path / "net.prototxt", text)
-    shake(original, 0)
-    original.params["b"][2].data[...] = 0
-    net = text_format.Parse(text, locate.caffe_pb2().NetParameter())
-    blobs = {
-        key: [blob.data.astype(float) for blob in of_layer]
-        for key, of_layer in original.params.items()
-    }
-    folding.fold(net, blobs)
-    other = live(tmp_path / "folded.prototxt", text_format.MessageToString(net))
-    for blob, values in zip(other.params["c"], blobs["c"]):
-        blob.data[...] = values
     image = np.random.default_rng(1).normal(size=SHAPE)
     assert_same(run(other, image), run(original, image))
