@@ -77,3 +77,14 @@ def test_sides_that_recorded_nothing():
     assert [len(axes.lines) for axes in figure.axes] == [1, 0]
     with pytest.raises(UserError, match="no run has recorded anything yet"):
         curves.draw_curves({"ordinary": [], "active": [Metrics()]})
+
+
+@pytest.mark.parametrize("losses", [(1.9, 0.12), (0.9, 0.3), (4, 0.002), (0.55, 0.5)])
+def test_the_loss_has_several_labels(losses):
+    axes = curves.draw_curves({"active": [metrics(losses, {})]}).axes[0]
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    texts = [
+        text.get_text() for text in axes.get_yticklabels() if low <= text.get_position()[1] <= high
+    ]
+    assert len(texts) >= 2 and all(texts), texts

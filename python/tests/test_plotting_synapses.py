@@ -1,20 +1,21 @@
 """The pictures of positions, by their artists and files, and the command line that draws them."""
 
-import subprocess
 import xml.etree.ElementTree
 
 import numpy as np
 import pytest
-from active_convolution.caffe import locate
+from active_convolution.caffe import locate, messages
 from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
 from active_convolution.geometry import grid
-from active_convolution.look import style, synapses
+from active_convolution.look import common, style, synapses
+from commands import acu, refused
 from matplotlib.collections import LineCollection
 
 
 def layer(name, kernel=(3, 3), position_group=1, shift=0.25, known=True):
-    """A layer at its grid, each of whose synapses but the middle one moved by ``shift`` × (number of its group)."""
+    """A layer at its grid, each of whose synapses but the middle one moved by ``shift`` times the
+    number of its group."""
     start = np.tile(grid(kernel), (position_group, 1, 1))
     moves = shift * np.arange(1, position_group + 1, dtype=np.float32)[:, None, None]
     xy = start + np.where((start == 0).all(axis=-1, keepdims=True), 0, moves * np.float32([1, -1]))
@@ -110,7 +111,7 @@ def test_nothing_to_draw():
     for layers in ([], [layer("pointwise", (1, 1))]):
         with pytest.raises(UserError, match="no shape to draw"):
             synapses.draw_positions(layers)
-    with pytest.raises(UserError, match="layer conv has positions that are not numbers"):
+    with pytest.raises(UserError, match="layer conv has positions that are NaN"):
         synapses.draw_positions([layer("conv", shift=np.nan)])
 
 
@@ -188,6 +189,8 @@ def test_movement_shows_paths_and_distances():
         np.testing.assert_array_equal(distances[0, :, 1, 0], range(5, 51, 5))
         np.testing.assert_allclose(distances[:, -1, 1, 1], drawn.displacement()[0], rtol=1e-6)
         np.testing.assert_array_equal(distances[:, :2, 1, 1], 0, "before the end of the warm-up")
+        dots = next(line for line in plane.lines if line.get_label() == "learned")
+        assert dots.get_color() == style.TIME_COLOURS(1.0), "the colour where the paths end"
         assert plane.yaxis_inverted() and curve.get_ylim() == curves[0].get_ylim()
         assert curve.get_ylim()[1] > distances[..., 1].max()
 
@@ -202,7 +205,7 @@ def test_movement_marks_the_end_of_the_warmup_if_in_sight():
 def test_long_movement_is_thinned_but_complete():
     figure = synapses.draw_movement(history([layer("conv")], range(0, 3001, 3)))
     lines = segments(figure.axes[1]).reshape(9, -1, 2, 2)
-    assert lines.shape[1] < synapses.RECORDS_DRAWN
+    assert lines.shape[1] < synapses._RECORDS
     assert (lines[0, 0, 0, 0], lines[0, -1, 1, 0]) == (0, 3000)
 
 
@@ -238,82 +241,129 @@ def test_other_formats_are_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-# ---- The command line
+# ---- What nobody would wish for
 
 
-def plot(root, *arguments):
-    return subprocess.run(
-        [root / "scripts/acu", "plot", *arguments], capture_output=True, text=True
+NAMES = [
+    "a$\\frac$b",
+    "$x$",
+    "<b>&\"x'",
+    "two\nlines\r\x00\x1b[31m",
+    "x" * 500,
+    "\u202eright to left\u202c",
+    "_hidden",
+    "卷积",
+    "\\",
+    "%s %d {0}",
+    "",
+]
+
+
+@pytest.mark.parametrize(
+    "kind", ["svg", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("png", "pdf"))]
+)
+def test_names_are_text(kind, tmp_path):
+    """Neither formulas nor escapes, and one line."""
+    layers = [layer(name) for name in NAMES]
+    figure = synapses.draw_positions(layers)
+    style.save(figure, tmp_path / f"out.{kind}")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:3] == NAMES[:3]
+    assert all("\n" not in title and len(title) <= common.LONGEST for title in titles)
+    assert titles[4] == "x" * 17 + "…" + "x" * 16
+    style.save(synapses.draw_movement(history(layers, [0, 20])), tmp_path / f"moved.{kind}")
+    if kind == "svg":
+        xml.etree.ElementTree.parse(tmp_path / "out.svg")
+
+
+def test_the_case_of_a_name_in_dollars(shared_cases, tmp_path):
+    done = acu(
+        "plot", shared_cases / "plot-dollar-name/weights.caffemodel", "--output", tmp_path / "a.svg"
     )
+    assert done.returncode == 0, done.stderr
+    assert "a$\\frac$b: 9 synapses" in done.stdout
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 3e38])
+def test_a_runaway_position_draws_at_once(far, tmp_path):
+    runaway = [layer("conv"), layer("other")]
+    runaway[0].xy[0, 2] = far, -far
+    figure = synapses.draw_positions(runaway)
+    assert max(len(axes.lines) for axes in figure.axes) < 10, "no single pixels"
+    style.save(figure, tmp_path / "out.svg")
+    style.save(synapses.draw_movement(history(runaway, [0, 20])), tmp_path / "moved.svg")
+    assert (tmp_path / "out.svg").stat().st_size < 10**6
+
+
+@pytest.mark.parametrize("far", [1e38, np.nan, np.inf])
+def test_a_position_that_was_lost_and_found(far):
+    """... is drawn where it can be, however far it went: float32 has no room for the distance."""
+    record = History()
+    for iteration, place in enumerate((0.5, far, -far, 0.25)):
+        moved = layer("conv")
+        moved.xy[0, 2] = place
+        record.append(iteration, [moved])
+    figure = synapses.draw_movement(record)
+    assert np.isfinite([axes.get_ylim() for axes in figure.axes]).all()
+    if np.isfinite(far):
+        assert figure.axes[1].get_ylim()[1] > abs(far)
+
+
+def test_very_many_layers_and_groups():
+    many = [layer(f"conv{number}") for number in range(300)]
+    drawn = synapses.drawable(many)
+    assert len(drawn) == synapses.PANELS and (drawn[0], drawn[-1]) == (many[0], many[-1])
+    figure = synapses.draw_positions([layer("depthwise", position_group=64)])
+    assert len(figure.axes) == 1 and legend(figure) == ["start", "base pixel", "learned"]
+
+
+# ---- The command line
 
 
 @pytest.fixture
 def run_folder(tmp_path):
     layers = [layer("conv0", (1, 1)), layer("conv1/1"), layer("conv1/2", shift=0.5)]
-    history(layers, range(0, 51, 5)).save(tmp_path / "run" / "positions.npz")
+    history(layers, range(0, 51, 5)).save(tmp_path / "run/positions.npz")
     return tmp_path / "run"
 
 
-def test_script_draws_a_run(root, run_folder, tmp_path):
-    done = plot(root, run_folder, "--output", tmp_path / "pictures" / "run.png")
+def test_the_command_draws_a_run(run_folder, tmp_path):
+    done = acu("plot", run_folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "conv0: a single synapse, not drawn",
         "conv1/1: 9 synapses, the farthest at (1.25, -1.25), moved up to 0.35 pixel",
         "conv1/2: 9 synapses, the farthest at (1.50, -1.50), moved up to 0.71 pixel",
-        f"wrote {tmp_path}/pictures/run.png",
-        f"wrote {tmp_path}/pictures/run-movement.png",
+        f"wrote {run_folder}/positions.png",
+        f"wrote {run_folder}/positions-movement.png",
+        f"next: acu report {run_folder}",
     ]
-    assert png_size(tmp_path / "pictures/run.png") != png_size(
-        tmp_path / "pictures/run-movement.png"
-    )
+    assert png_size(run_folder / "positions.png") != png_size(run_folder / "positions-movement.png")
 
 
-@pytest.mark.slow
-def test_script_draws_a_snapshot(root, tmp_path):
-    net = locate.caffe_pb2().NetParameter()
-    message = net.layer.add(name="conv", type="ActiveConvolution")
-    for values in (
-        np.ones((1, 1, 1, 2)),
-        np.zeros(1),
-        np.array([[[[0, 1.5]]]]),
-        np.array([[[[0, -2]]]]),
-    ):
-        message.blobs.add(data=values.ravel()).shape.dim.extend(values.shape)
-    (tmp_path / "net.caffemodel").write_bytes(net.SerializeToString())
-    done = plot(root, tmp_path / "net.caffemodel", "--output", tmp_path / "net.svg")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        "conv: 2 synapses, the farthest at (1.50, -2.00), moved up to 2.06 pixel",
-        f"wrote {tmp_path}/net.svg",
-    ]
-    assert not (tmp_path / "net-movement.svg").exists()
-
-
-def test_script_draws_the_authors_network(root, shared_reference, tmp_path):
-    done = plot(
-        root,
-        shared_reference / "acu_plain_cifar10_iter_64000.caffemodel",
-        "--output",
-        tmp_path / "a.png",
-    )
+def test_the_command_says_why_positions_hardly_moved(tmp_path):
+    history([layer("conv", shift=0.05)], [0, 20]).save(tmp_path / "run/positions.npz")
+    (tmp_path / "run/solver.prototxt").write_text("base_lr: 0.05")
+    active = locate.caffe_pb2().NetParameter()
+    active.layer.add(type="ActiveConvolution").active_convolution_param.position_lr_mult = 0.01
+    messages.write(tmp_path / "run/train_val.prototxt", active)
+    done = acu("plot", tmp_path / "run", "--output", tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
-    assert (
-        "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel"
-        in done.stdout
-    )
-    png_size(tmp_path / "a.png")
+    assert "hint: no synapse moved 0.1 pixel" in done.stdout
+    assert "0.05 × 0.01 = 0.0005 pixel" in done.stdout
 
 
-def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
+def test_the_command_draws_the_authors_stages(shared_reference, tmp_path):
     """As the paper's Fig. 5 does: three rows of two."""
-    source = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
-    sizes = []
+    source, sizes = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel", []
     for options in ([], ["--by-stage"]):
-        done = plot(root, source, "--output", tmp_path / "a.png", *options)
+        done = acu("plot", source, "--output", tmp_path / "a.png", *options)
         assert (done.returncode, done.stderr) == (0, "")
         sizes.append(png_size(tmp_path / "a.png"))
+        expected = "conv3_1/2: 9 synapses, the farthest at (-1.57, 1.62), moved up to 0.84 pixel"
+        assert expected in done.stdout
     assert sizes[0][0] > sizes[0][1] and sizes[1][0] < sizes[1][1]
+    assert not (tmp_path / "a-movement.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -325,28 +375,17 @@ def test_script_draws_the_authors_stages(root, shared_reference, tmp_path):
         ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
     ],
 )
-def test_script_says_what_is_wrong(root, run_folder, tmp_path, source, output, status, complaint):
-    done = plot(root, tmp_path / source, "--output", tmp_path / output)
-    assert (
-        done.returncode == status
-        and done.stderr.startswith("error: ")
-        and done.stderr.count("\n") == 1
-    )
-    assert complaint.format(tmp_path) in done.stderr
+def test_the_command_says_what_is_wrong(run_folder, tmp_path, source, output, status, complaint):
+    done = acu("plot", tmp_path / source, "--output", tmp_path / output)
+    assert done.returncode == status and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
+    assert "give --output" in refused("plot", "net.caffemodel", status=2)
 
 
 def test_of_two_pictures_both_appear_or_none(tmp_path):
     first, second = (synapses.draw_positions([layer("conv")]) for _ in range(2))
-    second.savefig = lambda file, **options: (
-        file.write(bytes(100_000)) and file.truncate(-1)
-    )  # OSError, as of a full disk
+    second.savefig = lambda file, **options: file.truncate(-1)  # OSError, as of a full disk
     with pytest.raises(UserError, match="second.png"):
         style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
     assert not list(tmp_path.iterdir())
-    del second.savefig
-    style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
-    assert (tmp_path / "second.png").stat().st_ctime_ns <= (
-        tmp_path / "first.png"
-    ).stat().st_ctime_ns  # renamed before
-    assert len(list(tmp_path.iterdir())) == 2

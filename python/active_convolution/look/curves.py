@@ -1,31 +1,29 @@
-"""Pictures of how networks learned, after the paper's Fig. 4, 8 and 10: loss and error over the iterations."""
+"""Pictures of how networks learned, after the paper's Fig. 4, 8 and 10: loss and error over the
+iterations."""
 
 import numpy as np
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
-
-from ..errors import UserError
-from .common import GROUP_COLOURS
-from .style import (
-    FAINT,
-    INK,
-    PANEL,
-    PIXEL,
-    add_legend,
-    name_axes,
-    new_figure,
-    style_axes,
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
 )
 
-_POINTS = 100  # drawn of a curve, at most: each is the mean of the rows around it, so that noise does not hide it
+from ..errors import UserError
+from .common import colour
+from .style import FAINT, PANEL, PIXEL, add_legend, name_axes, new_figure, style_axes
 
+_POINTS = 100  # of a curve, at most: each is the mean of the rows around it, against noise
 _FEW = 12  # points that are marked
 
 
 def draw_curves(sides, warmup_iter=0):
     """A Figure with the training loss and the test error (%) of networks, over the iterations.
 
-    ``sides`` maps a name for the legend to a list of Metrics, one per run. Several runs of a side are thin lines around
-    their mean, which goes as far as all of them. ``warmup_iter`` is where positions begin to move (§2.6); 0: nowhere.
+    ``sides`` maps a name for the legend to a list of Metrics, one per run. Several runs of a side
+    are thin lines around their mean, which goes as far as all of them. ``warmup_iter`` is where
+    positions begin to move (§2.6); 0: nowhere.
     """
     sides = {name: [metrics for metrics in runs if metrics.rows] for name, runs in sides.items()}
     if not any(sides.values()):
@@ -39,16 +37,11 @@ def draw_curves(sides, warmup_iter=0):
         (error, "test_error", 100, "test error (%)"),
     ):
         for index, (name, runs) in enumerate(sides.items()):
-            _draw_side(
-                axes,
-                name,
-                [_curve(metrics, column, factor) for metrics in runs],
-                GROUP_COLOURS[index],
-            )
+            curves = [_curve(metrics, column, factor) for metrics in runs]
+            _draw_side(axes, name, [curve for curve in curves if curve.size], colour(index))
         if 0 < warmup_iter <= last:
-            axes.axvline(
-                warmup_iter, color=FAINT, linestyle="--", linewidth=1, label="end of warm-up"
-            )
+            dashed = dict(color=FAINT, linestyle="--", linewidth=1, label="end of warm-up")
+            axes.axvline(warmup_iter, **dashed)
         axes.set_xlim(0, last)
         axes.grid(axis="y", which="both", color=PIXEL)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
@@ -61,7 +54,8 @@ def draw_curves(sides, warmup_iter=0):
 
 
 def _curve(metrics, column, factor):
-    """(iterations, values) of the rows that have a value in ``column``, thinned to _POINTS means."""
+    """(iterations, values) of the rows that have a value in ``column``, thinned to _POINTS
+    means."""
     rows = [
         (row["iteration"], factor * row[column]) for row in metrics.rows if row[column] is not None
     ]
@@ -70,7 +64,6 @@ def _curve(metrics, column, factor):
 
 
 def _draw_side(axes, name, curves, colour):
-    curves = [curve for curve in curves if curve.size]
     if not curves:
         return
     if len(curves) > 1:
@@ -78,25 +71,18 @@ def _draw_side(axes, name, curves, colour):
             axes.plot(*curve, color=colour, linewidth=0.6, alpha=0.4)
         iterations = np.unique(np.concatenate([curve[0] for curve in curves]))
         iterations = iterations[iterations <= min(curve[0][-1] for curve in curves)]
-        curves = [
-            (iterations, np.mean([np.interp(iterations, *curve) for curve in curves], axis=0))
-        ]
-    axes.plot(
-        *curves[0],
-        color=colour,
-        linewidth=1.4,
-        label=name,
-        clip_on=False,
-        marker="o" if len(curves[0][0]) <= _FEW else None,
-        markersize=3,
-    )
+        mean = np.mean([np.interp(iterations, *curve) for curve in curves], axis=0)
+        curves = [(iterations, mean)]
+    mark = "o" if len(curves[0][0]) <= _FEW else None
+    look = dict(color=colour, linewidth=1.4, marker=mark, markersize=3)
+    axes.plot(*curves[0], label=name, clip_on=False, **look)
 
 
 def _make_logarithmic(axes):
-    """Names the powers of ten, and what lies between where there is but one of them to see."""
+    """Labels 1, 2 and 5 of each power of ten, of many powers these alone, of few all digits."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    plain = StrMethodFormatter("{x:g}")
-    axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
-    axes.tick_params(which="minor", labelsize=7, colors=INK, length=2, width=0.6)
+    digits = range(1, 10) if high < 5 * low else (1, 2, 5) if high < 500 * low else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=digits))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -23,8 +23,8 @@ def text(name):
 
 
 def curves(runs):
-    """The Figure of training loss and test error over the iterations of ``runs`` (report.Reported): a
-    colour for each."""
+    """The Figure of training loss and test error over the iterations: a colour for
+    each of ``runs`` (report.Reported)."""
     figure = make_subplots(1, 2, subplot_titles=("training loss", "test error (%)"))
     for index, run in enumerate(runs):
         for column, curve in enumerate((run.curve("loss"), run.curve("test_error", 100)), start=1):

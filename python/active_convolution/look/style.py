@@ -1,7 +1,8 @@
-"""What all pictures have in common: their figures, colours, axes and legends, and the files that they go to.
+"""What all pictures have in common: their figures, colours, axes and legends, and the files that
+they go to.
 
-Figures are matplotlib ``Figure`` objects that a notebook shows by itself: nothing needs a display, nor touches pyplot's
-state.
+Figures are matplotlib ``Figure`` objects that a notebook shows by itself: nothing needs a display,
+nor touches pyplot's state.
 """
 
 import io
@@ -18,10 +19,8 @@ from ..errors import BadValue
 from ..files import whole_file
 from .common import LONGEST, plain
 
-FORMATS = ("png", "pdf", "svg")
-TIME_COLOURS = ListedColormap(
-    colormaps["viridis_r"](np.linspace(0.1, 1, 256))
-)  # early is light, late is dark
+_FORMATS = ("png", "pdf", "svg")
+TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))  # late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1  # inches
 _PIXELS = 20_000  # along a side of a picture; beyond, it gets coarser rather than larger
@@ -31,13 +30,11 @@ _PIXELS = 20_000  # along a side of a picture; beyond, it gets coarser rather th
 
 
 def output_format(path):
-    """The format that the suffix of ``path`` asks for, one of FORMATS; BadValue where it is another."""
+    """The format that the suffix of ``path`` asks for; BadValue where it is none of ours."""
     suffix = Path(path).suffix.lower().lstrip(".")
-    if suffix not in FORMATS:
+    if suffix not in _FORMATS:
         raise BadValue(
-            f"cannot tell the picture's format from {path}: end its name in ."
-            + ", .".join(FORMATS[:-1])
-            + f" or .{FORMATS[-1]}"
+            f"cannot tell the picture's format from {path}: end its name in .png, .pdf or .svg"
         )
     return suffix
 
@@ -49,12 +46,9 @@ def save(figure, path):
 
 def save_all(figures):
     """The same with {path: figure}: all of them or none; the first one appears last."""
-    with (
-        ExitStack() as files,
-        rc_context({"pdf.fonttype": 42}),
-        warnings.catch_warnings(),
-    ):  # TrueType: printers refuse
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # Type 3
+    with ExitStack() as files, warnings.catch_warnings():
+        files.enter_context(rc_context({"pdf.fonttype": 42}))  # TrueType: printers refuse Type 3
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         for path, figure in figures.items():
             kind = output_format(path)
             dpi = min(200, _PIXELS / max(figure.get_size_inches()))
@@ -67,7 +61,8 @@ def save_all(figures):
 
 
 class Picture(Figure):
-    """A Figure that a notebook shows when it ends a cell, whether or not ``%matplotlib inline`` was said."""
+    """A Figure that a notebook shows when it ends a cell, whether or not ``%matplotlib inline`` was
+    said."""
 
     def _repr_png_(self):
         with io.BytesIO() as file:
@@ -84,9 +79,8 @@ def new_figure(width, height):
 
 def style_axes(axes, title=""):
     """One look for all panels: ticks and spines that stay behind the data."""
-    axes.set_title(
-        plain(title, LONGEST), fontsize=9, color=INK, pad=4, parse_math=False, usetex=False
-    )
+    as_it_is = dict(parse_math=False, usetex=False)
+    axes.set_title(plain(title, LONGEST), fontsize=9, color=INK, pad=4, **as_it_is)
     axes.tick_params(labelsize=7, colors=INK, length=2, width=0.6)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -94,7 +88,8 @@ def style_axes(axes, title=""):
 
 
 def name_axes(axes, x, y):
-    """Names the axes; an empty name says that a neighbour's axis, of the same scale, serves here too."""
+    """Names the axes; an empty name says that a neighbour's axis, of the same scale, serves here
+    too."""
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
     axes.tick_params(labelbottom=bool(x), labelleft=bool(y))
@@ -105,23 +100,12 @@ def add_legend(figure):
     marks = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
-            marks.setdefault(label, handle)
-    labels = [plain(label, LONGEST) for label in marks]
-    wide = 0.4 + 0.065 * max(map(len, labels), default=0)  # inches of a mark with its name
+            marks.setdefault(plain(label, LONGEST), handle)
+    wide = 0.4 + 0.065 * max(map(len, marks), default=0)  # inches of a mark with its name
     columns = max(1, min(len(marks), int(figure.get_figwidth() / wide)))
-    rows = -(-len(marks) // columns)
-    legend = figure.legend(
-        marks.values(),
-        labels,
-        loc="lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-        labelcolor=INK,
-        handletextpad=0.4,
-        columnspacing=1.4,
-    )
+    look = dict(fontsize=8, frameon=False, labelcolor=INK, handletextpad=0.4, columnspacing=1.4)
+    legend = figure.legend(marks.values(), marks, loc="lower center", ncols=columns, **look)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    bottom = (0.1 + 0.2 * rows) / figure.get_figheight()
+    bottom = (0.1 + 0.2 * -(-len(marks) // columns)) / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, bottom, 1, 0.99 - bottom))
