@@ -43,7 +43,7 @@ def explained(error):
         line = str(error)
     elif isinstance(error, MemoryError):
         line = NO_MEMORY
-    elif type(error) is RuntimeError and _is_from_pycaffe(error):
+    elif isinstance(error, RuntimeError) and _is_from_pycaffe(error):
         line = f"Caffe: {error}"
     elif isinstance(error, UnicodeEncodeError):
         line = f"the name {error.object!r} is no text in UTF-8: rename it, or set LC_ALL=C.UTF-8"
@@ -59,9 +59,11 @@ def explained(error):
 
 
 def _is_from_pycaffe(error):
-    """Whether it is one of Caffe's C++, which comes out of its Python module or of a call of ours:
-    a user's Python layer needs its traceback."""
+    """Whether it is one of Caffe's C++, such as a failed check, which comes out of its Python
+    module or of a call of ours: a user's Python layer needs its traceback."""
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, (RecursionError, NotImplementedError)):
+        return False
     return raised.startswith(os.path.dirname(__file__)) or "/caffe/" in raised
 
 

@@ -83,11 +83,11 @@ def test_the_line_follows_a_progress_bar():
 def test_a_log_elsewhere_is_read(tmp_path):
     path = str(tmp_path / "log")
     (tmp_path / "log").write_text("F1201 11:33:24.123456  1 net.cpp:12] of a former run\n")
-    body = f"guard.log_to(os.open({path!r}, os.O_WRONLY | os.O_APPEND), {path!r})\n"
+    log = f"os.open({path!r}, os.O_WRONLY | os.O_APPEND)"
+    dies = "\n".join(f"    {line}" for line in f"{FATAL}\nos.abort()".splitlines())
+    body = f"with guard.log_to({log}, {path!r}):\n{dies}"
     words = "Check failed: it is wrong"
-    assert ended(f"{body}{FATAL}\nos.abort()")[2] == (
-        f"error: Caffe: {words} (the log: {tmp_path}/log)\n"
-    )
+    assert ended(body)[2] == (f"error: Caffe: {words} (the log: {tmp_path}/log)\n")
     assert words in (tmp_path / "log").read_text()
 
 
@@ -95,6 +95,19 @@ def test_exceptions_say_what_was_done():
     assert ended("with doing('a'):\n    raise MemoryError")[2].startswith(
         "error: a: there is not enough"
     )
+
+
+def test_a_failed_check_may_be_an_exception(tmp_path):
+    """... of pycaffe's, which says so in one line; a user's own exception keeps its traceback."""
+    (tmp_path / "caffe").mkdir()
+    for name in ("caffe/library.py", "layers.py"):
+        (tmp_path / name).write_text(
+            "class Error(RuntimeError):\n    pass\ndef fail():\n    raise Error('it is wrong')\n"
+        )
+    path = f"{tmp_path}:{tmp_path}/caffe"
+    body = f"sys.path[:0] = {path!r}.split(':')\nimport {{0}}\nwith doing('a'):\n    {{0}}.fail()"
+    assert ended(body.format("library")) == (1, "", "error: a: Caffe: it is wrong\n")
+    assert ended(body.format("layers"))[2].endswith("layers.Error: it is wrong\n")
 
 
 def test_status_and_output_are_passed_on():

@@ -1,6 +1,7 @@
 """Runs acu in a copy of the corpus and says what of docs/reliability.md it breaks: None, or a
 line."""
 
+import contextlib
 import os
 import re
 import signal
@@ -81,11 +82,13 @@ def half_done(folder, command):
 
 def state(folder):
     """{name: what would change with a write} of all in ``folder``."""
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in files
-    }
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # of a program at work
+            if not path.is_dir():
+                name = str(path.relative_to(folder))
+                found[name] = path.stat().st_size, path.stat().st_mtime_ns
+    return found
 
 
 def _trains(folder):
@@ -102,7 +105,7 @@ def kill(command, folder, draw, names, patience):
             time.sleep(0.002)
     time.sleep(draw.random() ** 2)
     process.kill()
-    process.communicate()
+    process.communicate()  # returns when its child is gone, too
     moment = f"killed after {time.monotonic() - begun:.2f} s"
     done = (folder / "out").exists() and not command.startswith("train")
     if not done:
