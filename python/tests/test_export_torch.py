@@ -43,12 +43,12 @@ def _torch():
     torch.set_num_threads(1)
 
 
-def loaded(folder):
-    """The Network of an exported folder."""
+def loaded(folder, whole=False):
+    """The Network of an exported folder, or the ``whole`` module."""
     spec = importlib.util.spec_from_file_location("network", folder / torch_module.MODEL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.load()
+    return module if whole else module.load()
 
 
 def outputs(net, inputs):
