@@ -1,4 +1,5 @@
-"""The checked-in networks, for the tests: which of their convolutions are active, and small copies that run fast."""
+"""The checked-in networks, for the tests: which of their convolutions are active, and small copies
+that run fast."""
 
 from active_convolution.caffe import locate
 from active_convolution.networks import models
@@ -46,7 +47,8 @@ def layers(message):
 
 
 def build(network, variant, folder, whole=False):
-    """The pycaffe Net of the checked-in deploy prototxt: for small images and filled, or else ``whole`` and all zero."""
+    """The pycaffe Net of the checked-in deploy prototxt: for small images and filled, or else
+    ``whole`` and all zero."""
     message = read(network, variant, "deploy")
     if whole:  # to fill the millions of weights of AlexNet takes seconds
         for layer in message.layer:

@@ -29,8 +29,8 @@ CONVOLUTIONS = ("Convolution", "ActiveConvolution")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What a checked-in deploy network consists of: ``weights``, {layer: shapes of its blobs}, and ``tops``, {blob: shape};
-    ``sets``, how many sets of positions."""
+    """What a checked-in deploy network consists of: ``weights``, {layer: shapes of its blobs}, and
+    ``tops``, {blob: shape}; ``sets``, how many sets of positions."""
 
     @functools.cache
     def load(network, variant):
@@ -48,9 +48,10 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A checked-in network before and after one iteration with its solver, without a warm-up: on two made images, which
-    are small where the paper's are large. {layer: its blobs} ``before`` and ``after``, the ``loss``, and ``saved``,
-    {layer: the LayerParameter that the net saves}, in which every layer has the rates that the solver sees."""
+    """A checked-in network before and after one iteration with its solver, without a warm-up: on
+    two made images, which are small where the paper's are large. {layer: its blobs} ``before`` and
+    ``after``, the ``loss``, and ``saved``, {layer: the LayerParameter that the net saves}, in which
+    every layer has the rates that the solver sees."""
 
     @functools.cache
     def train(network, variant):
@@ -85,8 +86,9 @@ def _blobs(net):
 
 
 def _write_training(network, variant, folder, nonlinearity="ReLU", **active):
-    """The checked-in solver and network, fitted to two images, without a warm-up, with ``nonlinearity`` in the place of
-    its ReLU, and with the parameters ``active`` of each ACU; returns the solver's path."""
+    """The checked-in solver and network, fitted to two images, without a warm-up, with
+    ``nonlinearity`` in the place of its ReLU, and with the parameters ``active`` of each ACU;
+    returns the solver's path."""
     dataset = DATASETS[network]
     size = SMALL.get(network, dataset.size)
     draw = np.random.default_rng(3)
@@ -119,7 +121,8 @@ def _write_training(network, variant, folder, nonlinearity="ReLU", **active):
 
 
 def learnable(weights):
-    """How many numbers the solver learns; what batch normalisation averages, and absent biases, are none of them."""
+    """How many numbers the solver learns; what batch normalisation averages, and absent biases, are
+    none of them."""
     count = 0
     for name, shapes in weights.items():
         if not name.startswith("bn_"):
@@ -142,8 +145,8 @@ def learnable(weights):
     ],
 )
 def test_an_acu_has_sixteen_parameters_more(whole, network, sets):
-    """x and y of the eight synapses that are not at the origin, for each set of positions: 96 for the plain network,
-    128 for the 26 layers."""
+    """x and y of the eight synapses that are not at the origin, for each set of positions: 96 for
+    the plain network, 128 for the 26 layers."""
     baseline, acu = whole(network, "baseline"), whole(network, "acu")
     origins = 2 * sets
     assert (baseline.sets, acu.sets) == (0, sets)
@@ -279,7 +282,8 @@ each_residual = pytest.mark.parametrize("network", RESIDUAL)
 
 
 def last_writers(message):
-    """{layer: the layers that last wrote its bottoms before it}: in place, a blob is written several times."""
+    """{layer: the layers that last wrote its bottoms before it}: in place, a blob is written
+    several times."""
     writer, found = {}, {}
     for layer in message.layer:
         found[layer.name] = [writer[bottom] for bottom in layer.bottom]
@@ -290,7 +294,8 @@ def last_writers(message):
 @each_residual
 @each_variant
 def test_blocks_are_activated_before_their_convolutions(network, variant):
-    """Every convolution in a block, and every projection, reads what ReLU wrote; sums add what nothing has activated."""
+    """Every convolution in a block, and every projection, reads what ReLU wrote; sums add what
+    nothing has activated."""
     message = read(network, variant, "deploy")
     writers = last_writers(message)
     for layer in message.layer:
@@ -325,7 +330,8 @@ def test_shortcuts_are_projections_where_the_dimensions_change(whole, network):
 @each_trained_network
 @each_variant
 def test_an_iteration_teaches_every_layer(trained, network, variant):
-    """Forward, backward and update: all that is to learn has changed, and the positions have left the grid."""
+    """Forward, backward and update: all that is to learn has changed, and the positions have left
+    the grid."""
     after = trained(network, variant)
     assert np.isfinite(after.loss) and after.loss > 0
     for name, changed in after.changed.items():
@@ -349,9 +355,9 @@ def test_an_iteration_teaches_every_layer(trained, network, variant):
     ["digits/plain", "cifar10/plain", pytest.param("places365/residual", marks=pytest.mark.slow)],
 )
 def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
-    """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to rounding; with the default
-    the positions' first step changes the weights' second. With ELU, whose slope has no jump: a ReLU near zero would turn
-    rounding into a gradient or none."""
+    """With position_lr_mult 0 the weights learn what those of ordinary convolutions learn, to
+    rounding; with the default the positions' first step changes the weights' second. With ELU,
+    whose slope has no jump: a ReLU near zero would turn rounding into a gradient or none."""
 
     def learnt(name, variant, **active):
         (tmp_path / name).mkdir()
@@ -375,8 +381,8 @@ def test_the_baseline_is_an_acu_whose_positions_do_not_learn(network, tmp_path):
 @each_trained_network
 @each_variant
 def test_rates_that_the_solver_sees(trained, network, variant):
-    """Weights learn and decay, scales and biases learn only, statistics do neither; positions learn at a hundredth of the rate, or
-    at a tenth in the demo's network."""
+    """Weights learn and decay, scales and biases learn only, statistics do neither; positions learn
+    at a hundredth of the rate, or at a tenth in the demo's network."""
     after = trained(network, variant)
     bias = (2, 0) if network == "places365/alexnet" else (1, 0)
     for name, changed in after.changed.items():

@@ -8,6 +8,7 @@ import pytest
 from active_convolution.caffe import locate
 from active_convolution.errors import UserError
 from active_convolution.networks import models
+from active_convolution.networks.schedules import shorten
 from active_convolution.training import schedule
 
 CIFAR10 = models.named("cifar10/plain")
@@ -17,7 +18,7 @@ def shortened(model, max_iter, variant="acu", **solver):
     """What ``shorten`` makes of a model: its SolverParameter, and the NetParameter's warm-ups."""
     message, net = models.solver(model, variant), models.train_val(model, variant)
     message.MergeFrom(type(message)(**solver))
-    schedule.shorten(message, net, max_iter)
+    shorten(message, max_iter, net)
     active = [layer for layer in net.layer if layer.type == "ActiveConvolution"]
     warmups = [layer.active_convolution_param.warmup_iter for layer in active]
     return SimpleNamespace(solver=message, net=net, warmups=warmups)
@@ -82,7 +83,7 @@ def test_rates_are_caffes_and_move_in_proportion(policy, tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
     if policy in ("exp", "inv", "sigmoid"):
         short = type(solver).FromString(solver.SerializeToString())
-        schedule.shorten(short, models.train_val(CIFAR10, "acu"), 6)
+        shorten(short, 6, models.train_val(CIFAR10, "acu"))
         np.testing.assert_allclose(schedule.rates(short), wanted[::2], rtol=1e-5)
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from active_convolution.caffe import locate
-from active_convolution.networks import models
+from active_convolution.networks import models, schedules
 from active_convolution.training.metrics import Metrics
 from conftest import ROOT
 
@@ -34,13 +34,11 @@ def _body(net, data, dataset, variant):
 
 TINY = models.Model(
     dataclasses.replace(
-        models.DIGITS,
+        schedules.DIGITS,
         max_iter=MAX_ITER,
         steps=(120, 180),
         warmup_iter=WARMUP_ITER,
-        test_interval=60,
-        snapshot=60,
-        display=10,
+        intervals=(60, 60, 10),
     ),
     "tiny",
     _body,

@@ -3,63 +3,71 @@
 from . import options
 
 DESCRIPTION = """\
-Writes a network for your own images to begin with, DIR/{baseline,acu}/{train_val,deploy,solver}.prototxt: one of the
-paper's, which is then yours to change. `acu train DIR --variant acu` trains it."""
+list: the paper's networks, which acu train takes by these names.
+new: writes a network for your own images to begin with, one of the paper's, which is then yours to
+change: DIR/{baseline,acu}/{train_val,deploy,solver}.prototxt. `acu train DIR` trains it."""
 EXAMPLES = """\
-  acu models new models/flowers --like cifar10/plain --classes 17 --size 64
-  acu models new models/flowers --like places365/alexnet --data data/flowers"""
+  acu models list
+  acu models new models/flowers --like cifar10/plain --data data/flowers
+  acu models new models/flowers --like places365/alexnet --classes 17 --size 64 --images 1360"""
 
 
 def parser(prog):
-    from ..networks.models import MODELS
-
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES)
-    parser.add_argument("action", choices=("new",), help="the only one so far")
-    parser.add_argument(
-        "output", type=options.path, metavar="DIR", help="the folder to make; must not exist"
-    )
-    parser.add_argument(
-        "--like", required=True, metavar="NETWORK", help=", ".join(model.folder for model in MODELS)
-    )
-    parser.add_argument(
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|new")
+    actions.add_parser("list", description="The paper's networks, and how long they train.")
+    new = actions.add_parser("new", description="Writes a network for your own images.")
+    add = new.add_argument
+    add("output", type=options.path, metavar="DIR", help="the folder to make; must not exist")
+    add("--like", required=True, metavar="NETWORK", help="one of acu models list")
+    add(
         "--data",
         type=options.path,
         metavar="DIR",
-        help="a data set from which the numbers below and the number of test images are taken, as far as it "
-        "says them",
+        help="a data set from which the numbers below are taken, as far as it says them",
     )
-    parser.add_argument(
-        "--classes",
-        type=options.integer(2, options.ITERATIONS - 1),
-        metavar="N",
-        help="how many there are",
-    )
-    parser.add_argument(
-        "--size",
-        type=options.integer(1, 4096),
-        metavar="N",
-        help="height and width of the images that the network sees, in pixels; those in the data set may be "
-        "larger, and are cropped at random in training",
-    )
-    parser.add_argument(
-        "--channels", type=options.integer(1, 4096), metavar="N", help="3 for colour, 1 for grey"
-    )
+    number = options.integer(1, options.ITERATIONS - 1)
+    for name, kind, help in (
+        ("--classes", options.integer(2, options.ITERATIONS - 1), "how many there are"),
+        (
+            "--size",
+            options.integer(1, 4096),
+            "height and width that the network sees, in pixels; "
+            "larger images are cropped at random in training",
+        ),
+        ("--channels", options.integer(1, 4096), "3 for colour, 1 for grey"),
+        ("--images", number, "how many there are to train on: the schedule follows them"),
+    ):
+        add(name, type=kind, metavar="N", help=help)
+    options.active(new)
+    help = "... and stay within so many pixels of the base pixel (0: without end)"
+    add("--position-limit", type=options.positive, metavar="R", help=help)
     return parser
 
 
 def run(arguments):
-    from ..networks import own
+    from ..networks import models, own
 
-    given = {name: getattr(arguments, name) for name in ("classes", "size", "channels")}
-    if arguments.data is not None:
-        given = {
-            **_of_data(arguments.data),
-            **{name: value for name, value in given.items() if value is not None},
-        }
-    own.new(arguments.output, arguments.like, **given)
+    given = vars(arguments)
+    if given.pop("action") == "list":
+        for model in models.MODELS:
+            task = model.dataset
+            print(
+                f"{model.folder:20} {task.channels}×{task.size}×{task.size} pixels, {task.classes} "
+                f"classes, {task.max_iter:,} iterations of {task.batch * task.gpus} images"
+            )
+        return
+    data = given.pop("data")
+    given = {name: value for name, value in given.items() if value is not None}
+    given = {**(_of_data(data) if data else {}), **given}
+    solver, warmup = own.new(**given)
+    steps = " and ".join(f"{step:,}" for step in solver.stepvalue)
     print(
-        f"wrote {arguments.output}: acu train {arguments.output} --variant acu --data DIR --output RUN trains it"
+        f"wrote {arguments.output}: {solver.max_iter:,} iterations"
+        + (f" for {given['images']:,} images" if given.get("images") else "")
+        + f", the rate divided by 10 at {steps}, positions frozen for the first {warmup:,}"
     )
+    print(f"next: acu train {arguments.output} --data {data or 'DIR'} --output RUN")
 
 
 def _of_data(folder):
@@ -71,6 +79,7 @@ def _of_data(folder):
         classes=manifest.classes,
         size=min(height, width),
         channels=channels,
+        images=manifest.train.images,
         test_images=manifest.test.images,
-        mean=manifest.preprocessing.mean_value,
+        mean=tuple(manifest.preprocessing.mean_value),
     )

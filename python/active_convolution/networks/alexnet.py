@@ -7,52 +7,35 @@ from . import units
 _RATES = [units.rates(1, 1), units.rates(2, 0)]  # of weights and of biases
 
 
-def alexnet(net, data, dataset, variant):
+def alexnet(net, data, task, variant):
     """Five convolutions and three fully connected layers. Active are the 3×3 convolutions, conv3 to
-    conv5; the halves of conv4 and conv5 have positions of their own, which makes five sets (Fig.
-    11)."""
+    conv5; the halves of conv4 and conv5 have positions of their own: five sets (Fig. 11)."""
+    layers = locate.caffe().layers
     top = _convolution(net, 1, data, bias=0, num_output=96, kernel_size=11, stride=4)
     top = _pool(net, 1, _normalise(net, 1, top))
     top = _convolution(net, 2, top, bias=0.1, num_output=256, kernel_size=5, pad=2, group=2)
     top = _pool(net, 2, _normalise(net, 2, top))
     for index, outputs, group, bias in (3, 384, 1, 0), (4, 384, 2, 0.1), (5, 256, 2, 0.1):
-        top = _convolution(
-            net,
-            index,
-            top,
-            units.active(dataset, variant, position_group=group),
-            bias=bias,
-            num_output=outputs,
-            kernel_size=3,
-            pad=1,
-            group=group,
-        )
+        active = units.active(task, variant, position_group=group)
+        shape = dict(num_output=outputs, kernel_size=3, pad=1, group=group)
+        top = _convolution(net, index, top, active, bias, **shape)
     top = _pool(net, 5, top)
     for index in (6, 7):
         top = _fully_connected(net, f"fc{index}", top, 4096, std=0.005, bias=0.1)
-        net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
-        net[f"drop{index}"] = top = locate.caffe().layers.Dropout(
-            net[f"relu{index}"], in_place=True, dropout_ratio=0.5
-        )
-    return _fully_connected(net, "score", top, dataset.classes, std=0.01, bias=0)
+        net[f"relu{index}"] = top = layers.ReLU(top, in_place=True)
+        net[f"drop{index}"] = top = layers.Dropout(top, in_place=True, dropout_ratio=0.5)
+    return _fully_connected(net, "score", top, task.classes, std=0.01, bias=0)
 
 
 def _fillers(std, bias):
-    return dict(
-        weight_filler=dict(type="gaussian", std=std), bias_filler=dict(type="constant", value=bias)
-    )
+    weights, biases = dict(type="gaussian", std=std), dict(type="constant", value=bias)
+    return dict(weight_filler=weights, bias_filler=biases)
 
 
-def _convolution(net, index, bottom, active_param=None, bias=0, **convolution_param):
+def _convolution(net, index, bottom, active_param=None, bias=0, **shape):
     """Adds a convolution and its ReLU."""
-    top = units.convolution(
-        net,
-        f"conv{index}",
-        bottom,
-        _RATES,
-        dict(convolution_param, **_fillers(0.01, bias)),
-        active_param,
-    )
+    parameters = dict(shape, **_fillers(0.01, bias))
+    top = units.convolution(net, f"conv{index}", bottom, _RATES, parameters, active_param)
     net[f"relu{index}"] = locate.caffe().layers.ReLU(top, in_place=True)
     return net[f"relu{index}"]
 
@@ -63,11 +46,7 @@ def _normalise(net, index, bottom):
 
 
 def _pool(net, index, bottom):
-    caffe = locate.caffe()
-    net[f"pool{index}"] = caffe.layers.Pooling(
-        bottom, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2
-    )
-    return net[f"pool{index}"]
+    return units.pool(net, f"pool{index}", bottom, "MAX", kernel_size=3, stride=2)
 
 
 def _fully_connected(net, name, bottom, outputs, std, bias):

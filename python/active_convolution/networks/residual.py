@@ -17,35 +17,32 @@ from . import units
 _WIDTHS = (16, 32, 64)  # He et al.'s for CIFAR
 
 
-def basic(net, data, dataset, variant):
+def basic(net, data, task, variant):
     """32 layers: a 3×3 convolution, three stages of five blocks of two 3×3 convolutions, the
     scores. 30 ACUs."""
     top = units.unit(net, "0", data, num_output=16, kernel_size=3, pad=1)
-    return _residual(net, top, 16, _basic, 5, _WIDTHS, dataset, variant)
+    return _residual(net, top, 16, _basic, 5, _WIDTHS, task, variant)
 
 
-def bottleneck(net, data, dataset, variant):
+def bottleneck(net, data, task, variant):
     """47 layers: a 3×3 convolution, three stages of five bottleneck blocks, the scores. 15 ACUs."""
     top = units.unit(net, "0", data, num_output=16, kernel_size=3, pad=1)
-    return _residual(net, top, 16, _bottleneck, 5, _WIDTHS, dataset, variant)
+    return _residual(net, top, 16, _bottleneck, 5, _WIDTHS, task, variant)
 
 
-def residual26(net, data, dataset, variant):
+def residual26(net, data, task, variant):
     """26 layers, for large images: a 7×7 convolution and a maximum pooling, both with stride 2,
     four stages of two bottleneck blocks in the widths of He et al.'s networks for ImageNet, the
     scores. Eight ACUs."""
-    caffe = locate.caffe()
     top = units.unit(net, "0", data, num_output=64, kernel_size=7, pad=3, stride=2)
-    net["pool0"] = caffe.layers.Pooling(top, pool=caffe.params.Pooling.MAX, kernel_size=3, stride=2)
-    return _residual(net, net["pool0"], 64, _bottleneck, 2, (64, 128, 256, 512), dataset, variant)
+    top = units.pool(net, "pool0", top, "MAX", kernel_size=3, stride=2)
+    return _residual(net, top, 64, _bottleneck, 2, (64, 128, 256, 512), task, variant)
 
 
 def _basic(width, stride):
     """The convolution parameters of a block, in order."""
-    return [
-        dict(num_output=width, kernel_size=3, pad=1, stride=stride),
-        dict(num_output=width, kernel_size=3, pad=1, stride=1),
-    ]
+    shape = dict(num_output=width, kernel_size=3, pad=1)
+    return [dict(shape, stride=stride), dict(shape, stride=1)]
 
 
 def _bottleneck(width, stride):
@@ -57,7 +54,7 @@ def _bottleneck(width, stride):
     ]
 
 
-def _residual(net, top, channels, kind, blocks, widths, dataset, variant):
+def _residual(net, top, channels, kind, blocks, widths, task, variant):
     """Adds the stages to ``top``, which is activated and has ``channels``, and the scores."""
     for stage, width in enumerate(widths, start=1):
         for index in range(1, blocks + 1):
@@ -65,34 +62,26 @@ def _residual(net, top, channels, kind, blocks, widths, dataset, variant):
             path = kind(width, stride=2 if stage > 1 and index == 1 else 1)
             activated = top if first else units.activation(net, f"{suffix}a", top, in_place=False)
             shortcut = _shortcut(net, suffix, top, activated, channels, path)
-            residual = _block(net, suffix, activated, path, units.active(dataset, variant))
+            residual = _block(net, suffix, activated, path, units.active(task, variant))
             net[f"sum{suffix}"] = top = locate.caffe().layers.Eltwise(residual, shortcut)
             channels = path[-1]["num_output"]
-    return units.scores(net, units.activation(net, "last", top), dataset.classes)
+    return units.scores(net, units.activation(net, "last", top), task.classes)
 
 
 def _shortcut(net, suffix, top, activated, channels, path):
-    """The input ``top`` of a block itself, or its projection where the block changes the
-    dimensions."""
-    outputs, stride = path[-1]["num_output"], path[0]["stride"]
-    if (channels, 1) == (outputs, stride):
+    """The input ``top`` of a block, or its projection where the block changes the dimensions."""
+    shape = dict(num_output=path[-1]["num_output"], kernel_size=1, stride=path[0]["stride"])
+    if (channels, 1) == (shape["num_output"], shape["stride"]):
         return top
-    return units.unbiased(
-        net, f"shortcut{suffix}", activated, num_output=outputs, kernel_size=1, stride=stride
-    )
+    return units.unbiased(net, f"shortcut{suffix}", activated, **shape)
 
 
 def _block(net, suffix, top, path, active_param):
     """Adds the convolutions conv<suffix>a, b, ... of one block to its activated input, without its
     shortcut."""
-    for letter, parameters in zip("abc", path):
+    for letter, shape in zip("abc", path):
         if letter != "a":
             top = units.activation(net, suffix + letter, top)
-        top = units.unbiased(
-            net,
-            f"conv{suffix}{letter}",
-            top,
-            active_param if parameters["kernel_size"] == 3 else None,
-            **parameters,
-        )
+        active = active_param if shape["kernel_size"] == 3 else None
+        top = units.unbiased(net, f"conv{suffix}{letter}", top, active, **shape)
     return top

@@ -1,59 +1,8 @@
-"""How long a training takes and how far synapses come in it, a shorter one with the same shape, and
-which layers of a network train and which test."""
+"""How far synapses come in a training, and which layers of a network train and which test."""
 
 import numpy as np
 
 from ..caffe import locate, messages
-from ..errors import UserError
-
-_MOST, _MOST_FLOAT = 2**31 - 1, 3.4e38
-_LOOKS = 4  # tests and snapshots of a run, at least
-_LINES = 100  # lines of metrics.csv, at least
-
-
-def shorten(solver, net, max_iter):
-    """Brings the SolverParameter ``solver`` and the NetParameter ``net`` to ``max_iter``
-    iterations.
-
-    The learning rate, whatever its policy, and the warm-up of every active convolution move in
-    proportion. Tests, snapshots and recorded lines keep their intervals, but come at least 4, 4 and
-    100 times. Raises UserError where the learning rate's policy knows no other length.
-    """
-    scale = max_iter / solver.max_iter
-    solver.max_iter = max_iter
-    solver.stepvalue[:] = [_step(step, scale) for step in solver.stepvalue]
-    if solver.HasField("stepsize"):
-        solver.stepsize = _step(solver.stepsize, scale)
-    if solver.lr_policy == "exp":  # gamma ** iter
-        solver.gamma = _root(solver.gamma, scale)
-    elif solver.lr_policy in ("inv", "sigmoid"):  # functions of gamma * iter
-        solver.gamma /= scale
-    for name, times in (("test_interval", _LOOKS), ("snapshot", _LOOKS), ("display", _LINES)):
-        if solver.HasField(name):
-            setattr(solver, name, min(getattr(solver, name), max(1, max_iter // times)))
-    for layer in net.layer:
-        if layer.HasField("active_convolution_param"):
-            parameter = layer.active_convolution_param
-            parameter.warmup_iter = min(round(parameter.warmup_iter * scale), _MOST)
-
-
-def _step(iteration, scale):
-    """Where a step of the learning rate comes. Not at 0: there Caffe would lower the first rate."""
-    return min(max(1, round(iteration * scale)), _MOST)
-
-
-def _root(gamma, scale):
-    """gamma ** (1 / scale), which is no real number for a negative one, and too large for some."""
-    try:
-        root = gamma ** (1 / scale)
-        if not isinstance(root, complex) and abs(root) < _MOST_FLOAT:
-            return root
-    except OverflowError:
-        pass
-    raise UserError(
-        f"lr_policy exp with gamma {gamma:g} cannot be brought to another number of iterations: "
-        "give a gamma from 0 to 1, or leave the length as it is"
-    )
 
 
 def warmup_iter(net):
@@ -115,8 +64,8 @@ READERS = {"Data": "data_param", "HDF5Data": "hdf5_data_param", "ImageData": "im
 
 
 def state(solver, net, phase, test=0):
-    """The NetState with which Caffe's ``solver`` makes a net of ``net`` for ``phase``, TRAIN or TEST,
-    and there its ``test``-th: its level, and its stages."""
+    """The NetState with which Caffe's ``solver`` makes a net of ``net`` for ``phase``, TRAIN or
+    TEST, and there its ``test``-th: its level, and its stages."""
     pb2 = locate.caffe_pb2()
     merged = pb2.NetState()
     merged.MergeFrom(net.state)

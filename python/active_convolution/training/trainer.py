@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..caffe import guard, messages, positions
 from ..data.manifest import read_manifest
 from ..errors import BadValue, UserError
-from . import definition, data_layers, ranks, record, run_folder, schedule, snapshots
+from ..networks.schedules import shorten
+from . import data_layers, definition, ranks, record, run_folder, schedule, snapshots
 from .changes import Changes
 from .metrics import Events, Metrics, event_file_writer
 from .run_folder import RunFolder
@@ -108,7 +109,7 @@ def resolve(
     if epochs is not None:
         max_iter = data_layers.iterations(found, epochs, size)
     if max_iter is not None:
-        schedule.shorten(found.solver, found.net, max_iter)
+        shorten(found.solver, max_iter, found.net)
     if seed is not None or found.solver.random_seed < 0:
         found.solver.random_seed = _SEED if seed is None else seed
     for name in _REPLACED:
