@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 from active_convolution.caffe import locate
-from active_convolution.caffe.process import check_gpu
 from active_convolution.check import cases
 from active_convolution.errors import UserError
 
@@ -30,7 +29,7 @@ class Benchmark:
             if not pytorch.available():
                 raise UserError("--gpu needs PyTorch to wait for the GPU: see --help")
             pytorch.device(self.gpu)
-            check_gpu(gpu)
+            locate.use_gpu(gpu)
             pytorch.torch.cuda.set_device(gpu)
             locate.caffe().set_device(gpu)
             locate.caffe().set_mode_gpu()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from active_convolution.columns import aligned
+from active_convolution.command import aligned
 
 from . import contestants
 

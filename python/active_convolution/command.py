@@ -1,10 +1,9 @@
-"""How every command line ends, and that it says one thing on stderr."""
+"""How every command line ends, that it says one thing on stderr, and its tables of text."""
 
 import contextlib
 import io
 import logging
 import os
-import select
 import signal
 import sys
 import warnings
@@ -43,7 +42,7 @@ def _status(main):
     except SystemExit as end:  # argparse's, too
         return end.code
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
+        if isinstance(error, BrokenPipeError):
             return _without_output(0, error)
         line = explained(error)
         if line is None:
@@ -53,11 +52,8 @@ def _status(main):
 
 
 def _let_stops_clean_up():
-    """Lets SIGINT, SIGTERM and SIGHUP end ``main`` by an exception, once: a second one would stop
-    the clean-up. Not where the process is to end at once (process.stop_at_once), or to ignore
-    it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        return
+    """Lets SIGINT, SIGTERM and SIGHUP, unless they are ignored, end ``main`` by an exception, once:
+    a second one would stop the clean-up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -68,13 +64,6 @@ def _stop(number, _):
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
-
-
-def _unread(file):
-    """Whether nobody reads the pipe any more that ``file`` is."""
-    poll = select.poll()
-    poll.register(file, 0)  # errors are told all the same
-    return bool(poll.poll(0))
 
 
 def _without_output(status, error):
@@ -116,7 +105,14 @@ class _MaybeFull(io.FileIO):
             return len(data)
 
 
-@contextlib.contextmanager
-def libraries_unheard():
-    """Does nothing any more: under the guard, file descriptor 2 is the guard's."""
-    yield
+def aligned(rows, right=False):
+    """The ``rows``, lists of equally many cells (str), with every cell as wide as the widest of its
+    column. ``right`` moves all but the first column's cells to the right, as numbers want it."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        [
+            cell.rjust(width) if right and column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        for row in rows
+    ]

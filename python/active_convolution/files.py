@@ -1,5 +1,5 @@
-"""Files and folders that appear whole: written beside their place, then renamed into it. And what is
-said of those that cannot be read."""
+"""Files and folders that appear whole: written beside their place, then renamed into it. And what
+is said of those that cannot be read."""
 
 import contextlib
 import csv
@@ -35,7 +35,8 @@ DAMAGE = (
 
 @contextlib.contextmanager
 def whole_file(path, mode="w", **options):
-    """Opens a temporary neighbour of ``path`` for writing; on success it takes the place of ``path``.
+    """Opens a temporary neighbour of ``path`` for writing; on success it takes the place of
+    ``path``.
 
     After an exception nothing is left and an older ``path`` is untouched. Where ``path`` is a link,
     that is true of what it leads to. A device or a pipe, such as /dev/stdout, is written itself.
@@ -65,10 +66,11 @@ def _open_file(name):
 
 @contextlib.contextmanager
 def whole_folder(path):
-    """Yields a temporary neighbour of the folder ``path``; on success it becomes ``path``, which must
-    not exist yet.
+    """Yields a temporary neighbour of the folder ``path``; on success it becomes ``path``, which
+    must not exist yet.
 
-    After an exception (an interrupt too) nothing is left; errors name ``path``, which the user knows.
+    After an exception (an interrupt too) nothing is left; errors name ``path``, which the user
+    knows.
     """
     path = Path(path)
     check_new(path)
@@ -95,8 +97,8 @@ def _open_folder(name):
 
 @contextlib.contextmanager
 def _neighbour(path, make):
-    """Yields the one temporary neighbour of ``path``, which ``make(name)`` opens. Its lock says whether
-    a process writes there, or a killed one left it. Raises UserError for the former."""
+    """Yields the one temporary neighbour of ``path``, which ``make(name)`` opens. Its lock says
+    whether a process writes there, or a killed one left it. Raises UserError for the former."""
     made = path.with_name(f".{path.stem[:60]}.partial{path.suffix[:20]}")
     while True:
         descriptor, found = make(made), False
@@ -164,7 +166,8 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
     """Lets what reading the file ``path`` raises become UserError, in one line.
 
     For an OSError that is "cannot read <path>: …"; for content that makes the reader raise one of
-    ``damage``, "<path> <wrong>: <remedy>", with the error in parentheses where ``reason`` asks for it.
+    ``damage``, "<path> <wrong>: <remedy>", with the error in parentheses where ``reason`` asks for
+    it.
     """
     try:
         yield
@@ -174,17 +177,12 @@ def reading(path, wrong, remedy, damage=DAMAGE, reason=False):
         raise UserError(f"{path} {wrong}{f' ({error})' if reason else ''}: {remedy}") from error
 
 
-def content(path, most=None):
-    """The bytes of a regular file: another one may never end, or never begin."""
-    with open_regular(path) as file:
-        return file.read()
-
-
-def open_regular(path):
-    """The regular file ``path``, opened to read bytes. Raises UserError for a pipe or a device."""
+def content(path):
+    """The bytes of a regular file: a pipe may never end, or never begin. Raises UserError for
+    one."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UserError(f"{os.fsdecode(path)} is no regular file: give the path of one")
-    return open(path, "rb")
+        raise UserError(f"{path} is no regular file: give the path of one")
+    return Path(path).read_bytes()
 
 
 def json_object(path):
@@ -209,24 +207,11 @@ def save_npz(path, /, **arrays):
 
 
 def load_npz(path, remedy):
-    """{name: array} of the .npz ``path``. Raises UserError, which ends with ``remedy``, where it cannot
-    be read, or is damaged."""
+    """{name: array} of the .npz ``path``. Raises UserError, which ends with ``remedy``, where it
+    cannot be read, or is damaged."""
     import numpy as np
 
     with reading(path, "is damaged or no .npz", remedy, reason=True):
         stored = io.BytesIO(content(path))
         with np.load(stored, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-
-
-# ---- Until the last user of these is gone
-
-TEXT_BYTES = 2**26
-
-
-def object_in(stored):
-    return json.loads(stored)
-
-
-def check_entries(folder):
-    pass

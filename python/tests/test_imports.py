@@ -9,8 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "python" / "active_convolution"
 FLOORS = [  # each may import from those before it, and from itself
     ["errors"],
-    ["columns", "command", "files", "geometry"],
-    ["arrays"],
+    ["command", "files", "geometry"],
     ["caffe"],
     ["check", "data", "networks"],
     ["training"],

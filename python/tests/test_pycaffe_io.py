@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from active_convolution.caffe import locate, process
+from active_convolution.caffe import locate
 
 caffe = locate.caffe()
 messages = locate.caffe_pb2()
@@ -131,6 +131,6 @@ def test_scikit_image_is_imported_where_an_image_is_read(picture):
         f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=process.environment()
+        [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

@@ -107,4 +107,4 @@ def test_nothing_asks_protobuf_for_what_its_newer_versions_lack():
     for path in (ROOT / "python/active_convolution").rglob("*.py"):
         text = path.read_text()
         assert not [name for name in gone if name in text], path
-        assert path.name == "messages.py" or ".UnknownFields()" not in text, path
+        assert path.name == "positions.py" or ".UnknownFields()" not in text, path

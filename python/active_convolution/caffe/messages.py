@@ -271,17 +271,3 @@ def forget_blobs(net):
     come from a .caffemodel."""
     for layer in net.layer:
         layer.ClearField("blobs")
-
-
-MOST_BYTES = 2**31 - 1  # of a message, by protocol buffers
-
-
-def unknown_fields(message):
-    """Those that the message has and its type does not: each with a ``field_number`` and
-    ``data``."""
-    try:
-        return message.UnknownFields()
-    except (NotImplementedError, AttributeError):  # of protobuf 4.22 and later
-        from google.protobuf.unknown_fields import UnknownFieldSet
-
-        return UnknownFieldSet(message)

@@ -47,6 +47,7 @@ def resize(live, size):
 
 
 def check_python_layers(net, called):
+    """Raises UserError where the class of a Python layer of a NetParameter cannot be imported."""
     for layer in net.layer:
         if layer.type == "Python":
             module, name = layer.python_param.module, layer.python_param.layer
@@ -86,52 +87,13 @@ def _check_weights(live, model, weights):
             )
 
 
-def shared_name(layers):
-    """(name, how many have it) of one of ``layers``, [(name, blobs)], that has blobs and its name
-    not alone; None without any."""
-    counts = collections.Counter(name for name, _ in layers)
-    return next(
-        ((name, counts[name]) for name, blobs in layers if len(blobs) and counts[name] > 1), None
-    )
-
-
 def _check_names(layers, where, remedy):
-    """Raises UserError where there is a ``shared_name``."""
-    shared = shared_name(layers)
-    if shared:
-        raise UserError(
-            f"{where} {shared[1]} layers called {shared[0]}, and weights are stored by name: {remedy}"
-        )
-
-
-# ---- Until the last user of these is gone
-
-
-def check_net(model, called=None):
-    build(model, called)
-
-
-def check_deploy(model):
-    net = messages.read_net(model)
-    inputs = list(net.input) or [
-        top for layer in net.layer if layer.type == "Input" for top in layer.top
-    ]
-    if len(inputs) != 1:
-        raise UserError(
-            f"{model} has {len(inputs)} inputs, not one: give the network's deploy prototxt"
-        )
-    build(model)
-
-
-def why_not_built(model, sizes=()):
-    from .process import failure
-
-    return failure(
-        "from active_convolution.caffe import nets; net = caffe.Net(given[0], caffe.TEST); "
-        "[nets.resize(net, size) for size in given[1]]",
-        [os.fspath(model), list(sizes)],
-    )
-
-
-def check_sources(net, called):
-    pass
+    """Raises UserError where one of ``layers``, [(name, blobs)], has blobs and its name not
+    alone."""
+    counts = collections.Counter(name for name, _ in layers)
+    for name, blobs in layers:
+        if len(blobs) and counts[name] > 1:
+            raise UserError(
+                f"{where} {counts[name]} layers called {name}, and weights are stored by name: "
+                f"{remedy}"
+            )

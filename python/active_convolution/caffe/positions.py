@@ -171,12 +171,22 @@ def _aconv_start(layer, count):
     # they are unknown fields. Theirs are 10 pos_filler_std, 11 normalize, 25 position_group; any
     # other one could change the shape.
     fields = {
-        field.field_number: field
-        for field in messages.unknown_fields(getattr(layer, "swish_param", layer))
+        field.field_number: field for field in _unknown_fields(getattr(layer, "swish_param", layer))
     }
     if 10 not in fields or fields[10].wire_type != _FIXED32 or not set(fields) <= {10, 11, 25}:
         return None
     return ring(count) if np.uint32(fields[10].data).view(np.float32) < 0 else None
+
+
+def _unknown_fields(message):
+    """Those that the message has and its type does not: each with a ``field_number`` and
+    ``data``."""
+    try:
+        return message.UnknownFields()
+    except (NotImplementedError, AttributeError):  # of protobuf 4.22 and later
+        from google.protobuf.unknown_fields import UnknownFieldSet
+
+        return UnknownFieldSet(message)
 
 
 # ---- A live net

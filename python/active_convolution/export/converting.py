@@ -15,7 +15,7 @@ from .. import geometry
 from ..caffe import locate, messages, nets
 from ..caffe.feeding import check_fed
 from ..caffe.messages import by
-from ..columns import aligned
+from ..command import aligned
 from ..errors import UserError
 from ..files import whole_folder
 from . import aconv_fast, verify

@@ -13,7 +13,7 @@ from ..caffe import locate, messages, nets, positions
 from ..caffe.feeding import check_fed
 from ..caffe.guard import doing
 from ..caffe.messages import by
-from ..columns import aligned
+from ..command import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
 from . import dense, folding, preprocessing, verify

@@ -15,7 +15,7 @@ import csv
 import dataclasses
 import statistics
 
-from ..columns import aligned
+from ..command import aligned
 from ..errors import UserError
 from ..files import json_object, reading, whole_file
 from ..look import evaluation

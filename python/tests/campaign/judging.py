@@ -83,11 +83,11 @@ def half_done(folder, command):
 def state(folder):
     """{name: what would change with a write} of all in ``folder``."""
     found = {}
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # of a program at work
-            if not path.is_dir():
-                name = str(path.relative_to(folder))
-                found[name] = path.stat().st_size, path.stat().st_mtime_ns
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):  # of a program at work
+                stat = path.stat()
+                found[str(path.relative_to(folder))] = stat.st_size, stat.st_mtime_ns
     return found
 
 
