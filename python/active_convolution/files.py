@@ -40,93 +40,39 @@ def whole_file(path, mode="w", **options):
 
     After an exception nothing is left and an older ``path`` is untouched. Where ``path`` is a link,
     that is true of what it leads to. A device or a pipe, such as /dev/stdout, is written itself.
-    ``options`` go to ``open``; text is UTF-8. Raises UserError where the folder cannot be written.
+    ``options`` go to ``open``; text is UTF-8. Raises UserError where it cannot be written.
     """
     if "b" not in mode:
         options = {"encoding": "utf-8", "errors": "surrogateescape", **options}
-    with _written(path):
-        if Path(path).exists() and not Path(path).is_file():
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
             with open(path, mode, **options) as file:
                 yield file
-            return
-        path = Path(os.path.realpath(path))
-        with _parents(path), _neighbour(path, _open_file) as made:
-            try:
+        else:
+            with _replacing(Path(os.path.realpath(path)), _open_file, os.unlink) as made:
                 with open(made, mode, **options) as file:
                     yield file
-                os.replace(made, path)
-            except BaseException:
-                made.unlink()
-                raise
-
-
-def _open_file(name):
-    return os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def whole_folder(path):
     """Yields a temporary neighbour of the folder ``path``; on success it becomes ``path``, which
-    must not exist yet.
-
-    After an exception (an interrupt too) nothing is left; errors name ``path``, which the user
-    knows.
-    """
-    path = Path(path)
+    must not exist yet. After an exception nothing is left; errors name ``path``."""
+    path, made = Path(path), None
     check_new(path)
-    with contextlib.ExitStack() as stack:
-        with _written(path):
-            stack.enter_context(_parents(path))
-            made = stack.enter_context(_neighbour(path, _open_folder))
-        try:
+    try:
+        with _replacing(path, _open_folder, shutil.rmtree) as made:
             for entry in made.iterdir():  # of a process that was killed
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-            with _known_as(path, made):
-                yield made
-            with _written(path):
-                made.rename(path)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            yield made
+    except UserError as error:
+        raise type(error)(str(error).replace(str(made), str(path))) from error
+    except OSError as error:
+        if made and not os.fsdecode(error.filename or "").startswith(str(made)):
             raise
-
-
-def _open_folder(name):
-    os.makedirs(name, exist_ok=True)
-    return os.open(name, os.O_RDONLY)
-
-
-@contextlib.contextmanager
-def _neighbour(path, make):
-    """Yields the one temporary neighbour of ``path``, which ``make(name)`` opens. Its lock says
-    whether a process writes there, or a killed one left it. Raises UserError for the former."""
-    made = path.with_name(f".{path.stem[:60]}.partial{path.suffix[:20]}")
-    while True:
-        descriptor, found = make(made), False
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process is writing {path}: wait for its end") from None
-            with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
-                found = os.path.samestat(os.fstat(descriptor), made.stat())
-            if found:
-                yield made
-                return
-        finally:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _parents(path):
-    """Makes the folders above ``path``; afterwards those go again that nothing has come into."""
-    missing = [parent for parent in Path(os.path.abspath(path)).parents if not parent.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for parent in missing:
-            with contextlib.suppress(OSError):  # not empty
-                parent.rmdir()
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def check_new(path):
@@ -136,26 +82,54 @@ def check_new(path):
         raise UserError(f"{path} exists already: remove it or name another --output")
 
 
-@contextlib.contextmanager
-def _known_as(path, made):
-    """Errors that tell of ``made`` tell of ``path``."""
-    try:
-        yield
-    except UserError as error:
-        raise type(error)(str(error).replace(str(made), str(path))) from error
-    except OSError as error:
-        if not os.fsdecode(error.filename or "").startswith(str(made)):
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+def _open_file(name):
+    return os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _open_folder(name):
+    os.makedirs(name, exist_ok=True)
+    return os.open(name, os.O_RDONLY)
 
 
 @contextlib.contextmanager
-def _written(path):
-    """OSError becomes UserError."""
+def _replacing(path, make, remove):
+    """Yields the one temporary neighbour of ``path``, which ``make(name)`` opens and which becomes
+    ``path``, or is removed. Makes the folders above, which go again where nothing comes into
+    them."""
+    made = path.with_name(f".{path.stem[:60]}.partial{path.suffix[:20]}")
+    missing = [parent for parent in Path(os.path.abspath(path)).parents if not parent.exists()]
     try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path, made, make):
+            try:
+                yield made
+                made.rename(path)
+            except BaseException:
+                remove(made)
+                raise
+    finally:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # not empty
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path, made, make):
+    """Locks ``made``, so that another process can tell whether a killed one left it, or one is
+    writing there: then it raises UserError."""
+    while True:
+        descriptor, found = make(made), False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+                found = os.path.samestat(os.fstat(descriptor), made.stat())
+            if found:
+                yield
+                return
+        except BlockingIOError:
+            raise UserError(f"another process is writing {path}: wait for its end") from None
+        finally:
+            os.close(descriptor)
 
 
 # ---- Reading

@@ -3,11 +3,12 @@
 import functools
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from ..errors import UserError
-from .guard import doing
+from .guard import doing, last_words
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
@@ -34,6 +35,19 @@ def built():
     return dict(
         line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line
     )
+
+
+def tool(name, *arguments):
+    """Runs Caffe's own tool ``name``. Returns its log; raises UserError with its last words where
+    it fails."""
+    program = BUILD / "out/tools" / name
+    if not program.exists():
+        raise UserError(f"there is no {program}: build the fork with ./scripts/build.sh")
+    said = {**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    done = subprocess.run([program, *arguments], capture_output=True, errors="replace", env=said)
+    if done.returncode:
+        raise UserError(f"Caffe's {name} fails: {last_words(done.stderr)}")
+    return done.stderr
 
 
 def caffe_pb2():

@@ -7,9 +7,7 @@ brought up to date by Caffe's own tools.
 
 import codecs
 import math
-import subprocess
 import tempfile
-from pathlib import Path
 
 import numpy as np
 from google.protobuf import text_format
@@ -19,7 +17,6 @@ from google.protobuf.message import Message
 from ..errors import UserError
 from ..files import DAMAGE, content, reading, whole_file
 from . import locate
-from .guard import last_words
 from .mistaken import HDF5, foreign, mistaken, parsed, parsed_as, state  # noqa: F401
 
 _OLD_SHAPE = ("num", "channels", "height", "width")
@@ -68,18 +65,15 @@ def _read_text(path, message, what):
 def _up_to_date(net, path, tool, read):
     if not net.layers:
         return net
-    program = locate.BUILD / "out/tools" / tool
-    if not program.exists():
-        raise UserError(f"there is no {program}: build the fork with ./scripts/build.sh")
     with tempfile.TemporaryDirectory() as folder:
-        upgraded = Path(folder) / "net"
-        done = subprocess.run([program, path, upgraded], capture_output=True, errors="replace")
-        if done.returncode != 0:
+        try:
+            locate.tool(tool, path, f"{folder}/net")
+        except UserError as error:
             raise UserError(
-                f"{path} is in an old format that Caffe's {tool} cannot bring up to date "
-                f"({last_words(done.stderr)}): write it with `layer` instead of `layers`"
-            )
-        return read(upgraded)
+                f"{path} is in an old format that cannot be brought up to date ({error}): write it "
+                "with `layer` instead of `layers`"
+            ) from error
+        return read(f"{folder}/net")
 
 
 def text(message):

@@ -3,7 +3,6 @@ sees them, from LMDB, LevelDB, HDF5 or a list of image files."""
 
 import os
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -84,21 +83,13 @@ def _in_lmdb(path):
 
 def _in_leveldb(path):
     """As Caffe's own tool counts, since no library but Caffe's is there to read it."""
-    tool = locate.BUILD / "out/tools/compute_image_mean"
     if not (path / "CURRENT").is_file():
         raise UserError(f"{path} is no LevelDB, it has no CURRENT: give the folder of one")
-    done = subprocess.run(
-        [tool, "-backend=leveldb", path],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
-    )
-    said = re.findall(r"Processed (\d+) files", done.stderr)
-    if done.returncode or not said:
-        os.write(2, done.stderr.encode())
-        raise UserError(f"{path} cannot be read: make it anew")
-    return int(said[-1])
+    try:
+        log = locate.tool("compute_image_mean", "-backend=leveldb", path)
+    except UserError as error:
+        raise UserError(f"{path} cannot be read ({error}): make it anew") from error
+    return int(re.findall(r"Processed (\d+) files", log)[-1])
 
 
 def _rows(name, dataset):
