@@ -1,13 +1,14 @@
 """Data, models, training and learned positions for the ActiveConvolution layer of Caffe.
 
-The layer itself (Jeon and Kim, "Active Convolution: Learning the Shape of Convolution for Image Classification",
-CVPR 2017) is C++ and lives in the Caffe fork that ``scripts/build.sh`` makes; this package is what stands around it.
+The layer itself (Jeon and Kim, "Active Convolution: Learning the Shape of Convolution for Image
+Classification", CVPR 2017) is C++ and lives in the Caffe fork that ``scripts/build.sh`` makes; this
+package is what stands around it.
 
 From the ground up, each importing from those before it alone (``tests/test_imports.py`` sees to
-that): ``errors``, ``files`` and ``geometry``; ``caffe``, all that touches pycaffe; then the way that
-data takes: ``data`` (images to databases), ``networks``, ``training``, ``look`` (plots, evaluation,
-report), ``export``, ``paper`` (its tables and figures); ``check`` (the layer against the paper's
-equations); ``cli``, which alone parses command lines.
+that): ``errors``, ``files`` and ``geometry``; ``caffe``, all that touches pycaffe; then the way
+that data takes: ``data`` (images to databases), ``networks``, ``training``, ``look`` (plots,
+evaluation, report), ``export``, ``paper`` (its tables and figures); ``check`` (the layer against
+the paper's equations); ``cli``, which alone parses command lines.
 """
 
 __version__ = "0.1.0"

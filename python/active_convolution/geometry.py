@@ -121,8 +121,8 @@ def pair(layer, field, default=None):
     values = list(getattr(param, field)) or [default]
     if len(values) > 2 or values[0] is None:
         raise UserError(
-            f"layer {layer.name} gives convolution_param.{field} {len(getattr(param, field))} times: "
-            "give it once, or twice (vertical, horizontal)"
+            f"layer {layer.name} gives convolution_param.{field} {len(getattr(param, field))} "
+            "times: give it once, or twice (vertical, horizontal)"
         )
     return values[0], values[-1]
 

@@ -84,7 +84,7 @@ class Layers(_Shown, list):
         return synapses.draw_positions(self)
 
 
-# ---- A snapshot
+# ---- Of a snapshot, and of a live net
 
 
 def from_caffemodel(path):
@@ -93,11 +93,13 @@ def from_caffemodel(path):
 
     Raises UserError where the file cannot be read, is damaged, or holds no active convolution.
     """
-    layers = Layers(
-        _from_message(layer, path)
-        for layer in messages.read_weights(path).layer
-        if layer.type in TYPES
-    )
+    layers = Layers()
+    for layer in messages.read_weights(path).layer:
+        if layer.type in TYPES:
+            blobs = [messages.values(blob).reshape(messages.shape(blob)) for blob in layer.blobs]
+            found = _positions(layer.name, layer.type, blobs, f"layer {layer.name} of {path}")
+            start = _start(layer, found.kernel, found.xy.shape)
+            layers.append(dataclasses.replace(found, start=start))
     if not layers:
         raise UserError(
             f"{path} has no {' or '.join(TYPES)} layer: name the snapshot of a network that has one"
@@ -105,34 +107,29 @@ def from_caffemodel(path):
     return layers
 
 
-def _from_message(layer, path):
-    shapes = [messages.shape(blob) for blob in layer.blobs]
-    kernel = _kernel(shapes, f"layer {layer.name} of {path}")
-    xy = _pair(
-        *(np.array(blob.data or blob.double_data, np.float32) for blob in layer.blobs[2:]),
-        shapes[2][0],
+def from_net(net):
+    """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start
+    known). The list is empty for a network without one."""
+    return Layers(
+        _positions(name, layer.type, [blob.data for blob in layer.blobs], f"layer {name}")
+        for name, layer in zip(net._layer_names, net.layers)
+        if layer.type in TYPES
     )
-    return LayerPositions(layer.name, layer.type, kernel, xy, _start(layer, kernel, xy.shape))
 
 
-def _kernel(shapes, where):
-    """(kh, kw), from the shapes of a layer's blobs: weight, bias, x, y."""
-    right = (
-        len(shapes) == 4 and len(shapes[2]) == 4 and shapes[2] == shapes[3] and shapes[2][1] == 1
-    )
-    if not right or not all(shapes[2]):
-        seen = ", ".join(messages.by(shape) or "scalar" for shape in shapes) or "none"
+def _positions(name, kind, blobs, where):
+    """The LayerPositions of a layer's blobs, arrays: weight, bias, x, y."""
+    shapes = [blob.shape for blob in blobs]
+    if not (len(shapes) == 4 and shapes[2] == shapes[3] and len(shapes[2]) == 4) or (
+        shapes[2][1] != 1 or not all(shapes[2])
+    ):
+        seen = ", ".join(map(messages.by, shapes)) or "none"
         raise UserError(
-            f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the positions "
-            "x and y, both position_group×1×kernel_h×kernel_w"
+            f"{where} has blobs {seen}: an active convolution has four, weight, bias, and the "
+            "positions x and y, both position_group×1×kernel_h×kernel_w"
         )
-    return shapes[2][2:]
-
-
-def _pair(x, y, position_group):
-    return np.stack(
-        [np.reshape(x, (position_group, -1)), np.reshape(y, (position_group, -1))], axis=-1
-    )
+    xy = np.stack([blob.reshape(len(blob), -1) for blob in blobs[2:]], axis=-1)
+    return LayerPositions(name, kind, shapes[2][2:], xy.astype(np.float32))
 
 
 # ---- Where the synapses of a snapshot began
@@ -189,25 +186,6 @@ def _unknown_fields(message):
         return UnknownFieldSet(message)
 
 
-# ---- A live net
-
-
-def from_net(net):
-    """The active convolutions of a pycaffe Net: a Layers list of LayerPositions (copies, no start
-    known).
-
-    The list is empty for a network without one.
-    """
-    layers = Layers()
-    for name, layer in zip(net._layer_names, net.layers):
-        if layer.type in TYPES:
-            blobs = [blob.data for blob in layer.blobs]
-            kernel = _kernel([blob.shape for blob in blobs], f"layer {name}")
-            xy = _pair(blobs[2], blobs[3], len(blobs[2])).astype(np.float32)
-            layers.append(LayerPositions(name, layer.type, kernel, xy))
-    return layers
-
-
 # ---- A training run
 
 
@@ -223,7 +201,7 @@ class History(_Shown):
     def __init__(self, warmup_iter=0):
         self.warmup_iter = warmup_iter
         self._layers = []  # of LayerPositions: name, type, kernel and shape of what is recorded
-        self._records = {}  # iteration → one (position_group, K, 2) array per layer; iterations ascend
+        self._records = {}  # iteration → a (position_group, K, 2) array per layer, ascending
 
     @property
     def iterations(self):
@@ -272,14 +250,12 @@ class History(_Shown):
         self.truncate(iteration - 1)
         if self._layers and list(map(_identity, layers)) != list(map(_identity, self._layers)):
             raise UserError(
-                "the network's active convolutions are not those whose positions this run recorded: "
-                "resume with the network that it began with, or train into another folder"
+                "the network's active convolutions are not those whose positions this run "
+                "recorded: resume with the network that it began with, or train into another folder"
             )
         for layer in layers:
             if layer.name in _RESERVED:
-                raise UserError(
-                    f"a layer called {layer.name} cannot be recorded in {RUN_FILE}: rename the layer"
-                )
+                raise UserError(f"a layer called {layer.name} cannot be recorded: rename the layer")
         self._layers = self._layers or list(layers)
         self._records[int(iteration)] = [np.array(layer.xy, np.float32) for layer in layers]
 
