@@ -11,6 +11,7 @@ from active_convolution.data.manifest import Manifest
 from active_convolution.data.preprocess import Whitening
 from active_convolution.export import preprocessing, torch_module
 from active_convolution.look import evaluation, predict
+from active_convolution.training import imaging
 from active_convolution.training.trained import Trained
 from engines import engine, onnxruntime_outputs
 from exports import acu
@@ -167,7 +168,7 @@ def test_preprocess_does_what_predict_does(way, tmp_path):
     )
     data = manifest(tmp_path, how, **more)
     trained = Trained(tmp_path, train_val=tmp_path / "train_val.prototxt", data=data)
-    prepared = preprocessing.of(trained, shape)
+    prepared = imaging.steps(trained, shape)
     preprocessing.write(tmp_path, prepared)
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Relu", ["x"], ["y"])],

@@ -381,11 +381,3 @@ def test_the_command_says_what_is_wrong(run_folder, tmp_path, source, output, st
     assert done.stderr.startswith("error: ") and complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
     assert "give --output" in refused("plot", "net.caffemodel", status=2)
-
-
-def test_of_two_pictures_both_appear_or_none(tmp_path):
-    first, second = (synapses.draw_positions([layer("conv")]) for _ in range(2))
-    second.savefig = lambda file, **options: file.truncate(-1)  # OSError, as of a full disk
-    with pytest.raises(UserError, match="second.png"):
-        style.save_all({tmp_path / "first.png": first, tmp_path / "second.png": second})
-    assert not list(tmp_path.iterdir())

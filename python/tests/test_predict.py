@@ -116,7 +116,7 @@ def test_a_mean_file_is_subtracted_and_must_fit(tmp_path):
     less = np.moveaxis(image[..., ::-1], -1, 0) - np.arange(144.0).reshape(3, 6, 8)
     np.testing.assert_array_equal(found, less[:, 1:5, 2:6])
     other = trained_on(tmp_path, f'mean_file: "{tmp_path}/mean"', test=part)
-    with pytest.raises(UserError, match="mean is 3×6×8, and the images are 3×4×4: give another"):
+    with pytest.raises(UserError, match="mean is 3×6×8, and the images are 3×4×4: give the mean_file"):
         predict.Preparation(other, (3, 4, 4))
 
 

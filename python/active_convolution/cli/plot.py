@@ -35,8 +35,7 @@ def parser(prog):
         "--animate",
         type=options.result,
         metavar="FILE",
-        help="instead, or with --output too: the synapses of a RUN, moving, a row per stage: .gif, "
-        "or .mp4 where ffmpeg is installed",
+        help="instead, or with --output too: the synapses of a RUN, moving, as a GIF",
     )
     return parser
 
@@ -47,49 +46,47 @@ def run(arguments):
     from ..look import animation, style, synapses
 
     source, output, film = arguments.source, arguments.output, arguments.animate
-    is_run = source.is_dir()
-    if not is_run and (film or not output):
+    if not source.is_dir() and (film or not output):
         raise BadValue(f"{source} is a single moment, no folder of a run: give --output alone")
-    if not (output or film):
-        output = source / "positions.png"
+    output = output or (None if film else source / "positions.png")
     if output:
-        style.output_format(output)
+        style.check_name(output)
     if film:
-        animation.check_format(film)
-    history = positions.load_run(source) if is_run else None
+        animation.check_name(film)
+    history = positions.load_run(source) if source.is_dir() else None
     layers = history.layers() if history else positions.from_caffemodel(source)
     stages = positions.by_stage(layers, _network(source))
-    pictures = {}
-    if output:
-        pictures[output] = (
-            synapses.draw_stages(stages) if arguments.by_stage else synapses.draw_positions(layers)
-        )
-        if history and len(history.iterations) > 1:
-            pictures[output.with_stem(output.stem + "-movement")] = synapses.draw_movement(history)
     for layer in layers:
         print(_summary(layer))
-    shaped = [layer for layer in layers if layer.xy.shape[1] > 1]
-    if len(shaped) > synapses.PANELS:
-        print(f"drawn: {synapses.PANELS} of these {len(shaped)} layers, spread over the network")
+    if output:
+        by_stage = arguments.by_stage
+        _save(synapses.draw_stages(stages) if by_stage else synapses.draw_positions(layers), output)
+        if history and len(history.iterations) > 1:
+            beside = output.with_stem(output.stem + "-movement")
+            _save(synapses.draw_movement(history), beside)
     if film:
         animation.animate(history, stages, film)
-    style.save_all(pictures)
-    for path in [*pictures, *([film] if film else [])]:
-        print(f"wrote {path}")
+        print(f"wrote {film}")
     if history:
         _say_why(source, layers)
         options.say_next("report", source)
+
+
+def _save(figure, path):
+    from ..look import style
+
+    style.save(figure, path)
+    print(f"wrote {path}")
 
 
 def _network(source):
     """The NetParameter that tells the stages of a run or a .caffemodel; None where a run's folder
     lacks it."""
     from ..caffe import messages
-    from ..training.run_folder import RunFolder
 
     if not source.is_dir():
         return messages.read_weights(source)
-    deploy = RunFolder(source).deploy
+    deploy = source / "deploy.prototxt"
     return messages.read_net(deploy) if deploy.exists() else None
 
 
@@ -113,14 +110,13 @@ def _say_why(source, layers):
 
     moved = [layer.displacement().max() for layer in layers if layer.start is not None]
     run = RunFolder(source)
-    if not moved or max(moved) >= _LITTLE or not run.solver.exists():
-        return
-    rate = messages.read_solver(run.solver).base_lr
-    net = messages.read_net(run.train_val)
-    active = [layer for layer in net.layer if layer.type == "ActiveConvolution"]
-    mult = max((layer.active_convolution_param.position_lr_mult for layer in active), default=0)
-    print(
-        f"hint: no synapse moved {_LITTLE} pixel; a normalised step is base_lr × position_lr_mult, "
-        f"{rate:g} × {mult:g} = {rate * mult:g} pixel: train longer, or with a larger "
-        "--position-lr-mult (docs/training.md)"
-    )
+    if moved and max(moved) < _LITTLE and run.solver.exists():
+        rate = messages.read_solver(run.solver).base_lr
+        net = messages.read_net(run.train_val)
+        active = [layer for layer in net.layer if layer.type == "ActiveConvolution"]
+        mult = max((each.active_convolution_param.position_lr_mult for each in active), default=0)
+        print(
+            f"hint: no synapse moved {_LITTLE} pixel; a normalised step is base_lr × "
+            f"position_lr_mult, {rate:g} × {mult:g} = {rate * mult:g} pixel: train longer, or with "
+            "a larger --position-lr-mult (docs/training.md)"
+        )

@@ -16,6 +16,7 @@ from ..caffe.messages import by
 from ..command import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder
+from ..training import imaging
 from . import dense, folding, preprocessing, verify
 from .free_axes import free_axes
 
@@ -91,7 +92,8 @@ def export(
             report["outputs"][name] = verify.check(f"output {name}", compared)
         del live  # with what it ran on: columns take more than weights
         shape, *others = report["size"].values()
-        prepared = None if others or len(shape) != 4 else preprocessing.of(trained, shape[1:])
+        known = trained.data is not None and not others and len(shape) == 4
+        prepared = imaging.steps(trained, shape[1:]) if known else None
         written = _write(folder, format, files, prepared)
         report["images"] = preprocessing.write(folder, prepared)
         report["runs"] = verify.engines(written, format, inputs, expected)

@@ -1,74 +1,43 @@
-"""The synapses of a training run, moving: the pictures of synapses.py over the iterations, as one
-file."""
+"""The synapses of a training run, moving: the pictures of synapses.py over the iterations, as a
+GIF."""
 
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from matplotlib.animation import FFMpegWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import BadValue, UserError
+from ..errors import BadValue
 from ..files import whole_file
 from . import style, synapses
 from .common import spread
 
 FRAMES = 100  # at most: more records are thinned, the first and the last stay
-_FRAMES_PER_SECOND, _DPI = 12, 80
-_COLOURS = 128  # of a GIF
-
-
-def check_format(path):
-    """Raises BadValue unless ``path`` ends in .gif or .mp4, UserError where ffmpeg is missing."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".gif", ".mp4"):
-        raise BadValue(
-            f"cannot tell the animation's format from {path}: end its name in .gif or .mp4"
-        )
-    if suffix == ".mp4" and not FFMpegWriter.isAvailable():
-        raise UserError(f"{path} needs ffmpeg: apt-get install ffmpeg, or end the name in .gif")
+_FRAMES_PER_SECOND, _DPI, _COLOURS = 12, 80, 128
 
 
 def animate(history, stages, path):
-    """Writes ``path``, a .gif or .mp4: a frame for each of at most FRAMES records of ``history``
+    """Writes the GIF ``path``: a frame for each of at most FRAMES records of ``history``
     (positions.History). ``stages`` is what positions.by_stage gives. Raises UserError where there
-    is nothing to move, or no way to write it."""
-    check_format(path)
+    is nothing to move."""
+    check_name(path)
     synapses.check_moves(history)
     film = Film(history, stages)
-    frames = tqdm(film.frames, desc=f"drawing {Path(path).name}", unit="frame")
-    with whole_file(path, "wb") as file:
-        (_write_mp4 if Path(path).suffix.lower() == ".mp4" else _write_gif)(film, frames, file)
-
-
-def _write_gif(film, frames, file):
-    """With one palette, that of the last frame, so that no colour changes on the way."""
+    # One palette, that of the last frame, so that no colour changes on the way.
     palette = film.picture(film.frames[-1]).quantize(_COLOURS)
+    frames = tqdm(film.frames, desc=f"drawing {Path(path).name}", unit="frame")
     plain = dict(palette=palette, dither=Image.Dither.NONE)
     first, *others = [film.picture(index).quantize(**plain) for index in frames]
     rest = dict(append_images=others, duration=1000 // _FRAMES_PER_SECOND, loop=0)
-    first.save(file, "gif", save_all=True, **rest)
+    with whole_file(path, "wb") as file:
+        first.save(file, "gif", save_all=True, **rest)
 
 
-def _write_mp4(film, frames, file):
-    scribe = FFMpegWriter(_FRAMES_PER_SECOND)
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as part:  # ffmpeg tells formats by a name
-        try:
-            with scribe.saving(film.figure, part.name, _DPI):
-                for index in frames:
-                    film.show(index)
-                    scribe.grab_frame()
-        except (subprocess.CalledProcessError, BrokenPipeError) as error:
-            said = (getattr(error, "stderr", None) or "").strip() or "it ended"
-            raise UserError(
-                f"ffmpeg could not draw it ({said.splitlines()[-1]}): end the name in .gif"
-            ) from error
-        with open(part.name, "rb") as written:
-            shutil.copyfileobj(written, file)
+def check_name(path):
+    """Raises BadValue unless ``path`` ends in .gif."""
+    if Path(path).suffix.lower() != ".gif":
+        raise BadValue(f"an animation is a GIF: end the name of {path} in .gif")
 
 
 class Film:

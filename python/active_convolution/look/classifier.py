@@ -1,7 +1,5 @@
 """A trained network that tells classes apart: images in, a score for each class out."""
 
-import contextlib
-
 import numpy as np
 
 from ..caffe import locate, nets
@@ -11,12 +9,14 @@ from ..errors import UserError
 
 
 class Classifier:
-    """The network of a training.trained.Trained.
+    """The network of a training.trained.Trained, on the CPU or GPU ``gpu``. Raises UserError where
+    it takes no images or gives no score for each class."""
 
-    Raises UserError where it takes no images or gives no score for each class.
-    """
-
-    def __init__(self, trained):
+    def __init__(self, trained, gpu=None):
+        if gpu is not None:
+            with doing(f"using GPU {gpu}, which needs a build by ./scripts/build.sh --gpu"):
+                locate.caffe().set_device(gpu)
+                locate.caffe().set_mode_gpu()
         self.model = model = trained.model
         self.net = nets.load(model, trained.weights, stages=trained.stages)
         hint = "give the deploy prototxt of a network that classifies images"
@@ -62,18 +62,3 @@ def softmax(scores):
     scores = scores.astype(np.float64)
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     return probabilities / probabilities.sum(axis=1, keepdims=True)
-
-
-@contextlib.contextmanager
-def on_device(gpu):
-    """Lets networks run on GPU ``gpu``, a device number; None: where they do anyway."""
-    caffe = locate.caffe()
-    if gpu is not None:
-        with doing(f"using GPU {gpu}, which needs a build by ./scripts/build.sh --gpu"):
-            caffe.set_device(gpu)
-            caffe.set_mode_gpu()
-    try:
-        yield
-    finally:
-        if gpu is not None:
-            caffe.set_mode_cpu()

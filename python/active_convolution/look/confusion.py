@@ -35,7 +35,8 @@ class Confusion:
         answers = np.where(np.isnan(probabilities), -1, probabilities).argmax(axis=1)
         for image, label, answer, row in zip(images, labels, answers, probabilities):
             number = len(self._rows)
-            self._rows.append((int(label), int(answer), float(row[answer]), float(row[label])))
+            sure, right = round(float(row[answer]), 6), round(float(row[label]), 6)
+            self._rows.append((int(label), int(answer), sure, right))
             if label != answer and np.isfinite(row).all():
                 entry = (float(row[answer] - row[label]), -number, image)
                 push = heapq.heappush if len(self._confused) < _MOST else heapq.heappushpop
@@ -64,28 +65,21 @@ class Confusion:
 
     def content(self, top1, top5):
         """All of it as dictionaries and lists, errors in %: what ``evaluate --json`` writes."""
+        by_class = [dict(zip(("name", "images", "error"), entry)) for entry in self._by_class()]
         confused = sorted(self._confused, key=lambda entry: entry[:2])[::-1]
         return {
             "images": len(self._rows),
             "top1_error": top1,
             "top5_error": top5,
-            "classes": [
-                dict(zip(("name", "images", "error"), entry)) for entry in self._by_class()
-            ],
+            "classes": by_class,
             "confusion": self.matrix.tolist(),
             "most_confused": [self._told(-negative, image) for _, negative, image in confused],
         }
 
     def _told(self, number, image):
-        label, answer, sure, right = self._rows[number]
-        return {
-            "image": number,
-            "label": label,
-            "answer": answer,
-            "probability": round(sure, 6),
-            "probability_of_label": round(right, 6),
-            "png": base64.b64encode(self._png(image)).decode(),
-        }
+        names = ("label", "answer", "probability", "probability_of_label")
+        png = base64.b64encode(self._png(image)).decode()
+        return {"image": number, **dict(zip(names, self._rows[number])), "png": png}
 
     def _png(self, image):
         """An image as PNG: bytes as they were stored; of others, such as whitened ones, the
@@ -109,7 +103,7 @@ class Confusion:
             writer.writerow(head)
             for number, (label, answer, sure, _) in enumerate(self._rows):
                 names = self.names[label], self.names[answer]
-                writer.writerow((number, label, answer, f"{sure:.6g}", *names))
+                writer.writerow((number, label, answer, sure, *names))
 
 
 def write(path, content):

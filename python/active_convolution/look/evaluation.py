@@ -8,7 +8,7 @@ from ..caffe import reading
 from ..caffe.messages import by
 from ..data.manifest import read_manifest
 from ..errors import UserError
-from .classifier import Classifier, on_device, softmax
+from .classifier import Classifier, softmax
 
 
 def evaluate(trained, data=None, ten_crop=False, batch=50, gpu=None, confusion=None):
@@ -29,7 +29,9 @@ def evaluate(trained, data=None, ten_crop=False, batch=50, gpu=None, confusion=N
     layer = trained.test_layer()
     manifest = read_manifest(data, ("test",)) if data else trained.data
     if data:
-        layer = _reads(manifest.test, layer)
+        part = manifest.test
+        transform = layer.transform_param if layer and layer.HasField("transform_param") else None
+        layer = reading.layer(part.path, part.backend, transform, **part.image_data)
     if layer is None:
         raise UserError(
             f"{trained.model} has no train_val.prototxt beside it: give --data or --train-val"
@@ -38,32 +40,23 @@ def evaluate(trained, data=None, ten_crop=False, batch=50, gpu=None, confusion=N
         for name in ("mirror", "crop_size") if ten_crop else ("mirror",):
             layer.transform_param.ClearField(name)
     wrong, seen = np.zeros(2, int), 0
-    with on_device(gpu):
-        network = Classifier(trained)
-        if confusion:
-            confusion.begin(network.classes, manifest, layer.transform_param)
-        size = max(1, batch // 10) if ten_crop else batch
-        with tqdm(total=reading.count(layer), desc="evaluating", unit="image", delay=2) as bar:
-            for images, labels in _batches(layer, size):
-                _check_sizes(images.shape[1:], network, ten_crop)
-                _check_labels(labels, network, reading.source(layer))
-                answers = _ten_crop(network, images) if ten_crop else network.scores(images)
-                ranks = _ranks(answers, labels)
-                wrong += [(ranks >= 1).sum(), (ranks >= 5).sum()]
-                seen += len(labels)
-                if confusion:
-                    confusion.add(images, labels, answers if ten_crop else softmax(answers))
-                bar.update(len(labels))
+    network = Classifier(trained, gpu)
+    if confusion:
+        confusion.begin(network.classes, manifest, layer.transform_param)
+    size = max(1, batch // 10) if ten_crop else batch
+    with tqdm(total=reading.count(layer), desc="evaluating", unit="image", delay=2) as bar:
+        for images, labels in _batches(layer, size):
+            _check_sizes(images.shape[1:], network, ten_crop)
+            _check_labels(labels, network, reading.source(layer))
+            answers = _ten_crop(network, images) if ten_crop else network.scores(images)
+            ranks = _ranks(answers, labels)
+            wrong += [(ranks >= 1).sum(), (ranks >= 5).sum()]
+            seen += len(labels)
+            if confusion:
+                confusion.add(images, labels, answers if ten_crop else softmax(answers))
+            bar.update(len(labels))
     top1, top5 = map(float, 100 * wrong / seen)
     return top1, top5 if network.classes > 5 else None, seen
-
-
-def _reads(part, layer):
-    """A layer that reads this Part of a Manifest, transformed as ``layer`` does, unless None."""
-    names = ("root_folder", "new_height", "new_width")
-    given = {name: getattr(part, name) for name in names if getattr(part, name)}
-    transform = layer.transform_param if layer and layer.HasField("transform_param") else None
-    return reading.layer(part.path, part.backend, transform, **given)
 
 
 def _batches(layer, size):

@@ -28,15 +28,10 @@ def curves(runs):
     figure = make_subplots(1, 2, subplot_titles=("training loss", "test error (%)"))
     for index, run in enumerate(runs):
         for column, curve in enumerate((run.curve("loss"), run.curve("test_error", 100)), start=1):
-            trace = go.Scatter(
-                **dict(zip("xy", curve)),
-                name=text(run.name),
-                legendgroup=str(index),
-                showlegend=column == 1,
-                mode="lines" if len(curve[0]) > _FEW else "lines+markers",
-                line=dict(color=colour(index), width=1.5),
-            )
-            figure.add_trace(trace, 1, column)
+            mode = "lines" if len(curve[0]) > _FEW else "lines+markers"
+            look = dict(mode=mode, line=dict(color=colour(index), width=1.5))
+            legend = dict(name=text(run.name), legendgroup=str(index), showlegend=column == 1)
+            figure.add_trace(go.Scatter(x=curve[0], y=curve[1], **look, **legend), 1, column)
         if 0 < run.warmup_iter and run.history.names:
             figure.add_vline(run.warmup_iter, line=dict(color=colour(index), width=1, dash="dash"))
     figure.update_yaxes(type="log", row=1, col=1)
@@ -72,14 +67,11 @@ def positions(history):
             moving[len(figure.data)] = path[:, group]
             figure.add_trace(_marks(path[-1, group], color=colour(group)), **place)
     _set_planes(figure, _reach(paths))
-    figure.frames = [
-        go.Frame(
-            name=f"{history.iterations[record]:,}",
-            data=[dict(zip("xy", _numbers(path[time]))) for path in moving.values()],
-            traces=list(moving),
-        )
-        for time, record in enumerate(records)
-    ]
+    frames = []
+    for time, iteration in enumerate(history.iterations[records]):
+        dots = [dict(zip("xy", _numbers(path[time]))) for path in moving.values()]
+        frames.append(go.Frame(name=f"{iteration:,}", data=dots, traces=list(moving)))
+    figure.frames = frames
     _add_player(figure)
     return figure.update_layout(height=rows * _PANEL + _HEAD, showlegend=False)
 
@@ -128,24 +120,18 @@ def _set_planes(figure, reach):
 def _add_player(figure):
     """A slider over the frames, at the last one, and buttons to play them and to pause."""
 
-    def show(names, milliseconds):
+    def button(label, names, milliseconds):
         frame = dict(duration=milliseconds, redraw=False)
-        return [names, dict(mode="immediate", frame=frame, transition=dict(duration=0))]
+        how = dict(mode="immediate", frame=frame, transition=dict(duration=0))
+        return dict(method="animate", label=label, args=[names, how])
 
-    steps = [
-        dict(method="animate", label=frame.name, args=show([frame.name], 0))
-        for frame in figure.frames
-    ]
-    buttons = [
-        dict(method="animate", label=label, args=args)
-        for label, args in (("▶", show(None, 80)), ("❚❚", show([None], 0)))
-    ]
+    steps = [button(frame.name, [frame.name], 0) for frame in figure.frames]
+    buttons = [button("▶", None, 80), button("❚❚", [None], 0)]
     slider = dict(steps=steps, active=len(steps) - 1, currentvalue=dict(prefix="iteration "))
     place = dict(x=0.07, y=0, yanchor="top", pad=dict(t=45), direction="left")
-    figure.update_layout(
-        sliders=[dict(x=0.09, len=0.91, pad=dict(t=30), **slider)],
-        updatemenus=[dict(type="buttons", buttons=buttons, **place)],
-    )
+    slider = dict(x=0.09, len=0.91, pad=dict(t=30), **slider)
+    menu = dict(type="buttons", buttons=buttons, **place)
+    figure.update_layout(sliders=[slider], updatemenus=[menu])
 
 
 # ---- Classes
@@ -156,15 +142,10 @@ def matrix(found):
     the share that got each answer."""
     names = [text(plain(entry["name"], LONGEST)) for entry in found["classes"]]
     counts = np.array(found["confusion"])
-    heat = go.Heatmap(
-        z=100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
-        customdata=counts,
-        x=names,
-        y=names,
-        colorscale="Blues",
-        colorbar=dict(title="%"),
-        hovertemplate="%{y} taken for %{x}: %{customdata} images, %{z:.1f} %<extra></extra>",
-    )
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    hover = "%{y} taken for %{x}: %{customdata} images, %{z:.1f} %<extra></extra>"
+    look = dict(colorscale="Blues", colorbar=dict(title="%"), hovertemplate=hover)
+    heat = go.Heatmap(z=shares, customdata=counts, x=names, y=names, **look)
     side = int(np.clip(22 * len(names) + 160, 400, 1000))
     figure = go.Figure(heat).update_layout(height=side, width=side + 160)
     figure.update_xaxes(title="answer", type="category")

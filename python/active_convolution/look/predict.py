@@ -5,21 +5,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
-from ..caffe import locate
-from ..caffe.messages import by, parsed, values
-from ..caffe.messages import shape as blob_shape
-from ..data.datum import Recipe, decode, resized
-from ..data.manifest import Manifest
+from ..data.datum import SUFFIXES, Recipe, decode, resized
 from ..data.preprocess import Whitening, global_contrast_normalise
 from ..errors import UserError
-from ..files import DAMAGE, content, reading
+from ..training import imaging
 from ..training.trained import Trained
 from .classifier import Classifier, softmax
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _BATCH = 50  # images
 
 
@@ -64,89 +58,56 @@ def files(paths):
     found = []
     for path in map(Path, paths):
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        kept = [each for each in inside if each == path or each.suffix.lower() in _SUFFIXES]
+        kept = [each for each in inside if each == path or each.suffix.lower() in SUFFIXES]
         if not kept:
-            raise UserError(f"{path} holds no images ({', '.join(_SUFFIXES)}): name another folder")
+            raise UserError(f"{path} holds no images: name another folder")
         found += kept
     return found
 
 
 class Preparation:
-    """What images have to become for a network that takes ``shape`` (C, H, W): first as its data
-    set was made (data.manifest.Preprocessing), then as Caffe's transform_param says for a test.
-    Where nobody said how large the stored images are, they have the network's size."""
+    """Makes of images what a network that takes ``shape`` (C, H, W) may see: see imaging.steps."""
 
     def __init__(self, trained, shape):
-        self._shape, layer = shape, trained.test_layer()
-        self._transform = (layer or locate.caffe_pb2().LayerParameter()).transform_param
-        self._data = trained.data or Manifest("unknown", 0)
-        self._how, folder = self._data.preprocessing, Path(self._data.folder)
-        part = self._data.test if self._transform.crop_size else None
-        height, width = part.shape[1:] if part else shape[1:]
-        self._recipe = Recipe(width, height, self._how.resize or "stretch", smooth=self._how.smooth)
-        self._less = self._file_mean = self._whitening = None
-        if self._how.mean_file:
-            with reading(folder / self._how.mean_file, "is no array", "make the data set anew"):
-                self._less = np.load(folder / self._how.mean_file)
-        if self._how.whitening:
-            self._whitening = Whitening.load(folder / self._how.whitening)
-        if self._transform.mean_file:
-            self._file_mean = _mean_blob(self._transform.mean_file, (shape[0], height, width))
+        self._how, self._arrays = imaging.steps(trained, shape)
+        height, width = self._how["size"]
+        self._recipe = Recipe(width, height, self._how["resize"], smooth=self._how["smooth"])
 
     def __call__(self, images):
         """The network's input (N, C, H, W), float32, of N files' paths or arrays (H, W, 3), RGB, or
         (H, W), grey, 0 to 255."""
-        low, high = self._data.value_range or (0, 255)
-        pixels = low + np.stack([self._pixels(image) for image in images]) * ((high - low) / 255)
-        pixels *= self._how.scale
-        if self._less is not None:
-            pixels -= self._less
-        if self._how.contrast_scale:
+        how, arrays = self._how, self._arrays
+        pixels = np.stack([self._pixels(image) for image in images])
+        if how["contrast_scale"]:
             pixels = global_contrast_normalise(pixels)
-        if self._whitening is not None:
-            pixels = self._whitening(pixels)
-        pixels = np.float32((pixels - self._mean()) * self._transform.scale)
-        (height, width), (h, w) = pixels.shape[2:], self._shape[1:]
+        if how["whitening"]:
+            whitening = Whitening(arrays["whitening_mean"], arrays["whitening_matrix"])
+            pixels = whitening(pixels)
+        mean = arrays.get("mean", how["mean"])
+        mean = mean if "mean" in arrays else np.reshape(mean, (-1, 1, 1))
+        pixels = np.float32((pixels - mean) * how["scale"])
+        (height, width), (h, w) = pixels.shape[2:], how["shape"][1:]
         top, left = (height - h) // 2, (width - w) // 2
         return pixels[..., top : top + h, left : left + w]
 
-    def _mean(self):
-        if self._file_mean is not None:
-            return self._file_mean
-        return np.reshape(list(self._transform.mean_value) or [0], (-1, 1, 1))
-
     def _pixels(self, image):
         """Those of an image, (C, H, W), 0 to 255, in the size and with the colours of the data."""
-        found = resized(_bgr(image), self._recipe)
-        if self._shape[0] == 1:
+        found, order = resized(_bgr(image), self._recipe), self._how["channel_order"]
+        if order == "grey":
             found = cv2.cvtColor(found, cv2.COLOR_BGR2GRAY)[..., None]
-        elif self._data.channel_order == "RGB":
-            found = found[..., ::-1]
+        found = found[..., ::-1] if order == "RGB" else found
         return np.moveaxis(found, -1, 0).astype(np.float64)
 
 
 def _bgr(image):
     """An image file or array as (H, W, 3) uint8, blue first, upright."""
     if isinstance(image, np.ndarray):
-        return np.ascontiguousarray(
-            image[..., ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1), np.uint8
-        )
+        colours = image[..., ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1)
+        return np.ascontiguousarray(colours, np.uint8)
     try:
         found = decode(Path(image).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {image}: {error.strerror}") from error
     if found is None:
         raise UserError(f"{image} is no whole image: name another file")
-    return found
-
-
-def _mean_blob(path, shape):
-    """The mean_file of a transform_param, (C, H, W)."""
-    with reading(path, "is no mean file", "give the one of the training", (*DAMAGE, DecodeError)):
-        blob = parsed(locate.caffe_pb2().BlobProto, content(path))
-        found = values(blob).reshape(blob_shape(blob)[-3:])
-    if found.shape != shape:
-        raise UserError(
-            f"{path} is {by(found.shape)}, and the images are {by(shape)}: give another"
-        )
     return found

@@ -7,7 +7,6 @@ nor touches pyplot's state.
 
 import io
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..errors import BadValue
 from ..files import whole_file
 from .common import LONGEST, plain
 
-_FORMATS = ("png", "pdf", "svg")
+_FORMATS = (".png", ".pdf", ".svg")
 TIME_COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)))  # late is dark
 INK, FAINT, PIXEL = "#333333", "#8A8A8A", "#EEF0F2"
 PANEL = 2.1  # inches
@@ -29,32 +28,21 @@ _PIXELS = 20_000  # along a side of a picture; beyond, it gets coarser rather th
 # ---- Files
 
 
-def output_format(path):
-    """The format that the suffix of ``path`` asks for; BadValue where it is none of ours."""
-    suffix = Path(path).suffix.lower().lstrip(".")
-    if suffix not in _FORMATS:
-        raise BadValue(
-            f"cannot tell the picture's format from {path}: end its name in .png, .pdf or .svg"
-        )
-    return suffix
+def check_name(path):
+    """Raises BadValue unless ``path`` ends in .png, .pdf or .svg."""
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise BadValue(f"cannot draw {path}: end its name in .png, .pdf or .svg")
 
 
 def save(figure, path):
     """Writes ``figure`` to ``path``, whole or not at all, in the format of its suffix."""
-    save_all({path: figure})
-
-
-def save_all(figures):
-    """The same with {path: figure}: all of them or none; the first one appears last."""
-    with ExitStack() as files, warnings.catch_warnings():
-        files.enter_context(rc_context({"pdf.fonttype": 42}))  # TrueType: printers refuse Type 3
+    check_name(path)
+    dpi = min(200, _PIXELS / max(figure.get_size_inches()))
+    look = dict(format=Path(path).suffix[1:].lower(), dpi=dpi, facecolor="white")
+    with whole_file(path, "wb") as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        for path, figure in figures.items():
-            kind = output_format(path)
-            dpi = min(200, _PIXELS / max(figure.get_size_inches()))
-            file = files.enter_context(whole_file(path, "wb"))
-            figure.savefig(file, format=kind, dpi=dpi, facecolor="white")
-            file.flush()
+        with rc_context({"pdf.fonttype": 42}):  # TrueType: printers refuse Type 3
+            figure.savefig(file, **look)
 
 
 # ---- Figures and axes
