@@ -127,17 +127,17 @@ def test_names_and_places_of_ones_own(made, tmp_path):
     with pytest.raises(UserError, match="has no test images"):
         read_manifest(tmp_path / "out")
     (tmp_path / "names").write_text("one\ntwo")
-    with pytest.raises(UserError, match="names 2 classes, and there are labels up to 3: name all"):
+    with pytest.raises(UserError, match="there are 4 classes: name them all"):
         adopt(folder, **options)
 
 
 def test_what_cannot_be_told_is_refused(made, tmp_path, digits_data):
     with pytest.raises(UserError, match="is no folder of databases"):
         adopt(made / "train_lmdb")
-    with pytest.raises(UserError, match="holds train.txt and train_encoded: name the ones"):
+    with pytest.raises(UserError, match="holds train.txt and train_encoded: name one"):
         adopt(made)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds none: name them with --source"):
+    with pytest.raises(UserError, match="holds none: give an LMDB"):
         adopt(tmp_path / "empty")
     with pytest.raises(UserError, match="names.png is no database of Caffe's"):
         adopt(tmp_path, source=tmp_path / "names.png")

@@ -104,9 +104,9 @@ def test_columns_are_named_where_there_are_more(tmp_path):
         rows = [line.split(",") for line in lines]
         text = "\n".join(f"{row[1]};1;{row[0]}" for row in rows)
         (tmp_path / f"{split}.csv").write_text(text)
-    with pytest.raises(UserError, match="has the columns label, 1, id: name the two .* --columns"):
+    with pytest.raises(UserError, match="has the columns label, 1, id: name the one .* --columns"):
         make(".", "--list", "train.csv", "--val-list", "test.csv")
-    with pytest.raises(BadValue, match="--columns file is not in train.csv"):
+    with pytest.raises(BadValue, match="has the columns label, 1, id: name"):
         make(".", "--list", "train.csv", "--test-fraction", "0.5", "--columns", "file,label")
     make(".", "--list", "train.csv", "--val-list", "test.csv", "--columns", "id,label")
     assert content(tmp_path / "out", "test") == expected("test")
@@ -155,7 +155,7 @@ def test_names_give_the_order_and_words(tmp_path, capsys):
     assert manifest.label_names == ["cat", "bee", "ant", "dog"]
     assert content(tmp_path / "out", "train") == expected("train", manifest.label_names)
     assert "note: no train image has the label 3 (dog)\n" in capsys.readouterr().out
-    (tmp_path / "words").write_text("bee busy bee\nant an ant\nfox fox\ncat house cat\n")
+    (tmp_path / "words").write_text("bee busy bee\nant an ant\ncat house cat\n")
     manifest = make("source", "--label-names", "words", out="words_too")
     assert manifest.label_names == ["busy bee", "an ant", "house cat"]
     (tmp_path / "names").write_text("cat\nbee\n")
@@ -344,10 +344,8 @@ cli.data.run(cli.parser("data").parse_args())
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not (tmp_path / "out").exists()
-        there = [len(records(path)) for path in (tmp_path / "out.partial").glob("*_lmdb")]
+        there = [len(records(path)) for path in tmp_path.glob("out.*.partial/*_lmdb")]
         assert sum(there) >= number - 3
-        with pytest.raises(UserError, match="was begun with --encode png, not jpeg"):
-            acu_data("images", "--source", "source", "--output", "out")
         assert make("source").train.sha256 == read_manifest("whole").train.sha256
         for path in (tmp_path / "out").rglob("*"):
             path.is_file() and path.unlink()
@@ -359,7 +357,7 @@ def test_unreadable_images_are_left_out_and_named(tmp_path):
     for number in (0, 4):
         path = next((tmp_path / "source/train").rglob(f"{number}.png"))
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UserError, match="2 train images cannot be read .*--max-unreadable"):
+    with pytest.raises(UserError, match="2 train images cannot be taken .*--max-unreadable"):
         make("source", "--max-unreadable", 1)
     manifest = make("source", "--max-unreadable", 2)
     assert (manifest.train.images, manifest.train.unreadable) == (10, 2)

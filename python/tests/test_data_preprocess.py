@@ -1,4 +1,5 @@
-"""Preprocessing against its definition, and against the input of the networks that the paper's authors published."""
+"""Preprocessing against its definition, and against the input of the networks that the paper's
+authors published."""
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from active_convolution.errors import UserError
 
 @pytest.fixture(scope="module")
 def correlated():
-    """(2500, 3, 2, 3) images, more than a chunk, whose pixels depend on each other, far from zero mean."""
+    """(2500, 3, 2, 3) images, more than a chunk, whose pixels depend on each other, far from zero
+    mean."""
     random = np.random.RandomState(0)
     mixing = random.randn(18, 18) * np.logspace(-2, 1, 18)
     return (random.randn(2500, 18) @ mixing.T + 5).reshape(-1, 3, 2, 3)
@@ -77,7 +79,8 @@ def test_damaged_whitening_is_refused(correlated, tmp_path, content):
 
 
 def test_what_fewer_images_than_values_do_not_show_is_left_in_proportion(correlated):
-    """Directions in which the images do not differ have the eigenvalue 0, as in the whole covariance."""
+    """Directions in which the images do not differ have the eigenvalue 0, as in the whole
+    covariance."""
     images = correlated[:5].reshape(5, -1).astype(np.float64)
     eigenvalues, vectors = np.linalg.eigh(np.cov(images.T, bias=True))
     expected = vectors / np.sqrt(eigenvalues.clip(0) + 0.1) @ vectors.T
@@ -86,7 +89,8 @@ def test_what_fewer_images_than_values_do_not_show_is_left_in_proportion(correla
 
 @pytest.mark.slow
 def test_reproduces_the_authors_input(shared_data, shared_reference):
-    """The first 16 test images of the lossless part, whitened with its X, are the published golden inputs."""
+    """The first 16 test images of the lossless part, whitened with its X, are the published golden
+    inputs."""
     images = np.load(shared_data / "cifar10-lossless-part.npz")
     whitening = Whitening.fit(global_contrast_normalise(images["X"]))
     result = whitening(global_contrast_normalise(images["xt"][:16]))

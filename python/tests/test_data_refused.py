@@ -35,7 +35,7 @@ def nothing(tmp_path):
         ("24-two-rows-of-an-image", "train_labels.csv lists the images"),
         ("25-folds", r"look like parts of a data set.*\(fold_0, fold_1\)"),
         ("26-cat.0", "train has 8 images in no class's folder.*--list"),
-        ("27-class-then-part", r"parts of a data set below its folders \(cats/test\)"),
+        ("27-class-then-part", r"test, train below cats, dogs: these may be"),
         ("28-gtsrb", "Test.csv lists the images"),
         ("10-c_kaggle", "trainLabels.csv lists the images in .*--list"),
         ("10-d_darknet", "train has 30 images in no class's folder"),
@@ -63,7 +63,7 @@ def test_labels(shared_cases, nothing, list_, said):
 def test_several_rows_for_an_image(shared_cases, nothing):
     folder = shared_cases / "24-two-rows-of-an-image"
     options = "--list", folder / "train_labels.csv", "--test-fraction", 0.5
-    assert_refused("columns filename, width, .*: name the two", folder / "images", *options)
+    assert_refused("columns filename, width, .*: name the one", folder / "images", *options)
     options += "--columns", "filename,class"
     assert_refused("has 2 rows for .*p1.png: give one", folder / "images", *options)
 
@@ -119,12 +119,15 @@ def test_a_class_without_images_is_said(shared_cases, tmp_path, capsys):
         (["Training/a", "Training/b", "Testing/a"], "look like parts.*Testing, Training"),
         (["trainA", "trainB", "other"], "look like parts.*trainA, trainB"),
         (["query", "gallery", "cat"], "look like parts.*gallery, query"),
-        (["cats/val", "dogs/val2"], "parts of a data set below its folders .cats/val"),
-        (["1/left", "1/right", "2/left", "2/right"], "same folders .left, right. below 1, 2"),
+        (["cats/val", "dogs/val2"], "val, val2 below cats: these may be"),
+        (["1/left", "1/right", "2/left", "2/right"], "left, right below 1, 2: these may be"),
         (["train/a", "train/b", "test"], "test has no folders of classes.*--val-list"),
         (["train/a", "train/b", "test/a", "test/b", "x"], "has images in x beside train"),
         (["train/a", "train/b", "test/a", "test/c"], "is of the class c, and the classes .*a, b"),
-        (["flowers/a", "flowers/b"], "one folder of images, flowers: give the folder that holds"),
+        (
+            ["flowers/a", "flowers/b"],
+            "1 folders of images .'flowers'.: give the folder above the classes",
+        ),
         (["a", "b", "."], "1 images in no class's folder"),
         (["a", "b"], "has no images to test on: give --val-source.*--test-fraction"),
         ([], "source does not exist: give the folder"),
@@ -158,10 +161,10 @@ def test_what_the_user_names_is_a_class(tmp_path):
     "text, said",
     [
         ("", "lists no images"),
-        ("train/0.png\n", "line 1 is 'train/0.png', and should be an image and its label"),
+        ("train/0.png\n", "has the line 'train/0.png': give an image and its label"),
         ("nowhere/0.png 0\n", "lacks 1 of the 1 images.*nowhere/0.png first: give the folder"),
-        ("train/0.png 0\ntrain/1.png 70000\n", "label 70000, and there are 65536 classes at most"),
-        ("train/0.png 0\ntrain/1.png 0\n", "there is one class"),
+        ("train/0.png 0\ntrain/1.png 70000\n", "labels up to 70000, of 65536 classes"),
+        ("train/0.png 0\ntrain/1.png 0\n", "labels up to 0, of 1 classes: give 2"),
     ],
 )
 def test_lists(tmp_path, nothing, text, said):
@@ -174,7 +177,7 @@ def test_lists(tmp_path, nothing, text, said):
     "text, said",
     [
         ("train/0.png,ant\ntrain/1.png,bee\n", "has no heading: add one"),
-        ("id,label\ntrain/0.png\n", "row 2 is 'train/0.png', and should have 2 cells: id, label"),
+        ("id,label\ntrain/0.png\n", "has the row 'train/0.png': give it 2 cells"),
         ("id,label\ntrain/0.png,-1\n", "the label -1: labels are integers"),
         ("id\xff".encode("latin-1"), "is no text in UTF-8"),
     ],
@@ -189,5 +192,13 @@ def test_options_that_do_not_fit(tmp_path, nothing):
     per_class(tmp_path / "source")
     assert_refused("--test-fraction is for images without", "source", "--test-fraction", 0.5)
     assert_refused("is there to train on and to test on", "source", "--val-source", "source/train")
+
+
+def test_images_of_several_sizes(tmp_path):
+    per_class(tmp_path / "source")
     write(tmp_path / "source/train/ant/large.png", picture(0, 20, 20))
-    assert_refused(r"several sizes \(16x12, 20x20, ...\): give --size", "source")
+    said = r"large.png: (20x20|16x12) pixels, not (16x12|20x20): give a --size"
+    assert_refused(said, "source", "--max-unreadable", 0)
+    for path in (tmp_path / "source").rglob("*.png"):
+        path.write_bytes(b"none")
+    assert_refused("none of the images can be read", "source")

@@ -5,56 +5,38 @@ import re
 
 from . import options
 
-DESCRIPTION = (
-    "Writes a data set as LMDBs for Caffe, with a manifest: acu data KIND --help says more."
-)
-_SIZE = "width and height in pixels"
+DESCRIPTION = """\
+Writes a data set as LMDBs for Caffe, with a manifest. acu data KIND --help lists its options."""
+EXAMPLES = """\
+  acu data digits --output data/digits
+  acu data cifar10 --download --output data/cifar10
+  acu data images --source flowers --test-fraction 0.2 --size 64x64 --output data/flowers
+  acu data images --source train --val-source val --size 64x64 --resize crop --output data/mine
+  acu data images --source . --list train.csv --val-list val.csv --output data/listed
+  acu data adopt examples/imagenet --label-names synset_words.txt
+  acu data places365 --source data_256 --list places365_train_standard.txt \\
+      --val-source val_256 --val-list places365_val.txt --output data/places365"""
+_NEXT = {"digits": "digits/plain", "cifar10": "cifar10/plain", "cifar100": "cifar100/plain"}
+_NEXT["places365"] = "places365/alexnet"
 
 
 def parser(prog):
-    parser = options.Parser(prog, DESCRIPTION)
+    parser = options.Parser(prog, DESCRIPTION, EXAMPLES)
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    _digits(_kind(kinds, "digits", "scikit-learn's 1797 handwritten digits of 8x8 pixels"))
-    for name, classes in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100, its 100 fine labels")):
-        _cifar(_kind(kinds, name, f"{classes}, preprocessed as in section 3.1 of the paper"))
-    _images(
-        _kind(
-            kinds,
-            "images",
-            "your own, in folders of classes or by lists",
-            """\
-  acu data images --source flowers --test-fraction 0.2 --size 64x64 --output data/flowers
-  acu data images --source train --val-source val --size 64x64 --resize crop --output data/mine
-  acu data images --source . --list train.csv --columns image,label --val-list val.csv \\
-      --output data/listed""",
-        )
-    )
-    _places(
-        _kind(
-            kinds,
-            "places365",
-            "Places365, resized to 256x256 as convert_imageset does it; its validation images are the "
-            "test set",
-            """\
-  acu data places365 --source data_256 --list places365_train_standard.txt \\
-      --val-source val_256 --val-list places365_val.txt --output data/places365""",
-        )
-    )
-    _adopt(
-        _kind(
-            kinds,
-            "adopt",
-            "databases that another tool made: nothing is written but a manifest",
-            "  acu data adopt examples/imagenet --label-names synset_words.txt",
-        )
-    )
+
+    def kind(name, says, *parts):
+        made = kinds.add_parser(name, help=says, description=f"Makes a data set of {says}.")
+        for part in parts:
+            part(made)
+
+    kind("digits", "scikit-learn's 1797 handwritten digits of 8x8 pixels", _made, _digits)
+    whitened = "contrast-normalised, whitened and padded as in section 3.1 of the paper"
+    kind("cifar10", f"CIFAR-10, {whitened}", _made, _cifar)
+    kind("cifar100", f"CIFAR-100, its 100 fine labels, {whitened}", _made, _cifar)
+    kind("images", "your own, in folders of classes or by lists", _made, _listed, _images)
+    kind("places365", "Places365 in 256x256 pixels, as convert_imageset does it", _made, _listed)
+    kind("adopt", "databases that another tool made: only a manifest is written", _adopt)
     return parser
-
-
-def _kind(kinds, name, says, examples=None):
-    return kinds.add_parser(
-        name, help=says, description=f"Makes a data set of {says}.", examples=examples
-    )
 
 
 def _made(parser):
@@ -63,150 +45,83 @@ def _made(parser):
 
 
 def _digits(parser):
-    _made(parser)
-    parser.add_argument("--size", type=_size, metavar="WxH", help=f"{_SIZE} (default: 8x8)")
-    parser.add_argument(
-        "--fold",
-        type=options.integer(1, 6),
-        metavar="K",
-        help="test on the 299 images of part K of 6, for a cross-validation (default: on 297 images)",
-    )
+    _size(parser, "(default: 8x8)")
+    fold = options.integer(1, 6)
+    help = "test on part K of 6, for a cross-validation (default: on 297 images)"
+    parser.add_argument("--fold", type=fold, metavar="K", help=help)
 
 
 def _cifar(parser):
-    _made(parser)
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument(
-        "--source",
-        type=options.path,
-        metavar="PATH",
-        help="the python or the binary archive, packed or unpacked, or an .npz with X, Y, xt, yt",
-    )
-    group.add_argument(
-        "--download",
-        action="store_true",
-        help="fetch the archive from its authors' page, 170 MB, and verify it; it is kept in "
-        "~/.cache/active-convolution, or in $XDG_CACHE_HOME",
-    )
+    help = "the python or binary archive, packed or unpacked, or an .npz with X, Y, xt, yt"
+    group.add_argument("--source", type=options.path, metavar="PATH", help=help)
+    help = "fetch the archive from its authors' page, 170 MB, to $XDG_CACHE_HOME or ~/.cache"
+    group.add_argument("--download", action="store_true", help=help)
 
 
-def _listed(parser, required):
-    for name, what in (("", "images"), ("val-", "test images")):
-        parser.add_argument(
-            f"--{name}source",
-            type=options.path,
-            metavar="DIR",
-            required=required or not name,
-            help=f"the folder of the {what}"
-            + (" (default: --source)" if name and not required else ""),
-        )
-        parser.add_argument(
-            f"--{name}list",
-            type=options.path,
-            metavar="FILE",
-            required=required,
-            help=f"which of the {what} has which label: an image and its label a line, or a CSV with a "
-            "heading (default: by folders of classes)",
-        )
+def _listed(parser):
+    _path(parser, "--source", "the folder of the images", required=True)
+    listed = "an image and its label a line, or a CSV with a heading (default: folders say it)"
+    _path(parser, "--list", listed)
+    _path(parser, "--val-source", "the folder of the test images (default: --source)")
+    _path(parser, "--val-list", "as --list, of the test images")
+    help = "what is stored: files of the right size as they are, or pixels (default: %(default)s)"
+    parser.add_argument("--encode", choices=("jpeg", "png", "raw"), default="jpeg", help=help)
     options.jobs(parser, "threads (default: one for each core)")
-    parser.add_argument(
-        "--max-unreadable",
-        type=options.integer(0),
-        metavar="N",
-        default=10,
-        help="images of a split that may be missing or damaged; they are named in train_unreadable.txt "
-        "and test_unreadable.txt (default: %(default)s)",
-    )
+    help = "images of a split that may be missing or damaged (default: %(default)s)"
+    kind = options.integer(0)
+    parser.add_argument("--max-unreadable", type=kind, metavar="N", default=10, help=help)
 
 
 def _images(parser):
-    _made(parser)
-    _listed(parser, False)
     add = parser.add_argument
-    add(
-        "--columns",
-        type=_columns,
-        metavar="IMAGE,LABEL",
-        help="the columns of the lists, tables both (default: the two that they have)",
-    )
-    add(
-        "--test-fraction", type=_fraction, metavar="F", help="draw so many of each class to test on"
-    )
-    add(
-        "--label-names", type=options.path, metavar="FILE", help="the classes, one a line, by label"
-    )
-    add(
-        "--size", type=_size, metavar="WxH", help=f"{_SIZE} (default: the images', if all have one)"
-    )
-    add(
-        "--resize",
-        choices=("stretch", "crop", "pad"),
-        default="stretch",
-        help="to the --size: stretched; the middle that fills it; or all with black around it "
-        "(default: %(default)s)",
-    )
-    add(
-        "--encode",
-        choices=("jpeg", "png", "raw"),
-        default="jpeg",
-        help="what is stored: JPEG or PNG, files of the right size as they are, or pixels "
-        "(default: %(default)s)",
-    )
-    add("--mean", action="store_true", help="compute the mean training image: mean.binaryproto")
-    add(
-        "--whiten",
-        action="store_true",
-        help="contrast normalisation, ZCA whitening, 4 pixels of padding, as in section 3.1 of the paper",
-    )
-
-
-def _places(parser):
-    _made(parser)
-    _listed(parser, True)
-    parser.add_argument(
-        "--encode",
-        choices=("jpeg", "raw"),
-        default="jpeg",
-        help="jpeg: 30 GB, the files themselves where they are 256x256 already; raw: pixels, 370 GB, "
-        "nothing to decode in training (default: %(default)s)",
-    )
+    help = "the columns of a table that has more than two"
+    add("--columns", type=_columns, metavar="IMAGE,LABEL", help=help)
+    help = "of each class that is drawn to test on, such as 0.2, where no other images are given"
+    add("--test-fraction", type=_fraction, metavar="F", help=help)
+    _path(parser, "--label-names", "the classes, one a line, in the order of the labels")
+    _size(parser, "(default: that of the images)")
+    help = "stretch, the middle that fills --size, or all and black (default: %(default)s)"
+    add("--resize", choices=("stretch", "crop", "pad"), default="stretch", help=help)
+    add("--mean", action="store_true", help="write the mean training image: mean.binaryproto")
+    help = "normalise contrast, whiten and pad, as in section 3.1 of the paper"
+    add("--whiten", action="store_true", help=help)
 
 
 def _adopt(parser):
-    add = parser.add_argument
-    add("folder", type=options.path, metavar="DIR", help="LMDB, LevelDB, HDF5, or lists of images")
-    add("--source", type=options.path, metavar="PATH", help="to train on (default: by its name)")
-    add("--val-source", type=options.path, metavar="PATH", help="to test on (default: by its name)")
-    add(
-        "--label-names", type=options.path, metavar="FILE", help="the classes, one a line, by label"
-    )
-    add(
-        "--size",
-        type=_size,
-        metavar="WxH",
-        help=f"of lists of images: {_SIZE} (default: as they are)",
-    )
+    help = "where LMDB, LevelDB, HDF5 or lists of images lie"
+    parser.add_argument("folder", type=options.path, metavar="DIR", help=help)
+    _path(parser, "--source", "the one to train on (default: by its name)")
+    _path(parser, "--val-source", "the one to test on (default: by its name)")
+    _path(parser, "--label-names", "the classes, one a line, in the order of the labels")
+    _size(parser, "to which Caffe resizes listed images (default: as they are)")
     options.output(parser, "where the manifest goes (default: DIR)", "DIR", required=False)
 
 
-def _size(text):
+def _path(parser, name, help, **more):
+    parser.add_argument(name, type=options.path, metavar="PATH", help=help, **more)
+
+
+def _size(parser, more):
+    help = f"width and height in pixels {more}"
+    parser.add_argument("--size", type=_pixels, metavar="WxH", help=help)
+
+
+def _pixels(text):
     match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text} is no size: give {_SIZE}, such as 64x64")
+        raise argparse.ArgumentTypeError(f"{text} is no size: give width and height, as in 64x64")
     return int(match[1]), int(match[2])
 
 
 def _fraction(text):
     if not 0 < (value := options.number(text)) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text} is out of range: give one from 0 to 1, such as 0.2"
-        )
+        raise argparse.ArgumentTypeError(f"{text} is out of range: give one between 0 and 1")
     return value
 
 
 def _columns(text):
-    columns = tuple(text.split(","))
-    if len(columns) != 2:
+    if len(columns := tuple(text.split(","))) != 2:
         raise argparse.ArgumentTypeError(f"{text} is no two columns: give such as filename,class")
     return columns
 
@@ -216,25 +131,18 @@ def run(arguments):
     manifest, notes = make.get(arguments.kind, _run_small)(arguments)
     names = manifest.label_names or []
     listed = f": {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}" if names else ""
-    print(f"{manifest.classes} classes{listed}")
-    for note in notes:
-        print(f"note: {note}")
-    counts = " and ".join(
-        f"{part.images} {'training' if split == 'train' else 'test'}"
-        for split, part in manifest.parts.items()
-    )
+    print(f"{manifest.classes} classes{listed}", *(f"note: {note}" for note in notes), sep="\n")
+    words = {"train": "training", "test": "test"}
+    counts = [f"{part.images} {words[split]}" for split, part in manifest.parts.items()]
     size = sum(part.bytes for part in manifest.parts.values()) / 1e6
     folder = arguments.output or arguments.folder
-    print(f"{arguments.kind}: {counts} images, {size:.0f} MB, in {folder}")
-    print(f"next: {_next(arguments.kind, folder)}")
-
-
-def _next(kind, folder):
-    like = {"digits": "digits/plain", "cifar10": "cifar10/plain", "cifar100": "cifar100/plain"}
-    like["places365"] = "places365/alexnet"
-    if kind in like:
-        return f"acu train {like[kind]} --variant acu --data {folder} --output runs/{kind}"
-    return f"acu models new models/{folder.name} --like cifar10/plain --data {folder}"
+    print(f"{arguments.kind}: {' and '.join(counts)} images, {size:.0f} MB, in {folder}")
+    if arguments.kind in _NEXT:
+        end = f"--data {folder} --output runs/{folder.name}"
+        print(f"next: acu train {_NEXT[arguments.kind]} --variant acu {end}")
+    else:
+        name = f"models/{folder.absolute().name}"
+        print(f"next: acu models new {name} --like cifar10/plain --data {folder}")
 
 
 def _run_small(arguments):
@@ -242,11 +150,10 @@ def _run_small(arguments):
     from ..files import check_new
 
     check_new(arguments.output)  # now, not after the download
-    source = getattr(arguments, "source", None)
+    given = {name: getattr(arguments, name, None) for name in ("source", "fold", "size")}
     if getattr(arguments, "download", False):
-        source = small.fetch(arguments.kind)
-    fold, size = getattr(arguments, "fold", None), getattr(arguments, "size", None)
-    return small.create(arguments.kind, arguments.output, source, arguments.seed, fold, size), []
+        given["source"] = small.fetch(arguments.kind)
+    return small.create(arguments.kind, arguments.output, seed=arguments.seed, **given), []
 
 
 def _run_images(arguments):
@@ -256,9 +163,10 @@ def _run_images(arguments):
     if arguments.kind == "places365":
         given.update(size=(256, 256), smooth=False)
     columns = getattr(arguments, "columns", None)
+    val = None
+    if arguments.val_source or arguments.val_list:
+        val = Files(arguments.val_source or arguments.source, arguments.val_list, columns)
     files = Files(arguments.source, arguments.list, columns)
-    val = arguments.val_source or arguments.val_list and arguments.source
-    val = val and Files(val, arguments.val_list, columns)
     return create(arguments.output, files, val, Options(**given), arguments.kind)
 
 

@@ -14,9 +14,11 @@ from ..files import whole_file
 from .classes import read_names
 from .manifest import MANIFEST, Manifest, Part, read_manifest, source_bytes
 
-_HDF5 = (".h5", ".hdf5", ".hdf")
-_LISTS = (".txt", ".list", ".lst")
+_HDF5, _LISTS = (".h5", ".hdf5", ".hdf"), (".txt", ".list", ".lst")
 _LISTED = "{}_hdf5.txt"  # what is written for one HDF5 file: the list that HDF5Data takes
+_NAMES = {"train": "^(?!.*(val|test)).*train", "test": "^(?!.*train).*(val|test)"}
+_BY = "by --source and --val-source"
+_GIVE = "give an LMDB, a LevelDB, an HDF5 file, or a list of such files or of images and labels"
 
 
 def adopt(folder, source=None, val_source=None, output=None, label_names=None, size=None):
@@ -35,19 +37,17 @@ def adopt(folder, source=None, val_source=None, output=None, label_names=None, s
     if (output / MANIFEST).exists() and not read_manifest(output, ()).adopted:
         raise UserError(f"{output} is a data set already: give it as --data, or name an --output")
     given = {"train": source, "test": val_source} if source or val_source else _named(folder)
-    names = read_names(label_names) if label_names else None
+    manifest = Manifest(folder.absolute().name, 0, adopted=True)
+    manifest.label_names = read_names(label_names) if label_names else None
     output.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(folder.absolute().name, 0, names, adopted=True)
     for split, path in given.items():
         if path is not None:
             setattr(manifest, split, _part(Path(path), split, folder, output, size, manifest))
     counts = [part.images_per_class for part in manifest.parts.values()]
-    manifest.classes = len(names or ()) or max(map(len, counts))
-    if max(map(len, counts)) > manifest.classes:
-        raise UserError(
-            f"{label_names} names {manifest.classes} classes, and there are labels up to "
-            f"{max(map(len, counts)) - 1}: name all"
-        )
+    labels = max(map(len, counts))
+    manifest.classes = len(manifest.label_names or ()) or labels
+    if labels > manifest.classes:
+        raise UserError(f"there are {labels} classes: name them all in {label_names}")
     for count in counts:
         count += [0] * (manifest.classes - len(count))
     manifest.write(output)
@@ -65,33 +65,25 @@ def _backend(path):
     if path.suffix.lower() not in _LISTS or not path.is_file():
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
-        words = file.readline().split()
-    if words and words[-1].endswith(_HDF5):
+        words = file.readline().split() or [""]
+    if words[-1].endswith(_HDF5):
         return "HDF5"
     return "IMAGES" if len(words) > 1 and words[-1].isdecimal() else None
 
 
 def _named(folder):
     """{split: path} of the databases in ``folder``, by their names."""
-    there = [path for path in sorted(folder.iterdir()) if _backend(path)]
-    there = [path for path in there if path.name not in map(_LISTED.format, ("train", "test"))]
+    own = [_LISTED.format(split) for split in _NAMES]
+    there = [path for path in sorted(folder.iterdir()) if _backend(path) and path.name not in own]
     found = {}
-    for split, own, other in (("train", "train", "val|test"), ("test", "val|test", "train")):
-        fits = [
-            path for path in there if re.search(own, path.name) and not re.search(other, path.name)
-        ]
+    for split, name in _NAMES.items():
+        fits = [path for path in there if re.search(name, path.name)]
         if len(fits) > 1:
-            raise UserError(
-                f"{folder} holds {fits[0].name} and {fits[1].name}: name the ones to take with "
-                "--source and --val-source"
-            )
+            raise UserError(f"{folder} holds {fits[0].name} and {fits[1].name}: name one, {_BY}")
         found[split] = fits[0] if fits else None
     if not any(found.values()):
         seen = f"{there[0].name}, whose name says neither train nor val" if there else "none"
-        raise UserError(
-            f"{folder} should hold an LMDB, a LevelDB, HDF5 or a list of images, and holds {seen}: "
-            "name them with --source and --val-source"
-        )
+        raise UserError(f"{folder} holds {seen}: {_GIVE}, {_BY}")
     return found
 
 
@@ -99,10 +91,7 @@ def _part(path, split, folder, output, size, manifest):
     """The Part of the source at ``path``; ``manifest`` is told what its values are."""
     backend = _backend(path)
     if backend is None:
-        raise UserError(
-            f"{path} is no database of Caffe's: give an LMDB, a LevelDB, an HDF5 file, or a list of "
-            "HDF5 files or of images and labels"
-        )
+        raise UserError(f"{path} is no database of Caffe's: {_GIVE}")
     if size and backend != "IMAGES":
         raise BadValue(f"--size is for lists of images, and {path} is none: leave it out")
     if path.suffix.lower() in _HDF5:
@@ -116,29 +105,28 @@ def _part(path, split, folder, output, size, manifest):
         part.new_width, part.new_height = size or (0, 0)
     counts, values = _read(part)
     part.bytes = source_bytes(path, backend)  # now: to read a LevelDB may write to it
-    part.images, classes = sum(counts.values()), 1 + max(counts)
-    part.images_per_class = [counts[label] for label in range(classes)]
+    part.images = sum(counts.values())
+    part.images_per_class = [counts[label] for label in range(1 + max(counts))]
+    if path.absolute().is_relative_to(output.absolute()):  # so that both can be moved together
+        part.path = str(path.absolute().relative_to(output.absolute()))
     if backend != "HDF5":
         manifest.channel_order = {1: "grey", 3: "BGR"}.get(part.shape[0])
         manifest.value_range = [0, 255] if values <= set(range(256)) else None
-    if path.absolute().is_relative_to(output.absolute()):
-        part.path = str(path.absolute().relative_to(output.absolute()))
     return part
 
 
 def _read(part):
-    """How often each label is there, and the values of the pixels; enters the shape in ``part``."""
+    """How often each label is there, and the values of pixels; enters the shape in ``part``."""
     layer = reading.layer(part.path, part.backend, **part.image_data)
     counts, values = collections.Counter(), set()
-    with tqdm(
-        desc=f"reading {Path(part.path).name}", total=reading.count(layer), unit="image"
-    ) as bar:
+    name, total = Path(part.path).name, reading.count(layer)
+    with tqdm(desc=f"reading {name}", total=total, unit="image") as bar:
         for tops in reading.batches(layer):
             images, labels = tops["data"], tops["label"].reshape(len(tops["label"]), -1)
             if images.ndim != 4 or labels.shape[1] != 1 or (labels < 0).any() or (labels % 1).any():
                 raise UserError(
-                    f"{part.path} has data of shape {images.shape} and labels such as {labels[0]}: give "
-                    "images, N×C×H×W, and a label for each, an integer from 0 on"
+                    f"{part.path} has data of shape {images.shape} and the label {labels.min()}: "
+                    "give N×C×H×W, and a label for each, an integer from 0 on"
                 )
             part.shape = list(images.shape[1:])
             counts.update(labels[:, 0].astype(int).tolist())

@@ -15,10 +15,14 @@ from tqdm import tqdm
 from ..caffe.locate import caffe_pb2
 from ..errors import UserError
 from . import datum
-from .manifest import Part, database_path, source_bytes
+from .manifest import Part, source_bytes
 
+VERSIONS = {  # of what a database's content depends on
+    "python": platform.python_version(),
+    **{module.__name__: module.__version__ for module in (np, cv2, lmdb)},
+}
 _FIRST_MAP = 2**30  # bytes; it grows
-_BATCH, _BATCH_BYTES = 1000, 2**27  # the most images between two commits: all that a kill can lose
+_BATCH, _BATCH_BYTES = 1000, 2**27  # the most between two commits: all that a kill can lose
 
 
 def write(path, images, labels, seed=0):
@@ -47,48 +51,26 @@ def _record(image, label):
     return record.SerializeToString()
 
 
-def write_part(folder, split, images, labels, manifest):
-    """Writes the database of ``split`` for ``manifest``, as ``write``; returns its Part."""
-    path = database_path(folder, split)
-    write(path, images, labels, manifest.seed)
-    return part_of(path, labels, images.shape[1:], manifest.classes)
-
-
-def part_of(path, labels, shape, classes):
-    """The Part of the LMDB ``path`` of images of ``shape`` (C, H, W) with ``labels``."""
-    return Part(
-        len(labels),
-        list(shape),
-        np.bincount(labels, minlength=classes).tolist(),
-        bytes=source_bytes(path, "LMDB"),
-        sha256=checksum(path),
-    )
-
-
 def write_images(path, images, recipe, jobs=None, max_unreadable=0):
-    """Puts into the LMDB ``path`` what it lacks of ``images``, [(file, label)], by ``jobs``
-    threads.
+    """Puts into the LMDB ``path`` what it lacks of ``images``, [(file, label)], by so many threads.
 
     A record's key is its image's place in the list, so the result depends neither on the number of
-    threads nor on when they were stopped. Returns (the mask of the images that have a record,
+    threads nor on when they were stopped. Returns (the labels of the images that have a record,
     {file: why it has none}); more than ``max_unreadable`` of the latter are enough to give up.
     """
     unreadable = {}
     with _opened(path) as database:
         with database.begin() as transaction:
-            known = [int(key) for key in transaction.cursor().iternext(values=False)]
-        written = np.zeros(len(images), bool)
-        written[known] = True
+            known = {int(key) for key in transaction.cursor().iternext(values=False)}
+        missing = [index for index in range(len(images)) if index not in known]
         with _bar(path, len(images), initial=len(known)) as bar:
-            for records in _records(
-                images, np.flatnonzero(~written).tolist(), recipe, jobs, unreadable
-            ):
+            for records in _records(images, missing, recipe, jobs, unreadable):
                 _put(database, records.items())
-                written[list(records)] = True
+                known.update(records)
                 bar.update(len(records))
                 if len(unreadable) > max_unreadable:
                     break
-    return written, unreadable
+    return np.array([images[index][1] for index in sorted(known)], int), unreadable
 
 
 def pixels(images, recipe, jobs=None):
@@ -97,9 +79,8 @@ def pixels(images, recipe, jobs=None):
     unreadable, found = {}, {}
     for records in _records(images, range(len(images)), recipe, jobs, unreadable):
         found.update(records)
-    planes = 3, recipe.height, recipe.width
     data = [caffe_pb2().Datum.FromString(record).data for record in found.values()]
-    bgr = np.frombuffer(b"".join(data), np.uint8).reshape(-1, *planes)
+    bgr = np.frombuffer(b"".join(data), np.uint8).reshape(-1, 3, recipe.height, recipe.width)
     return (bgr[:, ::-1], np.array([images[index][1] for index in found], int)), unreadable
 
 
@@ -110,11 +91,10 @@ def _records(images, indices, recipe, jobs, unreadable):
     with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(indices), size):
             part = indices[start : start + size]
-            records = pool.map(lambda index: datum.from_file(*images[index], recipe), part)
-            made = dict(zip(part, records))
-            for index in [index for index, record in made.items() if isinstance(record, str)]:
-                unreadable[images[index][0]] = made.pop(index)
-            yield made
+            made = dict(zip(part, pool.map(lambda i: datum.from_file(*images[i], recipe), part)))
+            failed = {index: record for index, record in made.items() if isinstance(record, str)}
+            unreadable.update({images[index][0]: reason for index, reason in failed.items()})
+            yield {index: made[index] for index in made if index not in failed}
 
 
 @contextlib.contextmanager
@@ -123,23 +103,21 @@ def _opened(path, **options):
         Path(path).mkdir(exist_ok=True)  # LMDB would give the folder the mode of its files
         with lmdb.open(str(path), map_size=_FIRST_MAP, mode=0o666, **options) as database:
             yield database
-    except (lmdb.Error, ValueError) as error:  # ValueError: a key that is none of ours
+    except lmdb.Error as error:
         raise UserError(
-            f"cannot write {path} ({error}): free some space, or remove {Path(path).parent} to start "
-            "over, and run the same command again"
+            f"cannot write {path} ({error}): free some space, or remove {Path(path).parent} to "
+            "start over, and run the same command again"
         ) from error
 
 
 def _put(database, records):
     records = [(b"%08d" % key, record) for key, record in records]
-    while True:
-        try:
-            with database.begin(write=True) as transaction:
-                for key, record in records:
-                    transaction.put(key, record)
-            return
-        except lmdb.MapFullError:
-            database.set_mapsize(2 * database.info()["map_size"])
+    try:
+        with database.begin(write=True) as transaction:
+            transaction.cursor().putmulti(records)
+    except lmdb.MapFullError:
+        database.set_mapsize(2 * database.info()["map_size"])
+        _put(database, [(int(key), record) for key, record in records])
 
 
 def _bar(path, total, **options):
@@ -152,6 +130,13 @@ def permutation(count, seed):
     return np.random.RandomState(seed).permutation(count)
 
 
+def part_of(path, labels, shape, classes):
+    """The Part of the LMDB ``path`` of images of ``shape`` (C, H, W) with ``labels``."""
+    counts = np.bincount(labels, minlength=classes).tolist()
+    size = source_bytes(path, "LMDB")
+    return Part(len(labels), list(shape), counts, bytes=size, sha256=checksum(path))
+
+
 def checksum(path):
     """The SHA-256, in hexadecimal, of all keys and values of the LMDB ``path`` in order."""
     digest = hashlib.sha256()
@@ -161,10 +146,3 @@ def checksum(path):
                 digest.update(key)
                 digest.update(value)
     return digest.hexdigest()
-
-
-def versions():
-    """Of Python and of the libraries on which a database's content depends: {name: version}."""
-    libraries = {"numpy": np, "opencv": cv2, "lmdb": lmdb}
-    found = {name: library.__version__ for name, library in libraries.items()}
-    return {"python": platform.python_version(), **found}

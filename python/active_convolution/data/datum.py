@@ -9,13 +9,9 @@ import numpy as np
 from ..caffe.locate import caffe_pb2
 
 SUFFIXES = {
-    f".{name}"
-    for name in "jpg jpeg jpe jfif png bmp dib webp tif tiff ppm pgm pbm pnm jp2 sr ras".split()
+    f".{name}" for name in "jpg jpeg jpe jfif png bmp dib webp tif tiff ppm pgm pbm".split()
 }
-QUALITY = 95  # of a JPEG that has to be encoded anew
-RESIZE = ("stretch", "crop", "pad")
-_ENCODERS = {"jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, QUALITY)), "png": (".png", ())}
-ENCODE = (*_ENCODERS, "raw")
+_ENCODERS = {"jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 95)), "png": (".png", ())}
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 
 
@@ -27,9 +23,9 @@ class Recipe(NamedTuple):
     - "pad": it is kept, and the whole image lies in the middle of black;
     - None: only files of this size are taken.
 
-    ``encode``: "raw" stores pixels, (3, H, W) uint8, BGR. Otherwise a JPEG or PNG file stays as it
-    is where Caffe decodes it to those very pixels, and else they become one. ``smooth``: shrinking
-    averages areas, in place of bilinear interpolation, which is convert_imageset's.
+    ``encode``: "raw" stores pixels, (3, H, W) uint8, BGR. With "jpeg" or "png" a JPEG or PNG file
+    stays as it is where Caffe decodes it to those very pixels, and else they become one.
+    ``smooth``: shrinking averages areas, in place of bilinear interpolation, convert_imageset's.
     """
 
     width: int
@@ -52,7 +48,7 @@ def from_file(path, label, recipe):
         return "no whole image"
     height, width = image.shape[:2]
     if recipe.resize is None and (width, height) != (recipe.width, recipe.height):
-        return f"{width}x{height} pixels, not {recipe.width}x{recipe.height} as the others"
+        return f"{width}x{height} pixels, not {recipe.width}x{recipe.height}: give a --size"
     image = resized(image, recipe)
     fields = dict(channels=3, height=recipe.height, width=recipe.width, label=label)
     if recipe.encode == "raw":
@@ -94,13 +90,10 @@ def resized(image, recipe):
         scales = 2 * ((min if recipe.resize == "pad" else max)(scales),)
     size = tuple(max(1, round(scale * side)) for scale, side in zip(scales, image.shape[1::-1]))
     if size != image.shape[1::-1]:
-        shrinks = recipe.smooth and max(scales) < 1
-        image = cv2.resize(
-            image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-    left, top = (max(0, size[0] - recipe.width) // 2, max(0, size[1] - recipe.height) // 2)
+        area = recipe.smooth and max(scales) < 1
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
+    left, top = max(0, size[0] - recipe.width) // 2, max(0, size[1] - recipe.height) // 2
     image = image[top : top + recipe.height, left : left + recipe.width]
     missing = recipe.height - image.shape[0], recipe.width - image.shape[1]
-    if not any(missing):
-        return image
-    return np.pad(image, [(side // 2, side - side // 2) for side in missing] + [(0, 0)])
+    border = [(side // 2, side - side // 2) for side in missing] + [(0, 0)]
+    return np.pad(image, border) if any(missing) else image

@@ -11,7 +11,6 @@ from ..files import whole_file
 
 MANIFEST = "manifest.json"
 SPLITS = ("train", "test")
-_FORMAT = 1
 
 
 @dataclasses.dataclass
@@ -21,9 +20,8 @@ class Part:
 
     ``path`` is what the source of a Caffe layer names, absolute once it is read, and ``backend``
     says which layer: LMDB or LEVELDB (Data), HDF5 (HDF5Data, a list) or IMAGES (ImageData, a list,
-    with its ``root_folder``, ``new_height`` and ``new_width``). ``bytes`` is its size and
-    ``sha256`` the checksum of all keys and values of an LMDB of ours, in order. ``unreadable``
-    images were left out.
+    with its ``root_folder``, ``new_height`` and ``new_width``). ``bytes`` is its size, ``sha256``
+    the checksum of all keys and values of an LMDB of ours. ``unreadable`` images were left out.
     """
 
     images: int
@@ -51,8 +49,8 @@ class Preprocessing:
     one, in this order:
 
     - ``resize``: "stretch", "crop" or "pad" to the shape of the test images, None: they had it;
-      ``smooth``: averaging areas where an image shrinks, else bilinear (see images.resized);
-    - ``scale``: pixel values, as ``value_range`` has them, times this;
+      ``smooth``: averaging areas where an image shrinks, else bilinear (see datum.resized);
+    - ``scale``: values, as ``value_range`` has them, times this;
     - ``mean_file``: an .npy in the data set folder, (C, H, W), subtracted;
     - ``contrast_scale``: the L2 norm after global contrast normalisation, and ``whitening``: an
       .npz in the folder for preprocess.Whitening, with ``whitening_regularisation``.
@@ -75,16 +73,16 @@ class Preprocessing:
 
 @dataclasses.dataclass
 class Manifest:
-    """A data set. What an image has to become before a network that trained on it may see it, all
-    of it stands here.
+    """A data set: what its splits are, and what an image has to become before a network that
+    trained on it may see it.
 
     ``dataset`` is a name, which decides nothing. ``classes``: labels are 0 to ``classes`` − 1;
-    ``label_names`` has their names in that order, or is None. ``train`` and ``test`` are the
-    splits; adopted databases may lack one (None). ``channel_order``: "BGR", "RGB" or "grey", None
-    where nobody said; ``value_range``: to what the values of an 8-bit image file, 0 to 255, have to
-    be brought before ``preprocessing``, [0, 255] for most, None where nobody knows. ``adopted``:
-    another tool made the databases. ``source``, ``seed`` and ``versions`` say what it was made from
-    and with. ``folder`` is where it was read, absolute.
+    ``label_names`` has their names in that order, or is None. Adopted databases may lack ``train``
+    or ``test`` (None). ``channel_order``: "BGR", "RGB" or "grey", None where nobody said.
+    ``value_range``: to what the values of an 8-bit image file, 0 to 255, have to be brought before
+    ``preprocessing``, [0, 255] for most, None where nobody knows. ``adopted``: another tool made
+    the databases. ``source``, ``seed`` and ``versions`` say what it was made from and with.
+    ``folder`` is where it was read, absolute.
     """
 
     dataset: str
@@ -100,7 +98,7 @@ class Manifest:
     seed: int = 0
     versions: dict = dataclasses.field(default_factory=dict)
     folder: str = ""
-    format: int = _FORMAT
+    format: int = 1
 
     @property
     def parts(self):
@@ -109,56 +107,41 @@ class Manifest:
 
     @classmethod
     def of(cls, entries):
-        """That of a dictionary such as ``as_dict`` gives. Raises TypeError where it has other
-        entries."""
+        """That of a dictionary such as ``as_dict`` gives. Raises TypeError where it has others."""
         parts = {split: Part(**entries[split]) for split in SPLITS if entries.get(split)}
         said = Preprocessing(**entries.get("preprocessing", {}))
         return cls(**{**entries, **parts, "preprocessing": said})
 
     def as_dict(self):
-        """What JSON holds, without what is not there."""
-        return _filled(dataclasses.asdict(self))
+        """What JSON holds."""
+        return dataclasses.asdict(self)
 
     def write(self, folder):
-        """Writes it into ``folder``, with the paths of its databases from there. Raises UserError
-        where that fails."""
-        stored = {name: value for name, value in self.as_dict().items() if name != "folder"}
+        """Writes it into ``folder``. Raises UserError where that fails."""
+        stored = {**self.as_dict(), "folder": ""}
         with whole_file(Path(folder) / MANIFEST) as file:
             json.dump(stored, file, indent=2)
             file.write("\n")
-
-
-def _filled(entries):
-    return {
-        name: _filled(value) if isinstance(value, dict) else value
-        for name, value in entries.items()
-        if value not in (None, "", [])
-    }
 
 
 def read_manifest(folder, splits=SPLITS):
     """The Manifest of the data set in ``folder``.
 
     Raises UserError where that is no whole data set: no manifest, another one than this version's,
-    one of ``splits`` is missing, or a database has another size than when the manifest was written,
-    as after an interrupted copy.
+    one of ``splits`` is missing, or a database has another size than when the manifest was
+    written, as after an interrupted copy.
     """
     folder = Path(folder)
+    path = folder / MANIFEST
     try:
-        manifest = Manifest.of(json.loads((folder / MANIFEST).read_bytes()))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} is no data set, it has no {MANIFEST}: make it with acu data, or, where another "
-            f"tool made its databases, with acu data adopt {folder}"
-        ) from error
+        manifest = Manifest.of(json.loads(path.read_bytes()))
     except OSError as error:
-        raise UserError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"{folder / MANIFEST} is damaged ({error}): make {folder} anew") from error
-    if manifest.format != _FORMAT:
         raise UserError(
-            f"{folder} has format {manifest.format}, this version needs {_FORMAT}: make it anew"
-        )
+            f"{folder} is no data set, {path} cannot be read ({error.strerror}): make it with acu "
+            f"data, or, where another tool made its databases, with acu data adopt {folder}"
+        ) from error
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): make {folder} anew") from error
     manifest.folder = str(folder.absolute())
     remedy = f"run acu data adopt {folder} again" if manifest.adopted else f"make {folder} anew"
     for split in splits:
@@ -179,9 +162,6 @@ def database_path(folder, split):
 def source_bytes(path, backend):
     """The size of what a layer's source names: an LMDB's file, a LevelDB's tables, the list of
     another; 0 where there is nothing."""
-    path = Path(path)
-    files = {
-        "LMDB": [path / "data.mdb"],
-        "LEVELDB": [*path.glob("*.ldb"), *path.glob("*.sst")],
-    }.get(backend, [path])
+    names = {"LMDB": ["data.mdb"], "LEVELDB": ["*.ldb", "*.sst"]}.get(backend)
+    files = [file for name in names for file in Path(path).glob(name)] if names else [Path(path)]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import whole_file
 from . import database
-from .manifest import Preprocessing
+from .manifest import database_path
 
 SCALE = 55  # the L2 norm of an image after contrast normalisation
 REGULARISATION = 0.1  # what whitening adds to every eigenvalue
@@ -100,37 +100,31 @@ def write_whitened(folder, manifest, splits):
     images = {split: global_contrast_normalise(part[0]) for split, part in splits.items()}
     whitening = Whitening.fit(images["train"])
     whitening.save(folder / "whitening.npz")
-    images = {split: whitening(part) for split, part in images.items()}
-    said = Preprocessing(
-        manifest.preprocessing.steps[1:2],
-        manifest.preprocessing.resize,
-        manifest.preprocessing.smooth,
-        contrast_scale=SCALE,
-        whitening="whitening.npz",
-        whitening_regularisation=REGULARISATION,
-    )
+    splits = {split: (whitening(images[split]), splits[split][1]) for split in splits}
+    said, manifest.channel_order = manifest.preprocessing, "RGB"
+    said.contrast_scale, said.whitening = SCALE, "whitening.npz"
+    said.whitening_regularisation = REGULARISATION
     said.steps += [
-        "channels in the order red, green, blue",
         f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
         "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along "
         f"each eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
     ]
-    manifest.preprocessing, manifest.channel_order = said, "RGB"
-    write(folder, manifest, {split: (images[split], splits[split][1]) for split in splits}, PADDING)
+    write(folder, manifest, splits, PADDING)
 
 
 def write(folder, manifest, splits, padding):
     """Writes the databases of ``splits``, {split: (images, labels)}, training images with
     ``padding`` pixels of zeros on all sides, and then the ``manifest``."""
-    said = manifest.preprocessing
-    said.steps.append(f"training images padded with zeros, {padding} on each side")
-    said.train_padding = padding
+    manifest.preprocessing.steps.append(f"training images padded with {padding} zeros on each side")
+    manifest.preprocessing.train_padding = padding
+    manifest.versions = database.VERSIONS
     for split, (images, labels) in splits.items():
-        if split == "train":
-            images = np.pad(images, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
-        part = database.write_part(folder, split, images, labels, manifest)
+        border = 2 * ((padding, padding) if split == "train" else (0, 0),)
+        images = np.pad(images, ((0, 0), (0, 0), *border))
+        path = database_path(folder, split)
+        database.write(path, images, labels, manifest.seed)
+        part = database.part_of(path, labels, images.shape[1:], manifest.classes)
         setattr(manifest, split, part)
-    manifest.versions = database.versions()
     manifest.write(folder)
 
 

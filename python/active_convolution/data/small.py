@@ -6,7 +6,6 @@ import http.client
 import io
 import os
 import pickle
-import re
 import tarfile
 import urllib.request
 from pathlib import Path
@@ -22,6 +21,7 @@ from .manifest import Manifest, Preprocessing
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 CLASSES = {"cifar10": 10, "cifar100": 100}
+DIGITS_TRAIN, DIGITS_TEST, DIGITS_FOLDS = 1500, 297, 6
 PAGE = "https://www.cs.toronto.edu/~kriz/"
 _ARCHIVES = {  # on the data set's own page, with the MD5 that stands beside it there
     "cifar10": ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
@@ -31,12 +31,9 @@ _BATCHES = {  # for training, and for testing; the binary archive's end in .bin
     "cifar10": ([f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]),
     "cifar100": (["train"], ["test"]),
 }
-_LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
+_LABELS = {"cifar10": (1, b"labels"), "cifar100": (2, b"fine_labels")}  # bytes, and the entry
 _SHAPE = (3, 32, 32)  # 3072 bytes: the red, the green, then the blue plane, each in rows
-_PATIENCE, _PIECE = 60, 2**20  # seconds without a byte before the server counts as gone; bytes
-DIGITS_TRAIN, DIGITS_TEST, DIGITS_FOLDS = 1500, 297, 6
-_DIGITS_MAXIMUM = 16  # the digits' pixels count the set dots of a 4x4 block
-_DIGITS_PADDING = 1  # pixels on each side of a training image
+_MAXIMUM = 16  # the digits' pixels count the set dots of a 4x4 block
 
 
 def create(dataset, output, source=None, seed=0, fold=None, size=None):
@@ -48,32 +45,31 @@ def create(dataset, output, source=None, seed=0, fold=None, size=None):
     Training images are padded, for Caffe's random crop; ``seed`` shuffles them. CIFAR takes 2 GB
     of memory. ``output`` appears whole or not at all. Returns the Manifest.
     """
+    manifest = Manifest(dataset, CLASSES.get(dataset, 10), source=str(source), seed=seed)
     with whole_folder(output) as folder:
         if dataset == "digits":
-            return _create_digits(folder, read_digits(fold, size), seed)
-        splits = read_cifar(dataset, source)
-        names = CIFAR10_CLASSES if dataset == "cifar10" else None
-        manifest = Manifest(dataset, CLASSES[dataset], names, value_range=[0, 255])
-        manifest.source, manifest.seed = str(source), seed
-        preprocess.write_whitened(folder, manifest, splits)
+            _write_digits(folder, manifest, read_digits(fold, size))
+        else:
+            manifest.label_names = CIFAR10_CLASSES if dataset == "cifar10" else None
+            manifest.value_range = [0, 255]
+            preprocess.write_whitened(folder, manifest, read_cifar(dataset, source))
     return manifest
 
 
-def _create_digits(folder, splits, seed):
+# ---- The digits
+
+
+def _write_digits(folder, manifest, splits):
     mean = splits["train"][0].mean(axis=0)
     with whole_file(folder / "mean.npy", "wb") as file:
         np.save(file, mean)
-    manifest = Manifest("digits", 10, channel_order="grey", value_range=[0, _DIGITS_MAXIMUM])
-    manifest.source, manifest.seed = "scikit-learn's load_digits", seed
-    manifest.preprocessing = Preprocessing(
-        ["pixels divided by 16", "mean training image (mean.npy) subtracted"],
-        "stretch",
-        scale=1 / _DIGITS_MAXIMUM,
-        mean_file="mean.npy",
-    )
+    manifest.source, manifest.channel_order = "scikit-learn's load_digits", "grey"
+    manifest.value_range = [0, _MAXIMUM]
+    steps = ["pixels divided by 16", "mean training image (mean.npy) subtracted"]
+    said = Preprocessing(steps, "stretch", scale=1 / _MAXIMUM, mean_file="mean.npy")
+    manifest.preprocessing = said
     splits = {split: (images - mean, labels) for split, (images, labels) in splits.items()}
-    preprocess.write(folder, manifest, splits, _DIGITS_PADDING)
-    return manifest
+    preprocess.write(folder, manifest, splits, padding=1)
 
 
 def read_digits(fold=None, size=None):
@@ -84,33 +80,26 @@ def read_digits(fold=None, size=None):
     With a ``fold`` from 1 to DIGITS_FOLDS the test images are 299 that no other fold has: for a
     cross-validation. ``size``, (width, height) in pixels, enlarges the images bilinearly.
     """
-    from sklearn.datasets import (
-        load_digits,
-    )  # here, for those who read other data: it takes seconds
-    from sklearn.model_selection import StratifiedKFold, train_test_split
+    from sklearn import datasets, model_selection  # here: it takes seconds
 
     if size is not None and not all(8 <= side <= 64 for side in size):
         raise BadValue(f"--size {size[0]}x{size[1]} is out of range: give 8x8 to 64x64")
-    digits = load_digits()
-    images, labels = (digits.images / _DIGITS_MAXIMUM).astype(np.float32), digits.target
+    digits = datasets.load_digits()
+    images, labels = (digits.images / _MAXIMUM).astype(np.float32), digits.target
     if size is not None:
         images = np.stack([cv2.resize(image, size) for image in images])
     if fold is None:
-        train, test = train_test_split(
-            np.arange(len(labels)),
-            train_size=DIGITS_TRAIN,
-            test_size=DIGITS_TEST,
-            stratify=labels,
-            random_state=0,
-        )
+        sizes = dict(train_size=DIGITS_TRAIN, test_size=DIGITS_TEST)
+        order = np.arange(len(labels))
+        drawn = model_selection.train_test_split(order, **sizes, stratify=labels, random_state=0)
     else:
-        folds = StratifiedKFold(DIGITS_FOLDS, shuffle=True, random_state=0)
+        folds = model_selection.StratifiedKFold(DIGITS_FOLDS, shuffle=True, random_state=0)
         train, test = list(folds.split(labels, labels))[fold - 1]
         count = len(labels) // DIGITS_FOLDS  # the same for every fold: the others are trained on
-        train, test = np.concatenate((train, test[count:])), test[:count]
+        drawn = np.concatenate((train, test[count:])), test[:count]
     return {
-        "train": (images[train, None], labels[train]),
-        "test": (images[test, None], labels[test]),
+        split: (images[chosen, None], labels[chosen])
+        for split, chosen in zip(("train", "test"), drawn)
     }
 
 
@@ -125,78 +114,64 @@ def read_cifar(dataset, path):
     Returns {"train": (images (N, 3, 32, 32) uint8 RGB, labels (N,)), "test": ...}; CIFAR-100's
     labels are the 100 fine ones. Raises UserError for anything else, and runs nothing in it.
     """
+    name = dataset.replace("cifar", "cifar-")
+    give = (
+        f"give {name}-python.tar.gz or {name}-binary.tar.gz whole, the folder unpacked from it, or "
+        "an .npz with X, Y, xt, yt; folders of images are for acu data images --whiten"
+    )
     try:
         if str(path).endswith(".npz"):
             with np.load(path, allow_pickle=False) as arrays:
                 pairs = [[(arrays["X"], arrays["Y"])], [(arrays["xt"], arrays["yt"])]]
         else:
-            files = _files(Path(path), {*sum(_BATCHES[dataset], [])})
+            files = _files(Path(path), sum(_BATCHES[dataset], []))
             pairs = [[_batch(dataset, files, name) for name in part] for part in _BATCHES[dataset]]
         splits = [tuple(map(np.concatenate, zip(*part))) for part in pairs]
     except Exception as error:  # a damaged archive, pickle or zip can raise nearly anything
         reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} cannot be read ({reason}): give {accepted(dataset)}") from error
+        raise UserError(f"{path} cannot be read ({reason}): {give}") from error
     for images, labels in splits:
-        fits = images.dtype == np.uint8 and images.shape == (len(labels), *_SHAPE)
-        if not fits or not len(labels) or not 0 <= labels.min() <= labels.max() < CLASSES[dataset]:
-            raise UserError(
-                f"{path} holds {images.dtype} images of shape {images.shape} and {len(labels)} labels, "
-                f"up to {max(labels, default='none')}: give {accepted(dataset)}"
-            )
+        fits = images.dtype == np.uint8 and images.shape == (len(labels), *_SHAPE) and len(labels)
+        if not fits or not 0 <= labels.min() <= labels.max() < CLASSES[dataset]:
+            held = f"{images.dtype} images {images.shape}, labels {np.unique(labels)[[0, -1]]}"
+            raise UserError(f"{path} holds {held}: {give}")
     return dict(zip(("train", "test"), splits))
-
-
-def accepted(dataset):
-    """What ``path`` may be for ``dataset``, in words."""
-    name = dataset.replace("cifar", "cifar-")
-    return (
-        f"{name}-python.tar.gz or {name}-binary.tar.gz whole, its unpacked folder, or an .npz with X, "
-        "Y, xt, yt; folders of images are for acu data images --whiten"
-    )
 
 
 def _files(path, names):
     """{name: bytes} of the files in an archive or a folder that are called as one of ``names``,
     with .bin or without."""
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.name.removesuffix(".bin") in names]
-        return {file.name: file.read_bytes() for file in found if file.is_file()}
+        found = {file.name: file for file in path.rglob("*") if file.is_file()}
+        known = {name for name in found if name.removesuffix(".bin") in names}
+        return {name: found[name].read_bytes() for name in known}
     with tarfile.open(path) as archive:
-        return {
-            member.name.rpartition("/")[2]: archive.extractfile(member).read()
-            for member in archive
-            if member.isfile() and member.name.rpartition("/")[2].removesuffix(".bin") in names
-        }
+        found = {os.path.basename(member.name): member for member in archive if member.isfile()}
+        known = {name for name in found if name.removesuffix(".bin") in names}
+        return {name: archive.extractfile(found[name]).read() for name in known}
 
 
 def _batch(dataset, files, name):
     """(images, labels) of a batch file: a pickle, or rows of labels, the last of which counts, and
     pixels."""
+    count, entry = _LABELS[dataset]
     if f"{name}.bin" in files:
-        labels = {"cifar10": 1, "cifar100": 2}[dataset]
-        rows = np.frombuffer(files[f"{name}.bin"], np.uint8).reshape(-1, labels + np.prod(_SHAPE))
-        return rows[:, labels:].reshape(-1, *_SHAPE), rows[:, labels - 1].astype(np.int64)
+        rows = np.frombuffer(files[f"{name}.bin"], np.uint8).reshape(-1, count + np.prod(_SHAPE))
+        return rows[:, count:].reshape(-1, *_SHAPE), rows[:, count - 1].astype(int)
     batch = _ArrayUnpickler(io.BytesIO(files[name]), encoding="bytes").load()
-    labels = np.array(batch[_LABELS[dataset].encode()], np.int64)
-    return batch[b"data"].reshape(-1, *_SHAPE), labels
+    return batch[b"data"].reshape(-1, *_SHAPE), np.array(batch[entry], int)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Loads containers and NumPy arrays only: a pickle may otherwise run any code."""
 
-    _allowed = {
-        "_reconstruct": np.empty(0).__reduce__()[0],
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
-    }
+    _allowed = {"ndarray": np.ndarray, "dtype": np.dtype}
+    _allowed["_reconstruct"] = np.empty(0).__reduce__()[0]
 
     def find_class(self, module, name):
         if module.partition(".")[0] != "numpy" or name not in self._allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
         return self._allowed[name]
-
-
-# ---- Download
 
 
 def fetch(dataset, folder=None):
@@ -219,15 +194,15 @@ def fetch(dataset, folder=None):
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"cannot fetch {PAGE}{name} ({getattr(error, 'reason', error)}): run the same command "
-            f"again, or fetch it on another machine and give it as --source"
+            "again, or fetch it on another machine and give it as --source"
         ) from error
     with open(part, "rb") as received:
         found = hashlib.file_digest(received, "md5").hexdigest()
     if found != known:
         part.unlink()
         raise UserError(
-            f"{PAGE}{name} has the MD5 {found}, not {known}, and has been removed: try again, and see "
-            "whether a proxy or a login page stands between"
+            f"{PAGE}{name} has the MD5 {found}, not {known}, and has been removed: try again, and "
+            "see whether a proxy or a login page stands between"
         )
     part.rename(path)
     return path
@@ -238,21 +213,19 @@ def _receive(url, file):
     begun = file.tell()
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
-        response = urllib.request.build_opener().open(request, timeout=_PATIENCE)
+        response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
         if error.code == 416 and begun:  # there is no more than what is here: the MD5 decides
             return
         raise
     with response:
-        if not re.match(f"bytes {begun}-", response.headers.get("Content-Range", "")):
-            file.truncate(0)  # the server sends the whole file
+        if response.status != 206:  # the server sends the whole file
+            file.truncate(0)
             begun = 0
-        length = response.headers.get("Content-Length")
-        total = begun + int(length) if length else None
-        bar = tqdm(total=total, initial=begun, desc=Path(url).name, unit="B", unit_scale=True)
-        with bar:
-            while piece := response.read(_PIECE):
+        total = begun + int(response.headers["Content-Length"])
+        with tqdm(total=total, initial=begun, unit="B", unit_scale=True) as bar:
+            while piece := response.read(2**20):
                 file.write(piece)
                 bar.update(len(piece))
-            if total and bar.n < total:
-                raise OSError(f"the connection ended {total - bar.n:,} bytes early")
+        if bar.n < total:
+            raise OSError(f"the connection ended {total - bar.n:,} bytes early")
