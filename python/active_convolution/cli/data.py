@@ -41,7 +41,7 @@ def parser(prog):
 
 def _made(parser):
     options.output(parser, "the folder to make; must not exist", "DIR")
-    options.seed(parser, "shuffles the images (default: %(default)s)")
+    options.seed(parser, "shuffles the images")
 
 
 def _digits(parser):
@@ -65,10 +65,10 @@ def _listed(parser):
     _path(parser, "--list", listed)
     _path(parser, "--val-source", "the folder of the test images (default: --source)")
     _path(parser, "--val-list", "as --list, of the test images")
-    help = "what is stored: files of the right size as they are, or pixels (default: %(default)s)"
+    help = "what is stored: files of the right size as they are, or pixels"
     parser.add_argument("--encode", choices=("jpeg", "png", "raw"), default="jpeg", help=help)
     options.jobs(parser, "threads (default: one for each core)")
-    help = "images of a split that may be missing or damaged (default: %(default)s)"
+    help = "images of a split that may be missing or damaged"
     kind = options.integer(0)
     parser.add_argument("--max-unreadable", type=kind, metavar="N", default=10, help=help)
 
@@ -78,10 +78,10 @@ def _images(parser):
     help = "the columns of a table that has more than two"
     add("--columns", type=_columns, metavar="IMAGE,LABEL", help=help)
     help = "of each class that is drawn to test on, such as 0.2, where no other images are given"
-    add("--test-fraction", type=_fraction, metavar="F", help=help)
+    add("--test-fraction", type=options.number(0, 1, above=True), metavar="F", help=help)
     _path(parser, "--label-names", "the classes, one a line, in the order of the labels")
     _size(parser, "(default: that of the images)")
-    help = "stretch, the middle that fills --size, or all and black (default: %(default)s)"
+    help = "stretch, the middle that fills --size, or all and black"
     add("--resize", choices=("stretch", "crop", "pad"), default="stretch", help=help)
     add("--mean", action="store_true", help="write the mean training image: mean.binaryproto")
     help = "normalise contrast, whiten and pad, as in section 3.1 of the paper"
@@ -112,12 +112,6 @@ def _pixels(text):
     if not match:
         raise argparse.ArgumentTypeError(f"{text} is no size: give width and height, as in 64x64")
     return int(match[1]), int(match[2])
-
-
-def _fraction(text):
-    if not 0 < (value := options.number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: give one between 0 and 1")
-    return value
 
 
 def _columns(text):

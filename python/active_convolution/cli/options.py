@@ -16,7 +16,8 @@ ITERATIONS = 2**31  # what Caffe counts
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
-        told = action.default in (None, False, argparse.SUPPRESS, []) or "(default" in action.help
+        none = action.default in (None, argparse.SUPPRESS, []) or action.default is False
+        told = none or "(default" in action.help
         return action.help if told else f"{action.help} (default: %(default)s)"
 
 
