@@ -32,8 +32,8 @@ cpp_passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests\?\..*/\1/p' "$log" | tai
 cpp_failed=$(grep -c '^\[  FAILED  \].*\(ms\)' "$log" || true)
 
 echo "Python tests"
-# As many at a time as there are cores: most of them wait for programs with one thread.
-/usr/bin/python3 -m pytest -q -rfEs --durations=10 -n auto --dist loadfile "${marked[@]}" python/tests | tee "$log" || status=1
+# As many at a time as there are cores: most wait for programs with one thread. A worker that dies is named.
+/usr/bin/python3 -m pytest -q -rfEs --durations=10 -n auto --dist loadfile --max-worker-restart 0 "${marked[@]}" python/tests | tee "$log" || status=1
 count() { grep -o "[0-9]* $1" "$log" | tail -1 | cut -d' ' -f1 || true; }
 py_passed=$(count passed) py_failed=$(count failed) py_errors=$(count error) py_skipped=$(count skipped)
 
