@@ -6,6 +6,10 @@ import os
 import traceback
 
 NO_MEMORY = "there is not enough memory for this: close other programs, or give smaller input"
+_PLAINER = {  # what some of Caffe's checks are about
+    "Image data type must be unsigned byte": "it reads images of 8 bits for a value, and one has "
+    "more: make the database of images of 8 bits",
+}
 
 
 class UserError(Exception):
@@ -44,7 +48,7 @@ def explained(error):
     elif isinstance(error, MemoryError):
         line = NO_MEMORY
     elif isinstance(error, RuntimeError) and _is_from_pycaffe(error):
-        line = f"Caffe: {error}"
+        line = f"Caffe: {plain(str(error))}"
     elif isinstance(error, UnicodeEncodeError):
         line = f"the name {error.object!r} is no text in UTF-8: rename it, or set LC_ALL=C.UTF-8"
     elif isinstance(error, OSError) and error.errno is not None:
@@ -56,6 +60,11 @@ def explained(error):
         return None
     doing = getattr(error, "doing", None)  # see caffe/guard.py
     return " ".join(f"{f'{doing}: ' if doing else ''}{line}".splitlines())
+
+
+def plain(words):
+    """What Caffe's last ``words`` mean, where a reader could not tell."""
+    return next((meant for check, meant in _PLAINER.items() if check in words), words)
 
 
 def _is_from_pycaffe(error):

@@ -1,13 +1,15 @@
 """Small networks in pycaffe, for tests that compare what two of them compute."""
 
 import numpy as np
+
 from active_convolution.caffe import locate
 
 INPUT = 'layer {{ name: "image" type: "Input" top: "image" input_param {{ shape {{ {} }} }} }}\n'
 
 
 def live(path, text, weights=None):
-    """The pycaffe Net of a prototxt's text, which is written to ``path`` and printed for the sake of failing tests."""
+    """The pycaffe Net of a prototxt's text, which is written to ``path`` and printed for the sake
+    of failing tests."""
     print(text)
     path.write_text(text)
     net = locate.caffe().Net(str(path), locate.caffe().TEST)
@@ -36,7 +38,8 @@ def run(net, image):
 
 
 def shake(net, seed):
-    """Random values for what a fresh net has at rest: positions, averages, factors, shifts, and weights without a filler."""
+    """Random values for what a fresh net has at rest: positions, averages, factors, shifts, and
+    weights without a filler."""
     draw = np.random.default_rng(seed)
     for name, layer in zip(net._layer_names, net.layers):
         blobs = layer.blobs

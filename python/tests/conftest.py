@@ -94,7 +94,8 @@ def root():
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Nets this small gain nothing from two threads, and on a busy machine those wait for each other."""
+    """Nets this small gain nothing from two threads, and on a busy machine those wait for each
+    other."""
     openmp = ctypes.CDLL("libgomp.so.1")
     before = openmp.omp_get_max_threads()
     openmp.omp_set_num_threads(1)

@@ -1,10 +1,11 @@
 """Nets around one active convolution, for the tests, and the training of them.
 
-Every net has two inputs, filled before each forward pass with what belongs to the solver's iteration: nothing depends
-on a data layer's cursor.
+Every net has two inputs, filled before each forward pass with what belongs to the solver's
+iteration: nothing depends on a data layer's cursor.
 """
 
 import numpy as np
+
 from active_convolution.caffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8
@@ -31,8 +32,9 @@ def loss(bottom="acu"):
 
 
 class Training:
-    """A pycaffe solver in ``folder``; ``feed(iteration)`` gives the images and targets of one iteration, all iter_size
-    passes together. ``settings`` are the solver's, as its prototxt has them."""
+    """A pycaffe solver in ``folder``; ``feed(iteration)`` gives the images and targets of one
+    iteration, all iter_size passes together. ``settings`` are the solver's, as its prototxt has
+    them."""
 
     def __init__(self, folder, net, feed, **settings):
         folder.mkdir(exist_ok=True)
@@ -94,7 +96,8 @@ class Training:
 
 
 def on_noise(folder, net, batch=4, iter_size=1, outputs=OUTPUTS, **settings):
-    """A Training on random images and targets, ``batch`` of them an iteration, over ``iter_size`` passes."""
+    """A Training on random images and targets, ``batch`` of them an iteration, over ``iter_size``
+    passes."""
 
     def feed(iteration):
         draw = np.random.default_rng(1000 + iteration)

@@ -1,4 +1,5 @@
-"""Nets with active convolutions in Caffe's own tools: train, test, time, finetuning, and both snapshot formats."""
+"""Nets with active convolutions in Caffe's own tools: train, test, time, finetuning, and both
+snapshot formats."""
 
 import os
 import re
@@ -6,10 +7,11 @@ import subprocess
 
 import numpy as np
 import pytest
+from training_runs import TINY
+
 from active_convolution import geometry
 from active_convolution.caffe import locate, messages, positions
 from active_convolution.networks import models
-from training_runs import TINY
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +29,8 @@ def caffe_tool(*arguments):
 
 
 def write_net(path, data, **active):
-    """The tiny network's train_val on ``data``, with these active_convolution_param in place of its own.
+    """The tiny network's train_val on ``data``, with these active_convolution_param in place of its
+    own.
 
     The layer is called conv/1: "/" means something to HDF5.
     """
@@ -105,7 +108,8 @@ def test_time_runs_forward_and_backward(trained):
 
 
 def test_finetuning_starts_from_the_trained_positions(trained, digits_data, tmp_path):
-    """With a rate of 0: all four blobs of the active convolution, whatever warm-up the new training has."""
+    """With a rate of 0: all four blobs of the active convolution, whatever warm-up the new training
+    has."""
     net = write_net(tmp_path / "net.prototxt", digits_data, warmup_iter=100)
     done = caffe_tool(
         "train",

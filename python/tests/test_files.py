@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+
 from active_convolution.errors import UserError
 from active_convolution.files import (
     content,

@@ -1,4 +1,5 @@
-"""How the package's modules depend on each other: no import runs up, none in a circle, and no two modules share a name."""
+"""How the package's modules depend on each other: no import runs up, none in a circle, and no two
+modules share a name."""
 
 import ast
 import graphlib
@@ -28,7 +29,8 @@ def modules(package=PACKAGE):
 
 
 def imported(name, source, known):
-    """The modules among ``known`` that the text ``source`` of the module ``name`` imports, wherever in it that stands."""
+    """The modules among ``known`` that the text ``source`` of the module ``name`` imports, wherever
+    in it that stands."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):

@@ -1,11 +1,14 @@
-"""The layer on random configurations of the whole contract: against the paper's equations, and against Convolution.
+"""The layer on random configurations of the whole contract: against the paper's equations, and
+against Convolution.
 
-Every case is a net of one layer, in float; what it computes may differ from the oracle's double precision by
-``TOLERANCE`` of the largest number in the array. A case that fails prints its prototxt.
+Every case is a net of one layer, in float; what it computes may differ from the oracle's double
+precision by ``TOLERANCE`` of the largest number in the array. A case that fails prints its
+prototxt.
 """
 
 import numpy as np
 import pytest
+
 from active_convolution.caffe import locate
 from active_convolution.check import oracle
 from active_convolution.check.cases import FAR, random_case
@@ -16,7 +19,8 @@ TOLERANCE = 1e-5
 
 
 def load(case, path, layer_type="ActiveConvolution"):
-    """The case's net, with zeros for gradients. Prints the prototxt, which pytest shows where the test fails."""
+    """The case's net, with zeros for gradients. Prints the prototxt, which pytest shows where the
+    test fails."""
     text = case.net(layer_type)
     print(text)
     path.write_text(text)
@@ -34,7 +38,8 @@ def fill(net, case, seed):
 
 
 def move(net, seed):
-    """Leaves some synapses where they started, and puts others on the lattice, anywhere near, and far outside."""
+    """Leaves some synapses where they started, and puts others on the lattice, anywhere near, and
+    far outside."""
     draw = np.random.default_rng(seed)
     for blob in net.params["layer"][2:]:
         start = blob.data.copy()
@@ -81,7 +86,8 @@ def assert_close(name, array, reference):
 
 @pytest.mark.parametrize("seed", range(CASES))
 def test_layer_computes_the_papers_equations(seed, tmp_path):
-    """Output, and gradients of weight, bias, x, y and input, with synapses on the lattice, off it, and far outside."""
+    """Output, and gradients of weight, bias, x, y and input, with synapses on the lattice, off it,
+    and far outside."""
     case = random_case(seed)
     net = load(case, tmp_path / "net.prototxt")
     fill(net, case, seed)
@@ -93,9 +99,11 @@ def test_layer_computes_the_papers_equations(seed, tmp_path):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_nan_position_gives_nan(seed, tmp_path):
-    """All that the lost synapse reads is NaN, and so are its gradients; what has no part in it stays as it should be.
+    """All that the lost synapse reads is NaN, and so are its gradients; what has no part in it
+    stays as it should be.
 
-    Where such a synapse would put its share of the input's gradient is nobody's promise: that is not compared.
+    Where such a synapse would put its share of the input's gradient is nobody's promise: that is
+    not compared.
     """
     case = random_case(1000 + seed)
     net = load(case, tmp_path / "net.prototxt")
@@ -114,7 +122,8 @@ def test_nan_position_gives_nan(seed, tmp_path):
 
 @pytest.mark.parametrize("seed", range(UNTRAINED_CASES))
 def test_untrained_layer_is_convolution(seed, tmp_path):
-    """Caffe's own Convolution with the same weights gives the same output, its shape included, and the same gradients."""
+    """Caffe's own Convolution with the same weights gives the same output, its shape included, and
+    the same gradients."""
     case = random_case(2000 + seed, untrained=True)
     nets = [
         load(case, tmp_path / "active.prototxt"),
@@ -139,7 +148,8 @@ def test_positions_start_where_the_prototxt_says(seed, tmp_path):
 
 
 def test_the_cases_cover_the_contract():
-    """The random draws meet every feature that the equations are claimed for, also where two of them meet."""
+    """The random draws meet every feature that the equations are claimed for, also where two of
+    them meet."""
     cases = [random_case(seed) for seed in range(CASES)]
     shapes = [case.shape for case in cases]
     for feature in (

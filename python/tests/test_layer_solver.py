@@ -1,11 +1,13 @@
-"""Positions in training: warm-up, unit steps, accumulation, resuming, sharing, and the recovery of a hidden teacher's."""
+"""Positions in training: warm-up, unit steps, accumulation, resuming, sharing, and the recovery of
+a hidden teacher's."""
 
 import numpy as np
 import pytest
-from active_convolution.caffe import locate
-from active_convolution.check import oracle
 from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
 from scipy.ndimage import gaussian_filter
+
+from active_convolution.caffe import locate
+from active_convolution.check import oracle
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
@@ -15,7 +17,8 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 @pytest.mark.quick
 def test_frozen_for_exactly_the_warm_up(tmp_path):
-    """Weights learn from the start; neither momentum nor weight decay moves a position before its iteration."""
+    """Weights learn from the start; neither momentum nor weight decay moves a position before its
+    iteration."""
     net = layer("warmup_iter: 5") + loss()
     training = on_noise(tmp_path / "run", net, momentum=0.9, weight_decay=0.5, base_lr=0.01)
     weight = training.blobs()[0]
@@ -28,8 +31,8 @@ def test_frozen_for_exactly_the_warm_up(tmp_path):
 @pytest.mark.parametrize("iter_size", [1, 4])
 @pytest.mark.parametrize("normalised", ["true", "false"])
 def test_steps_against_the_gradient(normalised, iter_size, tmp_path):
-    """Plain SGD steps by its rate against the gradient of the whole iteration, brought to unit length or as it is; the
-    origin stays. Weight decay has no part in it."""
+    """Plain SGD steps by its rate against the gradient of the whole iteration, brought to unit
+    length or as it is; the origin stays. Weight decay has no part in it."""
     net = layer(f"position_lr_mult: 0.05 normalize_gradient: {normalised}") + loss()
     training = on_noise(tmp_path / "run", net, iter_size=iter_size, weight_decay=0.5)
     gradients = []
@@ -60,7 +63,8 @@ def test_no_position_rate_no_movement(tmp_path):
 
 
 def test_param_entries_win(tmp_path):
-    """Over position_lr_mult, and over the decay of zero: with no gradient, x shrinks by its own rate and decay."""
+    """Over position_lr_mult, and over the decay of zero: with no gradient, x shrinks by its own
+    rate and decay."""
     params = "param {} param {} param { lr_mult: 0.5 decay_mult: 2 } param { lr_mult: 0 }"
     training = on_noise(
         tmp_path / "run", layer("warmup_iter: 2", params=params) + loss(), weight_decay=0.1
@@ -74,7 +78,8 @@ def test_param_entries_win(tmp_path):
 
 
 def test_normalised_after_the_reduction_over_solvers(tmp_path):
-    """What changes the gradients in on_gradients_ready, as a reduction over GPUs does, comes before normalising."""
+    """What changes the gradients in on_gradients_ready, as a reduction over GPUs does, comes before
+    normalising."""
     training = on_noise(tmp_path / "run", layer("position_lr_mult: 0.02") + loss())
     x, y = training.net.params["acu"][2:]
 
@@ -92,7 +97,8 @@ def test_normalised_after_the_reduction_over_solvers(tmp_path):
 
 @pytest.mark.parametrize("normalised", ["true", "false"])
 def test_accumulated_passes_follow_the_whole_batch(normalised, tmp_path):
-    """iter_size 4 with a quarter of the batch: the same weights and positions over 50 iterations, to rounding."""
+    """iter_size 4 with a quarter of the batch: the same weights and positions over 50 iterations,
+    to rounding."""
     net = layer(f"position_lr_mult: 0.1 normalize_gradient: {normalised}") + loss()
     settings = dict(batch=8, momentum=0.9, base_lr=0.01)
     whole, parts = (on_noise(tmp_path / str(n), net, iter_size=n, **settings) for n in (1, 4))
@@ -116,7 +122,8 @@ def test_accumulated_passes_follow_the_whole_batch(normalised, tmp_path):
     ],
 )
 def test_a_resumed_run_ends_bit_identical(method, form, interrupted_at, tmp_path):
-    """A new solver, started otherwise and restored from a snapshot, ends as the run that was not interrupted."""
+    """A new solver, started otherwise and restored from a snapshot, ends as the run that was not
+    interrupted."""
     net = layer("warmup_iter: 6") + loss()
     momentum = 0 if method in ("AdaGrad", "RMSProp") else 0.9
     settings = dict(momentum=momentum, base_lr=0.02, type=f'"{method}"', snapshot_format=form)
@@ -147,7 +154,8 @@ def test_two_solvers_in_one_process(tmp_path):
 
 
 def test_layers_that_share_positions_are_parts_of_one_layer(tmp_path):
-    """Two layers with positions in common, side by side, train as one layer that has the outputs of both."""
+    """Two layers with positions in common, side by side, train as one layer that has the outputs of
+    both."""
     common = 'param {} param {} param { name: "x" } param { name: "y" }'
     both = "".join(
         layer("position_lr_mult: 0.1", name, params=common) for name in ("upper", "lower")
@@ -174,7 +182,8 @@ def test_layers_that_share_positions_are_parts_of_one_layer(tmp_path):
 
 @pytest.mark.parametrize("save, suffix", [("save", ""), ("save_hdf5", ".h5")])
 def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
-    """A snapshot's net has the four blobs as they were; one that shares has them as they are, training on."""
+    """A snapshot's net has the four blobs as they were; one that shares has them as they are,
+    training on."""
     training = on_noise(tmp_path / "run", layer() + loss()).run(3)
     saved = training.blobs()
     snapshot = str(tmp_path / f"net.caffemodel{suffix}")
@@ -209,11 +218,12 @@ ADAM = dict(
 
 
 def student_of(teacher, draw, folder, blur, channels=3, size=24, knows_the_weights=False):
-    """Trains an ACU, from the 3×3 grid, on what a ``teacher`` with these positions makes of random images.
+    """Trains an ACU, from the 3×3 grid, on what a ``teacher`` with these positions makes of random
+    images.
 
-    The teacher is the oracle, with random weights and no bias. The student is given its weights and keeps them, or
-    learns weights and bias from random ones. ``blur`` is the size of what the images show, in pixels. Returns the
-    student's positions, its weights, and the teacher's.
+    The teacher is the oracle, with random weights and no bias. The student is given its weights and
+    keeps them, or learns weights and bias from random ones. ``blur`` is the size of what the images
+    show, in pixels. Returns the student's positions, its weights, and the teacher's.
     """
     images = gaussian_filter(draw.normal(size=(64, channels, size, size)), (0, 0, blur, blur))
     images /= images.std()
@@ -292,10 +302,12 @@ def test_student_with_the_teachers_weights_recovers_its_positions(seed, tmp_path
     ],
 )
 def test_student_that_learns_the_weights_too_recovers_the_positions(teacher, seed, tmp_path):
-    """All at once, from random weights: the nine positions to 0.02 pixel, and the weights of all sixteen outputs.
+    """All at once, from random weights: the nine positions to 0.02 pixel, and the weights of all
+    sixteen outputs.
 
-    The teachers are spread out on purpose. Synapses within the grid's square could not be found: they read what the
-    grid's nine taps read, and an ordinary 3×3 convolution with other weights computes the same outputs.
+    The teachers are spread out on purpose. Synapses within the grid's square could not be found:
+    they read what the grid's nine taps read, and an ordinary 3×3 convolution with other weights
+    computes the same outputs.
     """
     teacher = np.array(teacher)
     farthest = np.linalg.norm(teacher, axis=1).max(), distances(GRID, teacher).max()

@@ -1,4 +1,5 @@
-"""Every update of a solver meets positions alike: under each type and setting, from Step and from a loop of one's own."""
+"""Every update of a solver meets positions alike: under each type and setting, from Step and from a
+loop of one's own."""
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ CLIP = 0.05  # a hundredth of the gradient's norm, or less
 
 
 def trained_by(solver, folder, active, params="", **settings):
-    """A Training with this solver on noise; ``active`` is active_convolution_param, beside the rate of the positions."""
+    """A Training with this solver on noise; ``active`` is active_convolution_param, beside the rate
+    of the positions."""
     rate = "" if "position_lr_mult" in active else f"position_lr_mult: {POSITION_RATE} "
     net = layer(rate + active, params=params) + loss()
     return on_noise(
@@ -29,7 +31,8 @@ def trained_by(solver, folder, active, params="", **settings):
 
 
 def lengths(path):
-    """Of the steps along a path, of all synapses but the origin, which has none: (iterations, K - 1)."""
+    """Of the steps along a path, of all synapses but the origin, which has none: (iterations, K -
+    1)."""
     steps = np.linalg.norm(np.diff(path, axis=0), axis=2)
     assert not steps[:, ORIGIN].any()
     return np.delete(steps, ORIGIN, axis=1)
@@ -45,8 +48,9 @@ def lengths(path):
 def test_weights_and_positions_learn_each_as_without_the_other(
     solver, clip, iter_size, decay, tmp_path
 ):
-    """Up to and with the first step after the warm-up weights are, bit for bit, those beside frozen positions, and that
-    step is of the positions' own rate, whatever the clipping and the decay of the weights."""
+    """Up to and with the first step after the warm-up weights are, bit for bit, those beside frozen
+    positions, and that step is of the positions' own rate, whatever the clipping and the decay of
+    the weights."""
     settings = dict(
         clip_gradients=clip, iter_size=iter_size, weight_decay=0.5, regularization_type=f'"{decay}"'
     )
@@ -62,7 +66,8 @@ def test_weights_and_positions_learn_each_as_without_the_other(
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_steps_stay_as_long(solver, tmp_path):
-    """Long after the warm-up: as SGD's without momentum under every adaptive solver, within it under the others."""
+    """Long after the warm-up: as SGD's without momentum under every adaptive solver, within it
+    under the others."""
     momentum = {"momentum": 0.5} if solver in ("SGD", "Nesterov") else {}
     steps = lengths(
         trained_by(
@@ -153,7 +158,8 @@ def test_raw_gradients_count_nothing_during_the_warm_up(tmp_path):
 @pytest.mark.parametrize("iter_size", [1, 3])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_forward_backward_apply_update_is_a_step(solver, iter_size, active, tmp_path):
-    """Warm-up, origin and directions included: pycaffe's apply_update counts the iterations as Step does."""
+    """Warm-up, origin and directions included: pycaffe's apply_update counts the iterations as Step
+    does."""
     settings = dict(iter_size=iter_size, clip_gradients=CLIP)
     stepped, by_hand = (
         trained_by(solver, tmp_path / name, active, **settings) for name in ("stepped", "by_hand")

@@ -1,5 +1,5 @@
-"""pycaffe's own reading of images, its Classifier, and its conversions between arrays and messages, which the fork mends for
-the NumPy and scikit-image of today."""
+"""pycaffe's own reading of images, its Classifier, and its conversions between arrays and messages,
+which the fork mends for the NumPy and scikit-image of today."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+
 from active_convolution.caffe import locate
 
 caffe = locate.caffe()
@@ -74,7 +75,8 @@ def test_lists_of_arrays_and_back():
     np.testing.assert_array_equal(back, arrays)
 
 
-# A network that tells the mean of an active convolution's output, channel by channel: its answer can be computed by hand.
+# A network that tells the mean of an active convolution's output, channel by channel: its answer
+# can be computed by hand.
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 10 dim: 3 dim: 4 dim: 4 } } }
 layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv"
@@ -85,7 +87,8 @@ layer { name: "prob" type: "Pooling" bottom: "conv" top: "prob" pooling_param { 
 
 @pytest.fixture
 def classifier(tmp_path):
-    """A Classifier of NET whose convolution copies its channels, with images of 8×8 cropped to 4×4."""
+    """A Classifier of NET whose convolution copies its channels, with images of 8×8 cropped to
+    4×4."""
     (tmp_path / "deploy.prototxt").write_text(NET)
     net = caffe.Net(str(tmp_path / "deploy.prototxt"), caffe.TEST)
     net.params["conv"][0].data[:, :, 0, 0] = np.eye(3)
@@ -124,13 +127,12 @@ def test_classifier_resizes(classifier):
 
 
 def test_scikit_image_is_imported_where_an_image_is_read(picture):
-    """To import it takes longer than all the rest of pycaffe, and most programs read no image with it."""
+    """To import it takes longer than all the rest of pycaffe, and most programs read no image with
+    it."""
     code = (
         "import sys\nfrom active_convolution.caffe import locate\ncaffe = locate.caffe()\n"
         "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
         f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

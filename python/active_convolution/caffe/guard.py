@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from .. import command
-from ..errors import NO_MEMORY
+from ..errors import NO_MEMORY, plain
 
 # SIGUSR1 is what mpirun passes on. A closed terminal sends SIGHUP, unless nohup had it ignored.
 STOPS = (
@@ -25,10 +25,6 @@ STOPS = (
 )
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _DOING, _LOG = "\x1e", "\x1f"  # begin the lines in the log that are the guard's own
-_PLAINER = {  # what some of Caffe's checks are about
-    "Image data type must be unsigned byte": "it reads images of 8 bits for a value, and one has "
-    "more: make the database of images of 8 bits",
-}
 _told = None  # in the child: the log that the parent reads
 _at = ""  # what it is doing
 stderr = None  # in the child: the descriptor of the real stderr, for processes that it starts
@@ -151,5 +147,4 @@ def last_words(log):
     """What a failed check of Caffe, or an exception of C++, said at the end of the process that
     wrote ``log``; None where there is neither."""
     said = re.findall(r"^(?:F\d+ \S+ +\d+ [\w.]+:\d+\]|  what\(\): ) (.*)$", log, re.MULTILINE)
-    plain = [_PLAINER[words] for words in _PLAINER if said and words in said[-1]]
-    return plain[0] if plain else said[-1].strip() if said else None
+    return plain(said[-1].strip()) if said else None
