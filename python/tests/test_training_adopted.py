@@ -1,5 +1,5 @@
-"""Training on databases that other tools made: whichever way the same images are kept, the training is the same, and so are
-its evaluation and its report."""
+"""Training on databases that other tools made: whichever way the same images are kept, the training
+is the same, and so are its evaluation and its report."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,8 @@ snapshot: 6 snapshot_prefix: "x" random_seed: 3
 
 @pytest.fixture(scope="module")
 def weights(made, tmp_path_factory):  # noqa: F811
-    """What every training begins with: layers that read data draw random numbers before the fillers, each as many as it likes."""
+    """What every training begins with: layers that read data draw random numbers before the
+    fillers, each as many as it likes."""
     folder = tmp_path_factory.mktemp("weights")
     adopt(alone(made, "lmdb", folder / "data"))
     for name, text in (("net", NET), ("solver", SOLVER)):
@@ -49,7 +50,8 @@ def weights(made, tmp_path_factory):  # noqa: F811
 
 
 def measured(folder, output, weights):
-    """Trains from ``weights`` on the data set ``folder`` into ``output``, and evaluates; its rows without the seconds."""
+    """Trains from ``weights`` on the data set ``folder`` into ``output``, and evaluates; its rows
+    without the seconds."""
     (output.parent / "net.prototxt").write_text(NET)
     (output.parent / "solver.prototxt").write_text(SOLVER)
     assert (
@@ -85,7 +87,8 @@ def test_every_kind_of_database_trains_the_same(made, weights, of_lmdb, tmp_path
 
 
 def test_more_classes_than_its_images_show(made, tmp_path):  # noqa: F811
-    """A network of 1000 classes may be tested on a few images; but not one of fewer classes than these have."""
+    """A network of 1000 classes may be tested on a few images; but not one of fewer classes than
+    these have."""
     folder = alone(made, "lmdb", tmp_path / "data")
     adopt(folder)
     for name, text in (("net", NET), ("solver", SOLVER)):

@@ -234,13 +234,6 @@ def test_other_settings_are_refused(finished, resume, changes):
     assert tree(finished) == before
 
 
-def test_a_run_that_has_come_beyond_its_end_is_refused(finished):
-    solver = finished / "solver.prototxt"
-    solver.write_text(solver.read_text().replace("max_iter: 12", "max_iter: 2"))
-    with pytest.raises(UserError, match="come to iteration 12, and is to end at 2: raise max_iter"):
-        train(output=finished, resume=True)
-
-
 def test_settings_with_many_digits_are_the_same_again(tmp_path, digits_data):
     model = write_model(tmp_path / "tiny", base_lr=0.0123456789)
     options = dict(variant="acu", data=digits_data, output=tmp_path / "run", max_iter=4)

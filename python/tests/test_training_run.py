@@ -44,9 +44,13 @@ def test_says_what_trains_where_it_is_and_what_came_out(run):
         "of 10 classes, 10 outputs; 12 iterations of 64 images, 0.512 epochs; a synapse can go "
         "0.023 pixels at most"
     )
-    assert "training:   0%" in run.stderr and "12/12" in run.stderr and "it/s, loss " in run.stderr
+    assert (
+        "training:   0%" in run.stderr
+        and "12/12" in run.stderr
+        and "it/s, test error " in run.stderr
+    )
     error, folder, next_line = re.fullmatch(
-        r"test error (\d+\.\d\d) % after 12 iterations, \d+ s, in (.*)\nnext: (.*)\n", run.stdout
+        r"test error (\d+\.\d\d) % after 12 iterations, \d+ s, in (.*)\n  loss .*\nnext: (.*)\n", run.stdout
     ).groups()
     assert folder == str(run.folder) and next_line.startswith("acu plot ")
     assert float(error) == pytest.approx(100 * rows(run.folder)[-1]["test_error"], abs=0.005)

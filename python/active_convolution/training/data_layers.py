@@ -27,8 +27,8 @@ def point(found, manifest):
         _check_one(found, layers, "testing")
         if layers[0] in train:
             raise UserError(
-                f"layer {layers[0].name} of {found.source} reads data for training and for testing, "
-                "and these are two databases: give two layers, one for each phase"
+                f"layer {layers[0].name} of {found.source} reads data for training and for "
+                "testing, and these are two databases: give two layers, one for each phase"
             )
         if rounds > 0:  # else there is no test
             reader = schedule.reader(layers[0])
@@ -42,8 +42,8 @@ def point(found, manifest):
 def _check_one(found, layers, phase):
     if len(layers) != 1:
         raise UserError(
-            f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase}, "
-            "and --data is for one: give it one, or leave --data out where it names its own sources"
+            f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase},"
+            " and --data is for one: give it one, or leave --data out where it names its own"
         )
 
 
@@ -146,8 +146,8 @@ def _check_labels(found, layer):
         if wrong:
             raise UserError(
                 f"{source}, which layer {layer.name} of {found.source} reads, has the label "
-                f"{wrong[-1]:g}, and layer {scores.name} has {number} outputs, for labels from 0 to "
-                f"{number - 1}: give --classes {labels[-1] + 1:g}, or mend the labels"
+                f"{wrong[-1]:g}, and layer {scores.name} has {number} outputs, for labels from 0 "
+                f"to {number - 1}: give --classes {labels[-1] + 1:g}, or mend the labels"
             )
 
 

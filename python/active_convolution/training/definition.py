@@ -2,7 +2,6 @@
 Caffe's ways."""
 
 import dataclasses
-import tempfile
 from pathlib import Path
 
 from ..caffe import locate, messages
@@ -93,18 +92,8 @@ def _network_in(folder):
 def _definition(source, solver, folder):
     net, deploy = _one_net(source, solver, folder), folder / "deploy.prototxt"
     read = messages.read_net(deploy) if deploy.exists() else None
-    return checked(Definition(source, solver, net, read, _weights(source, solver)))
-
-
-def _weights(source, solver):
-    """The file that a solver's own ``weights`` name (newer Caffes know the field)."""
-    given = [file for entry in getattr(solver, "weights", ()) for file in entry.split(",") if file]
-    if len(given) > 1:
-        raise UserError(
-            f"{source} names {len(given)} files of weights, and a training begins with one: merge "
-            "them, or leave some out"
-        )
-    return given[0] if given else None
+    weights = [*getattr(solver, "weights", ()), None][0]  # which newer Caffes know
+    return checked(Definition(source, solver, net, read, weights))
 
 
 def checked(found):
@@ -118,11 +107,8 @@ def checked(found):
             missing = next((bottom for bottom in layer.bottom if bottom not in known), None)
             known.update(layer.top)
             if missing:
-                name, remedy = (
-                    ("TEST", ", or take test_iter out of the solver")
-                    if test or phase
-                    else ("TRAIN", "")
-                )
+                name = "TEST" if phase else "TRAIN"
+                remedy = ", or take test_iter out of the solver" if phase else ""
                 raise UserError(
                     f"no layer of {source} gives {missing} in the phase {name}, which layer "
                     f"{layer.name} reads: give one with include {{ phase: {name} }}{remedy}"
@@ -148,8 +134,8 @@ def _one_net(source, solver, folder):
     given = _nets(solver)
     if len(given) != 1:
         raise UserError(
-            f"{source} names {' and '.join(given) or 'no network'} to train: give its solver one of "
-            f"{', '.join(_TRAINS)}"
+            f"{source} names {' and '.join(given) or 'no network'} to train: give its solver one "
+            f"of {', '.join(_TRAINS)}"
         )
     trains = _read(getattr(solver, given[0]), folder, source)
     tests = [_read(net, folder, source) for net in (*solver.test_net_param, *solver.test_net)]
@@ -169,10 +155,7 @@ def _one_net(source, solver, folder):
 def _read(net, folder, source):
     """A network that a solver holds, or names."""
     if not isinstance(net, str):
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / "net.prototxt"
-            messages.write(path, net)
-            return messages.read_net(path)
+        return net
     for path in (Path(net), folder / net, folder / Path(net).name):
         if path.is_file():
             return messages.read_net(path)

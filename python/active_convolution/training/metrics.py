@@ -120,7 +120,7 @@ class Events:
         self._writer = event_file_writer()(str(run.path / "tensorboard"))
         from tensorboard.compat.proto import event_pb2, summary_pb2
 
-        self._event, self._summary, self._written = event_pb2, summary_pb2, {}
+        self._event, self._summary = event_pb2, summary_pb2
 
     def truncate(self, after_iteration):
         """Has TensorBoard forget what came after an iteration, as a resumed run must."""
@@ -128,23 +128,19 @@ class Events:
         self._add(after_iteration + 1, session_log=start)
 
     def write(self, row, history):
-        """What is new in ``row``, of metrics.csv, and in the newest record of ``history``
-        (positions.History)."""
-        step, value = row["iteration"], self._summary.Summary.Value
-        known = self._written if self._written.get("iteration") == step else {}
+        """A row of metrics.csv, and the newest record of ``history`` (positions.History)."""
+        value = self._summary.Summary.Value
         values = [
             value(tag=name, simple_value=number)
             for name, number in row.items()
-            if name != "iteration" and number is not None and known.get(name) != number
+            if name != "iteration" and number is not None
         ]
-        if not known:
-            values += [
-                value(tag=f"positions/{layer.name}/{axis}", histo=self._histogram(xy))
-                for layer in history.layers()
-                for axis, xy in zip("xy", np.moveaxis(layer.xy, -1, 0))
-            ]
-        self._written = dict(row)
-        self._add(step, summary=self._summary.Summary(value=values))
+        values += [
+            value(tag=f"positions/{layer.name}/{axis}", histo=self._histogram(xy))
+            for layer in history.layers()
+            for axis, xy in zip("xy", np.moveaxis(layer.xy, -1, 0))
+        ]
+        self._add(row["iteration"], summary=self._summary.Summary(value=values))
         self._writer.flush()
 
     def _add(self, step, **content):

@@ -180,20 +180,22 @@ def what_trains(net, found, ranks):
     images = data_layers.images(found)
     outputs = {changes.outputs(layer).num_output for layer, _, _ in changes.judged(found)}
     seen = ranks * schedule.images_per_iteration(solver, found.net)
-    told = [f"{found.net.name or 'a network'}, {learned:,} parameters"]
-    told[-1] += f", {active} active convolution{'' if active == 1 else 's'}"
-    told += [", ".join(schedule.reader(layer).source for layer in layers) or "data of its own"]
-    told[-1] = data.dataset if data else told[-1]
-    told[-1] += f", {images:,} images" if images else ""
-    told[-1] += f" of {data.classes} classes" if data and data.classes else ""
-    told[-1] += f", {'/'.join(map(str, sorted(outputs)))} outputs" if outputs else ""
-    told += [f"{solver.max_iter:,} iterations"]
-    told[-1] += f" of {seen:,} images" if seen else ""
-    told[-1] += f" over {ranks} ranks" if ranks > 1 else ""
-    told[-1] += f", {solver.max_iter * seen / images:.3g} epochs" if images else ""
+    source = ", ".join(schedule.reader(layer).source for layer in layers) or "data of its own"
     reach = schedule.reach(solver, found.net)
-    told += [f"a synapse can go {_short(reach)} pixels at most"] if reach is not None else []
-    return "training " + "; ".join(told)
+    parts = [
+        (f"{found.net.name or 'a network'}, {learned:,} parameters", True),
+        (f", {active} active convolution{'' if active == 1 else 's'}", True),
+        (f"; {data.dataset if data else source}", True),
+        (f", {images or 0:,} images", images),
+        (f" of {data and data.classes} classes", data),
+        (f", {'/'.join(map(str, sorted(outputs)))} outputs", outputs),
+        (f"; {solver.max_iter:,} iterations", True),
+        (f" of {seen:,} images", seen),
+        (f" over {ranks} ranks", ranks > 1),
+        (f", {solver.max_iter * seen / (images or 1):.3g} epochs", images),
+        (f"; a synapse can go {_short(reach or 0)} pixels at most", reach is not None),
+    ]
+    return "training " + "".join(text for text, told in parts if told)
 
 
 def _short(number):

@@ -94,8 +94,8 @@ def existing(path):
     run = RunFolder(path)
     if not (run.solver.is_file() and run.train_val.is_file()):
         raise UserError(
-            f"{path} is no run of acu train, it has no solver.prototxt and train_val.prototxt: name "
-            "its --output (caffe train keeps no records; acu train --solver FILE --output RUN does)"
+            f"{path} is no run of acu train, it has no solver.prototxt and train_val.prototxt: "
+            "name its --output (caffe train keeps no records; acu train --solver FILE does)"
         )
     return run
 
@@ -110,11 +110,6 @@ def of_run(run):
     if not run.solver.exists():
         raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
     solver, net = load(run)
-    if solver.random_seed < 0:
-        raise UserError(
-            f"{run.solver} has no random_seed, and was written with one: give it the one that the "
-            "run began with"
-        )
     place(run, solver, net)
     return definition.checked(definition.Definition(run.path, solver, net, data=run.data))
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..caffe import guard, messages, positions
 from ..data.manifest import read_manifest
-from ..errors import BadValue, UserError
+from ..errors import BadValue
 from ..networks.schedules import shorten
 from . import data_layers, definition, ranks, record, run_folder, schedule, snapshots
 from .changes import Changes
@@ -64,13 +64,14 @@ def train(
         else:
             found = resolve(run, model, variant, data, size=group.size, **options)
             weights = weights or found.weights
-        _check_weights(run, weights, resume)
         if tensorboard:
             event_file_writer()
-        asked = dict(model=model, variant=variant, data=data, weights=weights, **options)
+        asked = dict(model=model, variant=variant, data=data, **options)
         asked |= asdict(asked.pop("changes", Changes()))
+        goes_on = resume and run.begun()
+        if weights and not goes_on:
+            messages.read_weights(weights)  # now, not when the folder is made
         with run_folder.opened(run, found, resume) as log, guard.log_to(log, run.log):
-            goes_on = resume and run.begun()
             trainer = Trainer(run, group, gpus, found, weights, None if goes_on else asked)
             return trainer.train(tensorboard)
 
@@ -119,21 +120,6 @@ def resolve(
     return found
 
 
-def _check_weights(run, weights, resume):
-    """Raises UserError where a run cannot begin with ``weights``, or did not."""
-    if weights is None:
-        return
-    if not (resume and run.begun()):
-        messages.read_weights(weights)  # now, not when the folder is made
-        return
-    begun = (run.said or {}).get("weights", {}).get("file")
-    if begun != str(Path(weights).resolve()):
-        raise UserError(
-            f"{run.path} began with {begun or 'random weights'}, not with {weights}: leave --weights "
-            "out, or name another --output"
-        )
-
-
 class Trainer(ranks.Worker):
     """Rank 0's work on a run folder that is ready for the Definition ``found``. ``weights`` is a
     .caffemodel to begin with, ``options`` what was asked of a run that begins; None: it goes on."""
@@ -168,14 +154,8 @@ class Trainer(ranks.Worker):
             self._say(record.what_trains(self.solver.net, self.found, self.ranks.size))
             self.record.begin(self.solver, self.found, self.ranks.size, self.gpus)
             self.started = time.monotonic()
-            with tqdm(
-                total=self.parameter.max_iter,
-                initial=self.solver.iter,
-                desc="training",
-                unit="it",
-                mininterval=0.5,
-                dynamic_ncols=True,
-            ) as self.bar:
+            length = dict(total=self.parameter.max_iter, initial=self.solver.iter, unit="it")
+            with tqdm(**length, desc="training", mininterval=0.5, dynamic_ncols=True) as self.bar:
                 self._run(stop, snapshot)
             if self.events:
                 self.events.close()
@@ -193,12 +173,6 @@ class Trainer(ranks.Worker):
             self._weights = self._weights or self.record.content.get("weights", {}).get("file")
             return None
         at = snapshot.iteration
-        if at > self.parameter.max_iter:
-            raise UserError(
-                f"{self.run.path} has come to iteration {at}, and is to end at "
-                f"{self.parameter.max_iter}: raise max_iter in {self.run.solver}, or name another "
-                "--output"
-            )
         self.metrics = self.metrics.load(self.run.metrics, self.metrics.columns)
         self.metrics.truncate(at)
         self.seconds_before = self.metrics.last("seconds") or 0
@@ -232,10 +206,10 @@ class Trainer(ranks.Worker):
             if self.parameter.test_initialization and self.tests and not self.stop:
                 self._record(**self._test())
         self._show()
-        if snapshot and not stop and self._test_is_due() and not self._is_tested():
+        if snapshot and not stop and self._test_is_due() and self._lacks_test():
             self._record(**self._test())  # that was interrupted
         self._loop(stop)
-        if self.at_end() and not self.cut and self.tests and not self._is_tested():
+        if self.at_end() and not self.cut and self._lacks_test():
             self._record(**self._test())
 
     def _loop(self, stop):
@@ -281,14 +255,14 @@ class Trainer(ranks.Worker):
     def _test_is_due(self):
         """But for the last one, which comes after the last snapshot."""
         due = self._is_due("test_interval", self.solver.iter)
-        return bool(self.tests) and not self.at_end() and due
+        return self.tests and not self.at_end() and due
 
     def _is_due(self, interval, iteration):
         every = getattr(self.parameter, interval)
         return every > 0 and iteration % every == 0
 
-    def _is_tested(self):
-        return self.metrics.tested() == self.solver.iter
+    def _lacks_test(self):
+        return self.tests and self.metrics.tested() != self.solver.iter
 
     def _test(self):
         """What the tests give; nothing where a stop is asked for meanwhile."""
@@ -330,31 +304,31 @@ class Trainer(ranks.Worker):
         net = self.solver.net
         for layer in positions.from_net(net):
             height, width = net.blobs[net.bottom_names[layer.name][0]].data.shape[2:]
-            away = np.abs(layer.xy).reshape(-1, 2)
-            count = int((~(away < (width, height))).any(axis=1).sum())
-            if count:
+            if not (np.abs(layer.xy) < (width, height)).all():
                 yield (
-                    f"synapses of layer {layer.name} have left the image of {height}×{width} pixels: "
-                    "lower --lr or --position-lr-mult, or set position_limit"
+                    f"synapses of layer {layer.name} have left the image of {height}×{width} "
+                    "pixels: lower --lr or --position-lr-mult, or set position_limit"
                 )
 
     def _show(self):
-        loss, error = self.metrics.last("loss"), self.metrics.last("test_error")
-        shown = [] if loss is None else [f"loss {loss:.4f}"]
-        shown += [] if error is None else [f"test error {100 * error:.2f} %"]
-        shown += [f"{self.rate:.0f} images/s"] if self.rate else []
-        self.bar.set_postfix_str(", ".join(shown + self._more()), refresh=False)
+        rate = [f"{self.rate:.0f} images/s"] if self.rate else []
+        self.bar.set_postfix_str(", ".join(self._told() + rate), refresh=False)
 
-    def _more(self):
-        """What is shown by name."""
-        values = {name: self.metrics.last(name) for name in self.metrics.more}
-        if self.metrics.last("test_error") is None:
-            values = {"test loss": self.metrics.last("test_loss"), **values}
-        return [f"{name} {value:.4g}" for name, value in values.items() if value is not None]
+    def _told(self):
+        """The newest results in words, the best first."""
+        error = self.metrics.last("test_error")
+        told = [] if error is None else [f"test error {100 * error:.2f} %"]
+        columns = [*([] if told else ["test_loss"]), "loss", *self.metrics.more]
+        known = {name: self.metrics.last(name) for name in columns}
+        return told + [
+            f"{name.replace('test_loss', 'test loss')} {value:.4g}"
+            for name, value in known.items()
+            if value is not None
+        ]
 
     def _finish(self):
         iteration = self.solver.iter
-        stopped = not self.at_end() or self.tests and not self._is_tested()
+        stopped = not self.at_end() or self._lacks_test()
         self.record.end(iteration, "stopped" if stopped else "finished")
         if stopped:
             self._say(f"stopped at iteration {self.kept}: go on with")
@@ -362,23 +336,13 @@ class Trainer(ranks.Worker):
             return INTERRUPTED
         loss = self.metrics.last("loss") or 0
         self._say(*(f"warning: {text}" for text in self._warnings(loss)))
-        seconds = self.metrics.last("seconds") or 0
-        print(f"{self._result()} after {iteration} iterations, {seconds:.0f} s, in {self.run.path}")
-        for text in self._more():
+        seconds, (best, *others) = self.metrics.last("seconds") or 0, self._told() or ["nothing"]
+        print(f"{best} after {iteration} iterations, {seconds:.0f} s, in {self.run.path}")
+        for text in others:
             print(f"  {text}")
-        print(f"next: acu plot {self.run.path}" if self.history.names else self._next())
+        report = f"acu report {self.run.path} --output report.html"
+        print("next:", f"acu plot {self.run.path}" if self.history.names else report)
         return 0
-
-    def _next(self):
-        return f"next: acu report {self.run.path} --output report.html"
-
-    def _result(self):
-        """The error of the last test, in a few words, or what there is instead."""
-        if self.metrics.last("test_error") is not None:
-            return f"test error {100 * self.metrics.last('test_error'):.2f} %"
-        losses = {name: self.metrics.last(name.replace(" ", "_")) for name in ("test loss", "loss")}
-        known = (f"{name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
-        return next(known, "no record of a loss")
 
     @staticmethod
     def _say(*lines):
