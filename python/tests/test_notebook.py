@@ -1,5 +1,5 @@
-"""The notebook in docs/: its code runs from a clean kernel, and its checked-in outputs are of this code. And what makes
-positions show in a notebook."""
+"""The notebook in docs/: its code runs from a clean kernel, and its checked-in outputs are of this
+code. And what makes positions show in a notebook."""
 
 import os
 import re
@@ -27,7 +27,8 @@ def one_thread(monkeypatch):
 
 
 def kinds(cell):
-    """What a code cell shows: (kind of output, kinds of data, text with every number and the space before it as #)."""
+    """What a code cell shows: (kind of output, kinds of data, text with every number and the space
+    before it as #)."""
     shown = []
     for output in cell.outputs:
         data = {"text/plain": output.text} if output.output_type == "stream" else output.data
@@ -46,20 +47,8 @@ def test_it_runs_and_its_outputs_are_of_its_code(tmp_path):
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'python'}{os.pathsep}{locate.BUILD.resolve() / 'fork/python'}",
     }
-    subprocess.run(
-        [
-            "jupyter",
-            "nbconvert",
-            "--to",
-            "notebook",
-            "--execute",
-            INSPECT,
-            "--output-dir",
-            tmp_path,
-        ],
-        env=environment,
-        check=True,
-    )
+    command = ["jupyter", "nbconvert", "--to", "notebook", "--execute", INSPECT]
+    subprocess.run([*command, "--output-dir", tmp_path], env=environment, check=True)
     checked_in, executed = (
         nbformat.read(folder / INSPECT.name, as_version=4) for folder in (INSPECT.parent, tmp_path)
     )
@@ -126,9 +115,7 @@ def test_figures_show_with_and_without_matplotlibs_magic():
     figure = synapses.draw_positions([layer()])
     assert is_png(shown(figure))
     formatter = DisplayFormatter()
-    formatter.formatters["image/png"].for_type(
-        Figure, lambda _: b"by the magic"
-    )  # what the magic registers
+    formatter.formatters["image/png"].for_type(Figure, lambda _: b"by the magic")  # as it registers
     assert formatter.format(figure)[0]["image/png"] == b"by the magic"
 
 
@@ -139,8 +126,6 @@ def test_nothing_to_draw_shows_as_text():
 
 
 def test_networks_positions_show(root):
-    from active_convolution.caffe import locate
-
     net = locate.caffe().Net(
         str(root / "models/digits/plain/acu/deploy.prototxt"), locate.caffe().TEST
     )

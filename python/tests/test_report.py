@@ -150,7 +150,7 @@ def written(tmp_path):
     done = acu("report", run, "--output", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"wrote {tmp_path}/page.html, ")
-    assert done.stdout.endswith(f"next: acu export {run} --output {run}/export\n")
+    assert done.stdout.endswith(f"next: acu export {run}\n")
     return tmp_path / "page.html"
 
 

@@ -17,41 +17,22 @@ data layer that the network is tested with, in RUN or in train_val.prototxt besi
 def parser(prog):
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=options.check_trained)
     options.trained(parser)
-    parser.add_argument(
-        "--data",
-        type=options.path,
-        metavar="DIR",
-        help="another data set, as acu data makes it (default: the one that train_val names)",
-    )
+    options.data(parser, "another data set, as acu data makes it (default: train_val's)")
     parser.add_argument(
         "--train-val", type=options.path, metavar="FILE", help="with --model: another train_val"
     )
-    parser.add_argument(
-        "--ten-crop",
-        action="store_true",
-        help="average the class probabilities of ten views: the four corners and the middle, and "
-        "their mirror images",
+    help = "average the class probabilities of ten views: four corners, the middle, their mirrors"
+    parser.add_argument("--ten-crop", action="store_true", help=help)
+    number = options.integer(1, options.ITERATIONS - 1)
+    help = "views that the network sees at once; fewer take less memory (default: %(default)s)"
+    parser.add_argument("--batch", type=number, default=50, metavar="N", help=help)
+    help = (
+        "also write the errors of each class, the confusion matrix and the images about which the "
+        "network errs most surely; acu report shows what it finds as RUN/evaluation.json"
     )
-    parser.add_argument(
-        "--batch",
-        type=options.integer(1, options.ITERATIONS - 1),
-        default=50,
-        metavar="N",
-        help="views that the network sees at once; fewer take less memory (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--json",
-        type=options.result,
-        metavar="FILE",
-        help="also write the errors of each class, the confusion matrix and the images about which "
-        "the network errs most surely; acu report shows what it finds as RUN/evaluation.json",
-    )
-    parser.add_argument(
-        "--predictions",
-        type=options.result,
-        metavar="FILE",
-        help="also write the answer to every test image, as CSV, in the order of the data",
-    )
+    parser.add_argument("--json", type=options.result, metavar="FILE", help=help)
+    help = "also write the answer to every test image, as CSV, in the order of the data"
+    parser.add_argument("--predictions", type=options.result, metavar="FILE", help=help)
     options.gpu(parser, "run on this GPU (default: on the CPU)")
     return parser
 
@@ -60,14 +41,9 @@ def run(arguments):
     from ..look import confusion, evaluation
 
     answers = confusion.Confusion()
-    top1, top5, count = evaluation.evaluate(
-        options.trained_of(arguments, arguments.train_val),
-        arguments.data,
-        arguments.ten_crop,
-        arguments.batch,
-        arguments.gpu,
-        answers,
-    )
+    trained = options.trained_of(arguments, arguments.train_val)
+    how = (arguments.data, arguments.ten_crop, arguments.batch, arguments.gpu)
+    top1, top5, count = evaluation.evaluate(trained, *how, answers)
     if arguments.json:
         confusion.write(arguments.json, answers.content(top1, top5))
     if arguments.predictions:

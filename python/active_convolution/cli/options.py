@@ -200,8 +200,8 @@ def trained_of(arguments, train_val=None):
     return Trained.of_files(arguments.model, arguments.weights, arguments.stage, train_val)
 
 
-def data(parser, help="a data set, as acu data makes it"):
-    parser.add_argument("--data", type=path, required=True, metavar="DIR", help=help)
+def data(parser, help):
+    parser.add_argument("--data", type=path, metavar="DIR", help=help)
 
 
 def output(parser, help, metavar="PATH", **options):

@@ -22,12 +22,8 @@ def parser(prog):
         "images", type=options.path, nargs="+", metavar="IMAGE", help="a file, or a folder of files"
     )
     options.iteration(parser)
-    parser.add_argument(
-        "--json",
-        type=options.result,
-        metavar="FILE",
-        help="also write every class's probability for every image",
-    )
+    help = "also write every class's probability for every image"
+    parser.add_argument("--json", type=options.result, metavar="FILE", help=help)
     return parser
 
 
@@ -40,14 +36,12 @@ def run(arguments):
     probabilities = network.predict(paths)
     if arguments.json:
         with whole_file(arguments.json) as file:
-            answers = [
-                {"image": str(path), "probabilities": dict(zip(network.classes, map(float, row)))}
-                for path, row in zip(paths, probabilities)
-            ]
+            rows = [dict(zip(network.classes, row)) for row in probabilities.tolist()]
+            answers = [dict(image=str(path), probabilities=row) for path, row in zip(paths, rows)]
             json.dump(answers, file, indent=1, ensure_ascii=False)
             file.write("\n")
     for path, row in zip(paths, probabilities):
         best = row.argsort()[::-1][:_MOST]
         said = ", ".join(f"{network.classes[index]} {100 * row[index]:.1f} %" for index in best)
         print(f"{path}: {said}")
-    options.say_next("export", arguments.run, "--output", arguments.run / "export")
+    options.say_next("export", arguments.run)

@@ -32,4 +32,4 @@ def run(arguments):
     output = arguments.output or arguments.runs[0] / "report.html"
     size = report.write(arguments.runs, output)
     print(f"wrote {output}, {size / 1e6:,.1f} MB: open it in a browser")
-    options.say_next("export", arguments.runs[0], "--output", arguments.runs[0] / "export")
+    options.say_next("export", arguments.runs[0])
