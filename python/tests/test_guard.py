@@ -119,11 +119,6 @@ def test_status_and_output_are_passed_on():
     assert process.returncode == 7
 
 
-def test_children_of_the_child_have_the_real_stderr():
-    body = "import subprocess\nsubprocess.run(['sh', '-c', 'echo here >&2'], stderr=guard.stderr)"
-    assert ended(body) == (0, "", "here\n")
-
-
 def test_libraries_may_fill_a_disk_with_what_they_say():
     assert ended("os.write(2, b'x' * 10_000_000)") == (0, "", "")
 

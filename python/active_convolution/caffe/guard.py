@@ -27,7 +27,6 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _DOING, _LOG = "\x1e", "\x1f"  # begin the lines in the log that are the guard's own
 _told = None  # in the child: the log that the parent reads
 _at = ""  # what it is doing
-stderr = None  # in the child: the descriptor of the real stderr, for processes that it starts
 
 
 def run(main):
@@ -55,11 +54,11 @@ def run(main):
 
 def _enter(parent, log, shared):
     """Makes this process the child."""
-    global _told, stderr
+    global _told
     end_with(parent)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take cores from others
-    _told, stderr = log, os.dup(2)
-    sys.stderr = command.outliving(stderr, shared)
+    _told = log
+    sys.stderr = command.outliving(os.dup(2), shared)
     os.dup2(log, 2)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOPS, signal.SIGCHLD})
 
