@@ -33,13 +33,6 @@ def out_of_range(value, least, most=None, above=False):
     return f"is out of range: give {allowed}"
 
 
-def check_range(option, value, *limits):
-    """Raises BadValue where the ``value`` of ``option`` is out_of_range."""
-    wrong = out_of_range(value, *limits)
-    if wrong:
-        raise BadValue(f"{option} {value} {wrong}")
-
-
 def explained(error):
     """The line to say of an exception that is no fault of the program: the user's, or one that the
     machine raises in the middle of anything. None for any other."""

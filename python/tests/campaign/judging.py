@@ -74,10 +74,13 @@ def ended_badly(status, said):
 
 
 def half_done(folder, command):
-    """What a program that failed left: a hidden file, or an output, but for a training's own."""
-    hidden = [str(path.relative_to(folder)) for path in folder.rglob(".*")]
-    whole = [path.name for path in folder.glob("out*") if not path.name.startswith("out_")]
-    return next(iter(hidden + (whole if not command.startswith("train") else [])), None)
+    """What a program that failed left: a hidden file, or an output, but for a training's own, one
+    of two pictures, and what the same command goes on with."""
+    left = [str(path.relative_to(folder)) for path in folder.rglob(".*")]
+    if command.split()[0] not in ("train", "plot"):
+        names = (path.name for path in folder.glob("out*"))
+        left += [name for name in names if not re.match(r"out_run|out\..*\.partial$", name)]
+    return left[0] if left else None
 
 
 def state(folder):
