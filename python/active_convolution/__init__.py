@@ -11,7 +11,7 @@ evaluation, report), ``export``, ``paper`` (its tables and figures); ``check`` (
 the paper's equations); ``cli``, which alone parses command lines.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def load(run, iteration=None):

@@ -41,7 +41,7 @@ def shake(net, seed):
     """Random values for what a fresh net has at rest: positions, averages, factors, shifts, and
     weights without a filler."""
     draw = np.random.default_rng(seed)
-    for name, layer in zip(net._layer_names, net.layers):
+    for layer in net.layers:
         blobs = layer.blobs
         if len(blobs) and not blobs[0].data.any():
             blobs[0].data[...] = draw.normal(size=blobs[0].data.shape) * np.sqrt(

@@ -21,14 +21,17 @@ def inputs(batch, channels=CHANNELS, outputs=OUTPUTS, size=SIZE):
 
 
 def layer(active="", name="acu", outputs=OUTPUTS, params=""):
-    return f"""layer {{ name: "{name}" type: "ActiveConvolution" bottom: "image" top: "{name}" {params}
+    return f"""layer {{ name: "{name}" type: "ActiveConvolution" bottom: "image" top: "{name}"
+        {params}
         convolution_param {{ num_output: {outputs} kernel_size: 3 pad: 1
-            weight_filler {{ type: "gaussian" std: 0.1 }} bias_filler {{ type: "constant" value: 0.1 }} }}
+            weight_filler {{ type: "gaussian" std: 0.1 }}
+            bias_filler {{ type: "constant" value: 0.1 }} }}
         active_convolution_param {{ {active} }} }}\n"""
 
 
 def loss(bottom="acu"):
-    return f'layer {{ name: "loss" type: "EuclideanLoss" bottom: "{bottom}" bottom: "target" top: "loss" }}\n'
+    bottoms = f'bottom: "{bottom}" bottom: "target"'
+    return f'layer {{ name: "loss" type: "EuclideanLoss" {bottoms} top: "loss" }}\n'
 
 
 class Training:

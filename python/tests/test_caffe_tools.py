@@ -143,7 +143,8 @@ def test_weights_of_another_shape_are_named(trained, digits_data, tmp_path):
     done = caffe_tool("test", "--model", net, "--weights", trained[1], "--iterations", 1)
     assert done.returncode != 0
     expected = {
-        ".caffemodel": r"param 2 weights from layer 'conv/1'; shape mismatch.*1 1 3 3 \(9\).*2 1 3 3 \(18\)",
+        ".caffemodel": r"param 2 weights from layer 'conv/1'; "
+        r"shape mismatch.*1 1 3 3 \(9\).*2 1 3 3 \(18\)",
         ".h5": r"shape mismatch.*1 1 3 3 \(9\).*2 1 3 3 \(18\); it is blob 2 of /data/conv\\1",
     }[trained[1].suffix]
     assert re.search(expected, done.stderr), done.stderr

@@ -52,7 +52,7 @@ def test_a_wrong_quantity_is_found(wrong, monkeypatch):
 
 def test_what_the_layer_refuses_is_said():
     layer = locate.caffe_pb2().LayerParameter(name="acu", type="ActiveConvolution")
-    said = r"^Caffe ended the layer's process: .* Layer 'acu' .*convolution_param.kernel_size is 0 x 0.*\Z"
+    said = r"^Caffe ended the layer's process: .* Layer 'acu' .*kernel_size is 0 x 0.*\Z"
     with LayerRunner("float") as runner, pytest.raises(UserError, match=said):
         runner.run(layer, [], np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 3, 3)))
 

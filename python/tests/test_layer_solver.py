@@ -205,7 +205,7 @@ def test_saved_and_shared_nets_hold_the_positions(save, suffix, tmp_path):
 
 TEACHER = oracle.Shape(outputs=16, kernel=(3, 3), pad=(1, 1))
 GRID = np.stack(TEACHER.grid(), axis=1)
-STUDENT = "position_lr_mult: 0.1 fix_origin: false"  # unit steps under Adam, which do not shrink by themselves
+STUDENT = "position_lr_mult: 0.1 fix_origin: false"  # unit steps, which Adam does not shrink
 ADAM = dict(
     type='"Adam"',
     momentum=0.9,

@@ -180,9 +180,11 @@ def test_start_of_aconvfast_is_where_the_untrained_layer_puts_its_synapses(
 ):
     model, snapshot = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     model.write_text(f"""
-        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 1, 5, 5] }} }} }}
+        layer {{ name: "data" type: "Input" top: "data"
+                input_param {{ shape {{ dim: [1, 1, 5, 5] }} }} }}
         layer {{ name: "a" type: "AConvFast" bottom: "data" top: "a"
-                convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }} aconv_param {{ {parameters} }} }}""")
+                convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }}
+                aconv_param {{ {parameters} }} }}""")
     locate.caffe().Net(str(model), locate.caffe().TEST).save(str(snapshot))
     (layer,) = positions.from_caffemodel(snapshot)
     if known:
@@ -447,7 +449,8 @@ def test_pycaffe_net_and_its_snapshot_agree(tmp_path):
     (tmp_path / "net.prototxt").write_text("""
         layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 2, 8, 8] } } }
         layer { name: "conv/1" type: "ActiveConvolution" bottom: "data" top: "a"
-                convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 dilation: 2 weight_filler { type: "xavier" } }
+                convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 dilation: 2
+                                    weight_filler { type: "xavier" } }
                 active_convolution_param { position_group: 2 } }
         layer { name: "conv/2" type: "ActiveConvolution" bottom: "a" top: "b"
                 convolution_param { num_output: 4 kernel_h: 1 kernel_w: 2 }

@@ -78,10 +78,11 @@ def test_lists_of_arrays_and_back():
 # A network that tells the mean of an active convolution's output, channel by channel: its answer
 # can be computed by hand.
 NET = """
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 10 dim: 3 dim: 4 dim: 4 } } }
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [10, 3, 4, 4] } } }
 layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv"
   convolution_param { num_output: 3 kernel_size: 1 bias_term: false } }
-layer { name: "prob" type: "Pooling" bottom: "conv" top: "prob" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "prob" type: "Pooling" bottom: "conv" top: "prob"
+  pooling_param { pool: AVE global_pooling: true } }
 """
 
 
@@ -132,7 +133,8 @@ def test_scikit_image_is_imported_where_an_image_is_read(picture):
     code = (
         "import sys\nfrom active_convolution.caffe import locate\ncaffe = locate.caffe()\n"
         "assert not {'skimage', 'scipy'} & {*sys.modules}\n"
-        f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), 'skimage' in sys.modules)"
+        f"print(caffe.io.load_image({picture[0]!r}).shape, caffe.io.skimage.img_as_float([1.]), "
+        "'skimage' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "(6, 5, 3) [1.] True\n"), done.stderr

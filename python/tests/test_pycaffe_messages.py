@@ -29,8 +29,8 @@ def test_layers_take_part_as_in_caffe(phase, stages, level, tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text(
         "".join(
-            'layer { name: "%d" type: "DummyData" top: "%d" dummy_data_param { shape { dim: 1 } } %s }\n'
-            % (index, index, rules)
+            f'layer {{ name: "{index}" type: "DummyData" top: "{index}" {rules} '
+            "dummy_data_param { shape { dim: 1 } } }\n"
             for index, rules in enumerate(RULES)
         )
     )
@@ -49,10 +49,13 @@ def test_blobs_hold_what_caffe_stores(tmp_path):
         tmp_path / "net.prototxt",
         INPUT.format("dim: 1 dim: 2 dim: 3 dim: 3")
         + """
-        layer { name: "prelu" type: "PReLU" bottom: "image" top: "a" prelu_param { channel_shared: true } }
-        layer { name: "scale" type: "Scale" bottom: "a" top: "b" scale_param { axis: 0 num_axes: 0 } }
+        layer { name: "prelu" type: "PReLU" bottom: "image" top: "a"
+                prelu_param { channel_shared: true } }
+        layer { name: "scale" type: "Scale" bottom: "a" top: "b"
+                scale_param { axis: 0 num_axes: 0 } }
         layer { name: "bias" type: "Bias" bottom: "b" top: "c" }
-        layer { name: "conv" type: "Convolution" bottom: "c" top: "d" convolution_param { num_output: 3 kernel_size: 1 } }""",
+        layer { name: "conv" type: "Convolution" bottom: "c" top: "d"
+                convolution_param { num_output: 3 kernel_size: 1 } }""",
     )
     net.save(str(tmp_path / "net.caffemodel"))
     stored = {
