@@ -86,6 +86,9 @@ def test_cifar_100_has_a_class_called_train(tmp_path):
         for number, label in enumerate(("tank", "train", "tractor")):
             write(tmp_path / f"source/{part}/{label}/{number}.png", picture(number))
     assert make("source").label_names == ["tank", "tractor", "train"]
+    (tmp_path / "names").write_text("train\ntank\ntractor\n")
+    named = make("source", "--label-names", "names", out="named")
+    assert named.label_names == ["train", "tank", "tractor"]
 
 
 @pytest.mark.parametrize("ending", [".png", ""])

@@ -122,7 +122,7 @@ def test_a_class_without_images_is_said(shared_cases, tmp_path, capsys):
         (["cats/val", "dogs/val2"], "val, val2 below cats: these may be"),
         (["1/left", "1/right", "2/left", "2/right"], "left, right below 1, 2: these may be"),
         (["train/a", "train/b", "test"], "test has no folders of classes.*--val-list"),
-        (["train/a", "train/b", "test/a", "test/b", "x"], "has images in x beside train"),
+        (["train/a", "train/b", "test/a", "test/b", "x"], "has images in x beside source/train"),
         (["train/a", "train/b", "test/a", "test/c"], "is of the class c, and the classes .*a, b"),
         (
             ["flowers/a", "flowers/b"],
@@ -177,7 +177,7 @@ def test_lists(tmp_path, nothing, text, said):
     "text, said",
     [
         ("train/0.png,ant\ntrain/1.png,bee\n", "has no heading: add one"),
-        ("id,label\ntrain/0.png\n", "has the row 'train/0.png': give it 2 cells"),
+        ("id,label\ntrain/0.png\n", "has the row train/0.png,None: give it 2 cells"),
         ("id,label\ntrain/0.png,-1\n", "the label -1: labels are integers"),
         ("id\xff".encode("latin-1"), "is no text in UTF-8"),
     ],

@@ -37,7 +37,7 @@ def find(source, names=(), test=True):
     """
     tree = _tree(source)
     folders = {name.lower(): name for name, images in tree.items() if images}
-    if "train" not in folders or "train" in names:
+    if "train" not in folders or set(folders.values()) <= set(names):
         return of_folders(source, names, tree), [], _empty(source, tree)
     train = os.path.join(source, folders["train"])
     parts = [os.path.join(source, folders[name]) for name in _TESTS if test and name in folders]
@@ -54,11 +54,12 @@ def find(source, names=(), test=True):
             f"{parts[0]} has no folders of classes: say with --val-list which image is of which "
             f"class, or give --source {train} and --test-fraction"
         )
-    others = [folders[name] for name in sorted(set(folders) - {"train", *_TESTS})]
+    known = {folders[name] for name in ("train", *_TESTS) if name in folders}
+    others = [name or "no folder" for name in tree if tree[name] and name not in known]
     if others:
         raise UserError(
-            f"{source} has images in {others[0] or 'no folder'} beside {folders['train']}: move "
-            f"them, or give --source {train} and --val-source"
+            f"{source} has images in {others[0]} beside {train}: move them, or give --source "
+            f"{train} and --val-source"
         )
     left = [f"{part} is left out, beside {labelled[0]}" for part in parts if part != labelled[0]]
     return found[0], found[1] if labelled else [], left + _empty(train, trees[train])
@@ -226,21 +227,23 @@ def _lines(file):
 def _table(file, root, columns):
     lines = _text(file).splitlines() or [""]
     separator = max(",;\t", key=lines[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
-    heading, *rows = [row for row in rows if row] or [[]]
+    rows = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
+    heading = rows.fieldnames
     columns = columns or heading
     if len(columns) != 2 or not set(columns) <= set(heading):
         raise BadValue(
             f"{file} has the columns {', '.join(heading)}: name the one of the images and the one "
             "of the labels, such as --columns filename,class"
         )
-    image, label = map(heading.index, columns)
-    if os.path.isfile(os.path.join(root, heading[image])):
+    image, label = columns
+    if os.path.isfile(_path(root, image)):
         raise UserError(f"{file} has no heading: add one as its first line, such as image,label")
-    wrong = next((row for row in rows if len(row) != len(heading)), None)
+    rows = list(rows)
+    wrong = next((row for row in rows if None in row or not (row[image] and row[label])), None)
     if wrong:
-        raise UserError(f"{file} has the row {','.join(wrong)!r:.60}: give it {len(heading)} cells")
-    return [(row[image], row[label]) for row in rows]
+        cells = ",".join(map(str, wrong.values()))
+        raise UserError(f"{file} has the row {cells:.60}: give it {len(heading)} cells")
+    return [(row[image].strip(), row[label].strip()) for row in rows]
 
 
 def _path(root, name):
