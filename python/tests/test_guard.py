@@ -53,9 +53,12 @@ FATAL = (
         ),
         (
             "with doing('a'):\n    with doing('b'):\n        pass\n    os.abort()",
-            "a: Caffe: SIGABRT",
+            "a: a fault in Caffe or a library ended it .SIGABRT.",
         ),
-        ("with doing('a'):\n    pass\nctypes.string_at(0)", "Caffe: SIGSEGV"),
+        (
+            "with doing('a'):\n    pass\nctypes.string_at(0)",
+            "a fault in Caffe or a library ended it .SIGSEGV.",
+        ),
         ("with doing('a'):\n    os.kill(os.getpid(), 9)", "a: there is not enough memory .*"),
         (
             r"os.write(2, b'terminate called after throwing an instance of \'std::bad_alloc\'\n')"
@@ -67,7 +70,10 @@ FATAL = (
             "\nos.abort()",
             "Caffe: a reason",
         ),
-        (r"os.write(2, b'double free or corruption\n')" "\nos.abort()", "Caffe: SIGABRT"),
+        (
+            r"os.write(2, b'double free or corruption\n')" "\nos.abort()",
+            "a fault in Caffe or a library ended it .SIGABRT.",
+        ),
     ],
 )
 def test_what_ends_the_child_is_one_line(body, said):
@@ -77,7 +83,7 @@ def test_what_ends_the_child_is_one_line(body, said):
 
 def test_the_line_follows_a_progress_bar():
     body = "import tqdm\nbar = tqdm.tqdm(total=3)\nbar.update(1)\nos.abort()"
-    assert ended(body)[2].endswith("\nerror: Caffe: SIGABRT\n")
+    assert ended(body)[2].endswith("\nerror: a fault in Caffe or a library ended it (SIGABRT)\n")
 
 
 def test_a_log_elsewhere_is_read(tmp_path):

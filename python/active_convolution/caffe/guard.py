@@ -139,7 +139,9 @@ def _epitaph(number, log):
     where = f" (the log: {elsewhere[-1][1]})" if elsewhere else ""
     if number == signal.SIGKILL or "std::bad_alloc" in log:
         return f"{doing}{NO_MEMORY}{where}"
-    return f"{doing}Caffe: {last_words(log) or signal.Signals(number).name}{where}"
+    words, name = last_words(log), signal.Signals(number).name
+    said = f"Caffe: {words}" if words else f"a fault in Caffe or a library ended it ({name})"
+    return f"{doing}{said}{where}"
 
 
 def last_words(log):
