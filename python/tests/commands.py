@@ -6,12 +6,14 @@ import subprocess
 from conftest import ROOT
 
 
-def acu(*arguments, **environment):
-    """Runs it to its end, with one thread; the CompletedProcess, its output as text."""
+def acu(*arguments, folder=None, **environment):
+    """Runs it to its end in ``folder``, with one thread; the CompletedProcess, its output as
+    text."""
     return subprocess.run(
         [ROOT / "scripts/acu", *map(str, arguments)],
         capture_output=True,
         text=True,
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 

@@ -2,6 +2,7 @@
 with."""
 
 import json
+import re
 
 import active_convolution
 import cv2
@@ -13,7 +14,9 @@ from active_convolution.look import evaluation, predict
 from active_convolution.training.trained import Trained
 from active_convolution.training.trainer import train
 from commands import acu, refused
+from conftest import ROOT
 from sklearn.datasets import load_digits
+from test_docs import marked
 
 
 def drawn(count=1797):
@@ -67,6 +70,26 @@ def test_the_command_names_classes(run, tmp_path):
         assert sum(row) == pytest.approx(1)
 
 
+def test_what_the_manual_does(run, tmp_path, monkeypatch, capsys):
+    page, mark = ROOT / "docs/training.md", "runs in python/tests/test_predict.py"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/digits").symlink_to(run)
+    (tmp_path / "photos").mkdir()
+    images, labels = drawn(2)
+    for name, image in zip(("digit.png", "photos/1.png"), images):
+        cv2.imwrite(str(tmp_path / name), image)
+    (block,) = marked(page, mark)
+    done = acu(*block.splitlines()[1].split()[1:], folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[:2]] == [
+        "digit.png",
+        "photos/1.png",
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", page.read_text(), re.DOTALL)[1], {})
+    assert capsys.readouterr().out.strip() == done.stdout.split()[1]
+
+
 def test_sizes_and_colours_do_not_matter(run, tmp_path):
     """A file of another size, in colours: the network gets its own."""
     (image,), _ = drawn(1)
@@ -116,7 +139,9 @@ def test_a_mean_file_is_subtracted_and_must_fit(tmp_path):
     less = np.moveaxis(image[..., ::-1], -1, 0) - np.arange(144.0).reshape(3, 6, 8)
     np.testing.assert_array_equal(found, less[:, 1:5, 2:6])
     other = trained_on(tmp_path, f'mean_file: "{tmp_path}/mean"', test=part)
-    with pytest.raises(UserError, match="mean is 3×6×8, and the images are 3×4×4: give the mean_file"):
+    with pytest.raises(
+        UserError, match="mean is 3×6×8, and the images are 3×4×4: give the mean_file"
+    ):
         predict.Preparation(other, (3, 4, 4))
 
 

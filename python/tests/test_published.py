@@ -8,6 +8,8 @@ import pytest
 from active_convolution.caffe import nets
 from active_convolution.data import images, preprocess, small
 from active_convolution.look import evaluation
+from active_convolution.training.trained import Trained
+from commands import acu, refused
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -54,9 +56,11 @@ def part(tmp_path_factory, shared_data):
 
 @pytest.mark.parametrize("iteration", ITERATIONS)
 def test_error_rates(iteration, shared_reference, part):
-    top1, top5, count = evaluation.evaluate(DEPLOY, weights(shared_reference, iteration), part)
+    top1, top5, count = evaluation.evaluate(
+        Trained.of_files(DEPLOY, weights(shared_reference, iteration)), part
+    )
     assert count == 500
-    assert abs(100 * top1 - FITTED_ON_PART[iteration]) <= 0.4 + 1e-9  # two images
+    assert abs(top1 - FITTED_ON_PART[iteration]) <= 0.4 + 1e-9  # two images
     assert top5 < top1
 
 
@@ -103,19 +107,8 @@ def test_error_rates_with_the_whitening_of_the_jpeg_set(shared_reference, shared
 
 
 def test_the_command_prints_the_error(shared_reference, part):
-    done = subprocess.run(
-        [
-            ROOT / "scripts/evaluate.py",
-            "--model",
-            DEPLOY,
-            "--weights",
-            weights(shared_reference, 64000),
-            "--data",
-            part,
-        ],
-        capture_output=True,
-        text=True,
-    )
+    files = "--model", DEPLOY, "--weights", weights(shared_reference, 64000)
+    done = acu("evaluate", *files, "--data", part)
     assert done.returncode == 0, done.stderr
     errors, classes = done.stdout.splitlines()
     assert errors.startswith("top-1 error 7.") and errors.endswith(", 500 images")
@@ -128,7 +121,7 @@ def test_the_command_prints_the_error(shared_reference, part):
         (dict(model="missing.prototxt"), "error: cannot read missing.prototxt"),
         (dict(model=ROOT / "README.md"), "is no valid prototxt of a network"),
         (dict(weights="missing.caffemodel"), "error: cannot read missing.caffemodel"),
-        (dict(weights=ROOT / "README.md"), "is damaged or no binary .caffemodel"),
+        (dict(weights=ROOT / "README.md"), "is damaged or no .caffemodel"),
         (
             dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"),
             "holds none: give the weights of this network",
@@ -140,12 +133,4 @@ def test_the_command_prints_the_error(shared_reference, part):
 def test_bad_input(options, message, shared_reference, part):
     given = {"model": DEPLOY, "weights": weights(shared_reference, 64000), "data": part, **options}
     arguments = [text for name, value in given.items() for text in (f"--{name}", value)]
-    done = subprocess.run(
-        [ROOT / "scripts/evaluate.py", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert (
-        message in done.stderr
-        and done.stderr.startswith("error: ")
-        and done.stderr.count("\n") == 1
-    )
+    assert message in refused("evaluate", *arguments)

@@ -19,6 +19,8 @@ from active_convolution.look import interactive, report
 from active_convolution.networks import models
 from active_convolution.training.metrics import Metrics
 from commands import acu, refused
+from conftest import ROOT
+from test_docs import marked
 from training_runs import TINY, WARMUP_ITER
 
 ODD = "</script><b>net</b> & $\\frac$"
@@ -182,6 +184,19 @@ def test_a_browser_shows_it_without_asking_for_anything(written, tmp_path):
     assert found["said"].count(ODD) >= 4, "in the table, above a panel, at the matrix and an image"
     assert found["first"] == [-1, 0, 1] * 3
     assert np.abs(np.subtract(found["first"], found["last"])).max() > 0.05
+
+
+def test_what_the_manual_does(tmp_path):
+    (block,) = marked(ROOT / "docs/training.md", "runs in python/tests/test_report.py")
+    command, *said = block.splitlines()[1:-1]
+    for name in ("baseline", "acu"):
+        write_run(tmp_path / "runs/demo/1" / name, ROWS, walk([0, 240], grid((3, 3))[None]))
+    done = acu(*command.split()[2:], folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    size = r"\d+\.\d MB"
+    assert [re.sub(size, "", line) for line in done.stdout.splitlines()] == [
+        re.sub(size, "", line) for line in said
+    ]
 
 
 def test_damage_is_named(written, tmp_path):
