@@ -8,7 +8,6 @@ downwards (α and β in §2 of the paper).
 import dataclasses
 import itertools
 import math
-import re
 
 import numpy as np
 
@@ -155,41 +154,19 @@ def by_stage(layers, net=None):
     """``layers`` (LayerPositions) as one list per stage of the network, in network order.
 
     A stage is a run of layers whose outputs have the same resolution, as the NetParameter ``net``
-    (a prototxt's or a .caffemodel's) tells from their strides. Where it does not, the first number
-    in a layer's name is its stage.
+    (a prototxt's or a .caffemodel's) tells from their strides; without it all are in one.
     """
     strides = _output_strides(net) if net is not None else {}
-    known = all(layer.name in strides for layer in layers)
-    stages = [strides[layer.name] if known else _first_number(layer.name) for layer in layers]
-    return [
-        [layer for _, layer in group]
-        for _, group in itertools.groupby(zip(stages, layers), lambda pair: pair[0])
-    ]
+    stages = itertools.groupby(layers, lambda layer: strides.get(layer.name))
+    return [list(stage) for _, stage in stages]
 
 
 def _output_strides(net):
-    """{layer name: input pixels per output pixel, vertically} of the layers of ``net`` that say
-    what they read."""
+    """{layer name: input pixels per output pixel, vertically} of the layers of ``net``."""
     strides, tops = {}, {}
     for layer in net.layer:
-        if layer.bottom:
-            strides[layer.name] = _stride(layer) * max(
-                tops.get(bottom, 1) for bottom in layer.bottom
-            )
-        tops.update(dict.fromkeys(layer.top, strides.get(layer.name, 1)))
+        own, pooling = layer.convolution_param, layer.pooling_param
+        stride = own.stride_h or max(own.stride, default=0) or pooling.stride_h or pooling.stride
+        strides[layer.name] = stride * max((tops.get(name, 1) for name in layer.bottom), default=1)
+        tops.update(dict.fromkeys(layer.top, strides[layer.name]))
     return strides
-
-
-def _stride(layer):
-    convolution, pooling = layer.convolution_param, layer.pooling_param
-    return (
-        convolution.stride_h
-        or max(convolution.stride, default=0)
-        or pooling.stride_h
-        or pooling.stride
-    )
-
-
-def _first_number(name):
-    number = re.search(r"\d{1,9}", name)
-    return int(number[0]) if number else 0

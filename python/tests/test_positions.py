@@ -9,7 +9,6 @@ from active_convolution import geometry
 from active_convolution.caffe import locate, messages, positions
 from active_convolution.caffe.positions import History, LayerPositions
 from active_convolution.errors import UserError
-from active_convolution.networks import models
 
 RING = [
     (0, 0),
@@ -363,35 +362,9 @@ def test_a_stage_has_one_resolution(pb2):
     ]
 
 
-@pytest.mark.parametrize(
-    "layers, expected",
-    [
-        (["conv1/1", "conv1/2", "conv2/1"], [["conv1/1", "conv1/2"], ["conv2/1"]]),
-        (["conv1_1/1", "conv1_1/2", "conv2_1/1"], [["conv1_1/1", "conv1_1/2"], ["conv2_1/1"]]),
-        (["conv9/1a", "conv9/2a", "conv10/1a"], [["conv9/1a", "conv9/2a"], ["conv10/1a"]]),
-        (["left", "right"], [["left", "right"]]),
-        ([], []),
-    ],
-)
-def test_names_tell_the_stage_where_the_network_does_not(pb2, layers, expected):
-    assert names(positions.by_stage(named(*layers))) == expected
-    net = pb2.NetParameter()
-    for name in layers:
-        net.layer.add(
-            name=name, type="ActiveConvolution"
-        )  # weights alone: nothing says what it reads
-    assert names(positions.by_stage(named(*layers), net)) == expected
-    assert names(positions.by_stage(named(*layers), pb2.NetParameter())) == expected
-
-
-@pytest.mark.parametrize("model", models.MODELS, ids=lambda model: model.folder)
-def test_names_and_resolutions_of_our_networks_agree(model):
-    net = models.deploy(model, "acu")
-    active = named(*(layer.name for layer in net.layer if layer.type == "ActiveConvolution"))
-    stages = names(positions.by_stage(active, net))
-    assert all("/" not in name for stage in stages for name in stage) or stages == names(
-        positions.by_stage(active)
-    )
+def test_without_a_network_all_are_in_one_stage(pb2):
+    for net in (None, pb2.NetParameter()):
+        assert names(positions.by_stage(named("conv1", "conv2"), net)) == [["conv1", "conv2"]]
 
 
 def test_the_authors_stages(shared_reference):

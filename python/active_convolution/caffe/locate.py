@@ -67,36 +67,29 @@ def caffe():
             f"{module.__file__} has no ActiveConvolution layer: it is another Caffe's; "
             "run `. build/env.sh`, or take it off PYTHONPATH"
         )
-    _use_gpu(module)
+    _use_gpu_at_first()
     return module
 
 
 @functools.cache
-def _use_gpu(module):
+def _use_gpu_at_first():
     """Once: where a caller goes on to another device, it stays there."""
+    if GPU is not None and not GPU.isdecimal():
+        raise UserError(f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it")
     if GPU is not None:
-        if not GPU.isdecimal():
-            raise UserError(
-                f"ACTIVE_CONVOLUTION_GPU is {GPU}: give a device number, or unset it to use the CPU"
-            )
-        _set_gpu(module, int(GPU))
+        use_gpu(int(GPU))
 
 
 def use_gpu(device):
-    """Lets nets run on GPU ``device`` from now on. Raises UserError where the build is for the
-    CPU."""
-    _set_gpu(caffe(), device)
-
-
-def _set_gpu(module, device):
+    """Lets nets run on GPU ``device``. Raises UserError where the build is for the CPU."""
     if is_on(built().get("CPU_ONLY", "")):
         raise UserError(
             f"cannot use GPU {device}, since this Caffe is for the CPU: build another one with "
             "./scripts/build.sh --gpu and source its env.sh, or leave --gpu out"
         )
     with doing(f"using GPU {device}"):
-        module.set_device(device)
-        module.set_mode_gpu()
+        _import("caffe").set_device(device)
+        _import("caffe").set_mode_gpu()
 
 
 def is_on(text):
