@@ -175,9 +175,7 @@ def test_preprocess_does_what_predict_does(way, tmp_path):
         "g",
         *([onnx.helper.make_tensor_value_info(name, 1, [1, *shape])] for name in "xy"),
     )
-    torch_module.write(
-        tmp_path, onnx.helper.make_model(graph), preprocessing.torch_text(prepared[0])
-    )
+    torch_module.write(tmp_path, onnx.helper.make_model(graph), prepared)
     module, prepare = loaded(tmp_path, whole=True), predict.Preparation(trained, shape)
     for size in ((14, 12), (8, 8), (30, 20), (5, 40), (50, 9)):
         image = draw.integers(0, 256, (*size, 3), np.uint8)

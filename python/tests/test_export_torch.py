@@ -113,7 +113,8 @@ def test_the_authors_network(learnable, fold, shared_reference, tmp_path):
         learnable=learnable,
     )
     net = loaded(tmp_path / "out")
-    assert ("ActiveConv2d" in (tmp_path / "out/network.py").read_text()) == learnable
+    kinds = [type(each).__name__ for each in net.layers.values()]
+    assert kinds.count("ActiveConv2d") == 7 * learnable
     assert_same(
         outputs(net, {"data": golden["inputs"]})["score"].reshape(16, 10),
         golden["logits_64000"],
@@ -181,7 +182,7 @@ def test_torch_alone_is_needed(tmp_path):
 
 def active_module(layer, blobs, dtype):
     """The class from the package's own file, as the export makes it of a layer."""
-    from active_convolution.export import torch_parts
+    from active_convolution.export import torch_network
 
     rows, columns = geometry.axes(layer)
     weight, bias, x, y = blobs
@@ -196,7 +197,7 @@ def active_module(layer, blobs, dtype):
     ]
     if not layer.convolution_param.bias_term:
         tensors[1] = None
-    return torch_parts.ActiveConv2d(
+    return torch_network.ActiveConv2d(
         *tensors,
         (rows.base, columns.base),
         tuple(2 * axis.pad - axis.extent for axis in (rows, columns)),
@@ -289,6 +290,6 @@ def test_positions_learn_as_in_the_layer():
 
 
 def test_the_parts_need_torch_and_numpy_alone():
-    text = (ROOT / "python/active_convolution/export/torch_parts.py").read_text()
+    text = (ROOT / "python/active_convolution/export/torch_network.py").read_text()
     names = {line.split()[1].split(".")[0] for line in text.splitlines() if IMPORT.match(line)}
-    assert names == {"math", "numpy", "torch"}
+    assert names == {"math", "numpy", "operator", "pathlib", "torch"}

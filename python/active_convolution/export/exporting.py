@@ -223,8 +223,7 @@ def _write(folder, format, files, prepared):
     table = torch_module.TABLE if format == "torch" else onnx_model.TABLE
     graph = onnx_model.build(net, live, free_axes(net, shapes), table)
     if format == "torch":
-        more = preprocessing.torch_text(prepared[0]) if prepared else ""
-        return torch_module.write(folder, graph, more)
+        return torch_module.write(folder, graph, prepared)
     said = {}
     if prepared:
         content = prepared[0]

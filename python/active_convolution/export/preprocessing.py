@@ -35,27 +35,3 @@ def write(folder, prepared):
         f"the middle {by(content['shape'][1:])}",
     ]
     return f"images: {', '.join(filter(None, steps))} ({FILE})"
-
-
-TORCH = '''
-
-classes = {classes!r}
-_how = {how!r}
-
-
-def preprocess(image):
-    """A picture, RGB (H, W, 3) or grey (H, W), 0 to 255, as Network has to see it: (1, {shape})."""
-    arrays = Path(__file__).with_name("preprocessing.npz")
-    return prepared(image, **_how, arrays=numpy.load(arrays) if arrays.exists() else {{}})
-'''
-
-
-def torch_text(content):
-    """The end of a PyTorch module: ``classes`` and ``preprocess``."""
-    how = {
-        name: content[name]
-        for name in ("channel_order", "resize", "smooth", "size", "contrast_scale")
-    }
-    how.update(mean=content["mean"], scale=content["scale"], shape=content["shape"])
-    shape = ", ".join(map(str, content["shape"]))
-    return TORCH.format(classes=content["classes"], how=how, shape=shape)
