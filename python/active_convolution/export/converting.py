@@ -21,6 +21,7 @@ from ..files import whole_folder
 from . import aconv_fast, verify
 
 WEIGHTS = "weights.caffemodel"
+_KINDS = ("Convolution", "AConvFast")
 
 
 def text(report):
@@ -50,68 +51,61 @@ def convert(model, weights, output, patterns=(), kernels=(), fields=None, seed=0
     """
     net, fields, draw = messages.read_net(model), fields or {}, np.random.default_rng(seed)
     stored = messages.read_weights(weights) if weights else None
-    _forget_blobs(net, model, stored)
+    messages.forget_blobs(net)
     original, (phase, obstacle) = _copy(net), _buildable(net, model, stages)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / name for name in ("original.prototxt", "twin.prototxt")]
+        files = [Path(scratch) / name for name in ("original.prototxt", "twin.prototxt")]
         axes = {}
         if not obstacle:
-            live = verify.build(original, paths[0], model, phase, stages)
+            live = verify.build(original, files[0], model, phase, stages)
             axes = {name: len(blob.shape) for name, blob in live.blobs.items()}
             del live
-        layers = _choose(net, _planar(net, axes, stored), model, patterns, kernels)
-        # All before the first is replaced: one for training and one for testing may share a name.
-        blobs = [_stored_blobs(stored, layer, weights) if stored else None for layer in layers]
-        shared, rows = _shared(net), []
-        for layer, before in zip(layers, blobs):
-            was = _copy(layer)
-            active = _to_active(layer, before, fields, draw, shared)
-            if stored:
-                messages.fill(_find(stored, layer.name), layer, active)
-            sets = layer.active_convolution_param.position_group
-            kernel = geometry.kernel(layer)
-            rows.append(
-                {
-                    "name": layer.name,
-                    "was": was.type,
-                    "kernel": kernel,
-                    "positions": math.prod(kernel) * sets,
-                    "notes": [],
-                    "difference": stored and verify.layers(was, before, layer, active),
-                }
-            )
-        _keep_sharing(net, layers, rows, "position_lr_mult" in fields)
+        report = {"layers": [], "outputs": {}, "runs": f"not built here: {obstacle}"}
+        report["layers"] = _converted(
+            net, stored, weights, axes, model, patterns, kernels, fields, draw
+        )
         messages.write(folder / Path(model).name, net)
         if stored:
             messages.write_weights(folder / WEIGHTS, stored)
-        blobs = before = active = stored = None
-        report = {"layers": rows, "outputs": {}, "runs": f"not built here: {obstacle}"}
+            del stored
         if not obstacle:
-            verify.build(net, paths[1], f"what {model} is converted to", phase, stages)
+            verify.build(net, files[1], f"what {model} is converted to", phase, stages)
             report["runs"] = "runs in a Caffe with the layer ActiveConvolution, as built here"
             if weights and phase == locate.caffe().TEST and not verify.own_source(net):
-                files = [(paths[0], weights), (paths[1], folder / WEIGHTS)]
-                report["outputs"] = _compared(original, files, model, stages)
+                live = nets.load(files[0], weights, called=model, stages=stages)
+                inputs, expected = verify.random_run(original, live)
+                del live  # before the twin comes: each takes the memory of the weights
+                live = nets.load(files[1], folder / WEIGHTS, called=model, stages=stages)
+                report["outputs"] = verify.compare(expected, verify.outputs(live, inputs))
         verify.write_report(folder, report, text(report))
     return report
+
+
+def _converted(net, stored, weights, axes, model, patterns, kernels, fields, draw):
+    """Converts ``net`` and ``stored``, messages, in place; returns the report's rows."""
+    held = {layer.name: layer for layer in stored.layer} if stored else {}
+    layers = _choose(net, _planar(net, axes, held), model, patterns, kernels)
+    # All before the first is replaced: one for training and one for testing may share a name.
+    blobs = [_blobs(held, layer, weights) if held else None for layer in layers]
+    shared, rows = _shared(net), []
+    for layer, before in zip(layers, blobs):
+        was = _copy(layer)
+        active = to_active(layer, before, fields, draw, shared)
+        sets, kernel = layer.active_convolution_param.position_group, geometry.kernel(layer)
+        row = {"name": layer.name, "was": was.type, "kernel": kernel, "notes": []}
+        row["positions"], row["difference"] = math.prod(kernel) * sets, None
+        if held:
+            messages.fill(held[layer.name], layer, active)
+            row["difference"] = verify.layers(was, before, layer, active)
+        rows.append(row)
+    _keep_sharing(layers, rows, "position_lr_mult" in fields)
+    return rows
 
 
 def _copy(message):
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
-
-
-def _forget_blobs(net, model, stored):
-    """Removes the weights that the prototxt itself holds; raises UserError where nothing
-    (``stored``) takes their place."""
-    holder = next((layer for layer in net.layer if layer.blobs), None)
-    if holder is not None and not stored:
-        raise UserError(
-            f"layer {holder.name} has its weights in {model} itself, where they would be lost: "
-            f"give them as --weights, or take them out"
-        )
-    messages.forget_blobs(net)
 
 
 # ---- Whether this Caffe builds it
@@ -143,60 +137,34 @@ def _buildable(net, model, stages):
     return None, reasons[0]
 
 
-def _compared(net, files, model, stages):
-    """{output: (largest difference, largest value)} of two networks, [(prototxt, weights)], on
-    random input; ``net`` is the first one's NetParameter."""
-    inputs, found = None, []
-    for path, weights in files:
-        live = nets.load(path, weights, called=model, stages=stages)
-        if inputs is None:
-            inputs, outputs = verify.random_run(net, live)
-            found.append(outputs)
-        else:
-            found.append(verify.outputs(live, inputs))
-        del live
-    return {
-        name: verify.check(f"output {name}", verify.difference(values, found[1][name]))
-        for name, values in (found[0].items() if found else ())
-    }
-
-
 # ---- Which layers
 
 
-def _planar(net, axes, stored):
+def _planar(net, axes, held):
     """{name: why not, or None} of the network's convolutions: whether they run over two axes, as
-    the prototxt, Caffe (``axes``, {name: those of what it reads}) or the weights tell."""
+    the prototxt, Caffe (``axes``, {blob: how many}) or the weights tell."""
     found = {}
     for layer in net.layer:
-        if layer.type not in ("Convolution", "AConvFast"):
-            continue
-        own, param = stored and _find(stored, layer.name), layer.convolution_param
-        read = layer.bottom[0] if layer.bottom else None
-        count = len(messages.shape(own.blobs[0])) if own and own.blobs else axes.get(read, 4)
-        found[layer.name] = None
-        if param.force_nd_im2col or not geometry.is_planar(layer) and layer.type != "AConvFast":
-            found[layer.name] = "has a kernel, axis or force_nd_im2col for other than two axes"
-        elif count != 4:
-            found[layer.name] = f"reads a blob of {count} axes"
+        if layer.type in _KINDS:
+            blobs = held[layer.name].blobs if layer.name in held else []
+            count = len(messages.shape(blobs[0])) if blobs else axes.get(layer.bottom[0], 4)
+            found[layer.name] = None if count == 4 else f"reads a blob of {count} axes"
+            if layer.convolution_param.force_nd_im2col or not geometry.is_planar(layer):
+                found[layer.name] = "has a kernel, axis or force_nd_im2col for other than two axes"
     return found
 
 
 def _choose(net, planar, model, patterns, kernels):
     """The layers to convert, in order. Raises UserError where nothing fits, and for one that was
     named and does not run over two axes."""
-    candidates = [layer for layer in net.layer if layer.type in ("Convolution", "AConvFast")]
-    named = ", ".join(dict.fromkeys(layer.name for layer in candidates)) or "no convolution"
-    chosen = candidates
+    candidates = [layer for layer in net.layer if layer.type in _KINDS]
+    named = ", ".join(planar) or "no convolution"
+    chosen = [] if patterns else candidates
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in candidates):
+        fitting = [each for each in candidates if fnmatch.fnmatchcase(each.name, pattern)]
+        if not fitting:
             raise UserError(f"no convolution of {model} is called {pattern}: it has {named}")
-    if patterns:
-        chosen = [
-            layer
-            for layer in candidates
-            if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
-        ]
+        chosen += [layer for layer in fitting if layer not in chosen]
     if kernels or not patterns:
         chosen = [layer for layer in chosen if planar[layer.name] is None]
     if kernels:
@@ -209,46 +177,42 @@ def _choose(net, planar, model, patterns, kernels):
         why = next((f": {name} {reason}" for name, reason in planar.items() if reason), "")
         raise UserError(
             f"{model} has no such convolution to convert (it has {named}{why}): give other "
-            f"--layers or --kernel, by default kernels larger than 1×1"
+            "--layers or --kernel, by default kernels larger than 1×1"
         )
     for layer in chosen:
         if planar[layer.name]:
             raise UserError(
                 f"layer {layer.name} {planar[layer.name]}, and an active convolution takes "
-                f"images, of four: leave it out with --layers"
+                "images, of four: leave it out with --layers"
             )
-    return chosen
+    return [layer for layer in candidates if any(layer is each for each in chosen)]
 
 
 # ---- One layer
 
 
-def _to_active(layer, blobs, fields, draw, shared):
-    """Makes an ActiveConvolution of a LayerParameter, in place; returns its blobs, None without."""
-    if layer.type != "AConvFast":
-        return to_active(layer, blobs, fields)
-    own, asked = layer.aconv_param.position_group, fields.get("position_group")
-    if asked not in (None, own):
-        raise UserError(
-            f"layer {layer.name} has position_group {own}, which an AConvFast layer keeps: leave "
-            f"out --position-group {asked}, or the layer with --layers"
-        )
-    names = {layer.name, *(param.name for param in layer.param)}
-    blobs = aconv_fast.translate(layer, blobs, draw, not shared.isdisjoint(names))
-    _set(layer, fields)
-    return blobs
-
-
-def to_active(layer, blobs, fields=None):
-    """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, in place; returns
-    its four blobs. ``blobs`` are the Convolution's, or None, and then None is returned."""
-    param = layer.convolution_param
+def to_active(layer, blobs, fields=None, draw=None, shared=frozenset()):
+    """Makes an ActiveConvolution at rest of the LayerParameter of a Convolution, or one of that of
+    an AConvFast, in place; returns its four blobs. ``blobs`` are the layer's, or None, and then
+    None is returned. ``shared`` are names of what several layers have."""
+    param, fields = layer.convolution_param, fields or {}
+    if layer.type == "AConvFast":
+        own, asked = layer.aconv_param.position_group, fields.get("position_group")
+        if asked not in (None, own):
+            raise UserError(
+                f"layer {layer.name} has position_group {own}, which an AConvFast layer keeps: "
+                f"leave out --position-group {asked}, or the layer with --layers"
+            )
+        names = {layer.name, *(each.name for each in layer.param)}
+        blobs = aconv_fast.translate(layer, blobs, draw, not shared.isdisjoint(names))
+        _set(layer, fields)
+        return blobs
     if param.engine == param.CUDNN:
         param.ClearField("engine")
     # What more there is had no meaning, and would be the positions'.
     del layer.param[1 + param.bias_term :]
     layer.type = "ActiveConvolution"
-    _set(layer, fields or {})
+    _set(layer, fields)
     if blobs is None:
         return None
     kernel, sets = geometry.kernel(layer), layer.active_convolution_param.position_group
@@ -280,11 +244,11 @@ def _shared(net):
     return {name for name, count in collections.Counter(names).items() if count > 1}
 
 
-def _keep_sharing(net, layers, rows, rate_given):
+def _keep_sharing(layers, rows, rate_given):
     """Lets Convolutions that have become active, ``layers``, share positions where they share
     weights, if those start alike (kernels, dilations and position groups are the same), and hold
     positions still where the weights are frozen, unless a rate was given. ``rows`` get notes."""
-    by_name, taken = {}, {param.name for layer in net.layer for param in layer.param}
+    by_name = {}
     for layer, row in zip(layers, rows):
         own = layer.active_convolution_param
         if row["was"] == "AConvFast" or not layer.param:
@@ -299,49 +263,33 @@ def _keep_sharing(net, layers, rows, rate_given):
         names = {layer.name for layer, _ in sharers}
         if len(names) < 2:
             continue  # alone, or the same layer for training and testing
-        new = [_unused(f"{name}/{axis}", taken) for axis in "xy"]
         rate = sharers[0][0].active_convolution_param.position_lr_mult
         for layer, row in sharers:
             while len(layer.param) < 2:
                 layer.param.add()
-            for each in new:  # a named one takes over what the layer would set
-                layer.param.add(name=each, lr_mult=rate, decay_mult=0)
+            for axis in "xy":  # a named one takes over what the layer would set
+                layer.param.add(name=f"{name}/{axis}", lr_mult=rate, decay_mult=0)
             row["notes"].append(f"shared with {', '.join(sorted(names - {layer.name}))}")
-
-
-def _unused(name, taken):
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 # ---- Stored weights
 
 
-def _find(stored, name):
-    """The layer of this name in a .caffemodel, None where it holds none."""
-    return next((layer for layer in stored.layer if layer.name == name), None)
-
-
-def _stored_blobs(stored, layer, weights):
-    """The arrays of ``layer`` in a .caffemodel. Raises UserError where they are not those that the
-    prototxt announces."""
-    found = _find(stored, layer.name)
-    shapes = [messages.shape(blob) for blob in found.blobs] if found is not None else []
-    blobs = [messages.values(blob) for blob in found.blobs] if found is not None else []
+def _blobs(held, layer, weights):
+    """The arrays of ``layer`` in a .caffemodel, {name: LayerParameter}. Raises UserError where they
+    are not those that the prototxt announces."""
+    found = held[layer.name].blobs if layer.name in held else []
     param, kernel = layer.convolution_param, geometry.kernel(layer)
-    channels = shapes[0][1] if shapes and len(shapes[0]) == 4 else 0
-    expected = [param.num_output * channels * math.prod(kernel)]
-    expected += [param.num_output] * param.bias_term
+    channels = (*messages.shape(found[0]), 0, 0)[1] if found else 0
+    shapes = [(param.num_output, channels, *kernel)] + [(param.num_output,)] * param.bias_term
     if layer.type == "AConvFast":
-        expected += [1] * (not param.bias_term)
-        expected += [layer.aconv_param.position_group * math.prod(kernel)] * 2
-    fits = [blob.size for blob in blobs] == expected and channels
-    if not fits or shapes[0] != (param.num_output, channels, *kernel):
-        seen = ", ".join(by(shape) for shape in shapes) or "no blobs"
+        sets = layer.aconv_param.position_group
+        shapes += [(1, 1, 1, 1)] * (not param.bias_term) + [(sets, 1, *kernel)] * 2
+    same = len(found) == len(shapes) and all(map(messages.holds, found, shapes))
+    if not same or not channels:
+        seen = ", ".join(by(messages.shape(blob)) for blob in found) or "no blobs"
         raise UserError(
             f"layer {layer.name} has {seen} in {weights}, which does not fit its prototxt: give "
-            f"the weights of this network, or choose other --layers"
+            "the weights of this network, or choose other --layers"
         )
-    return [blobs[0].reshape(shapes[0]), *blobs[1:]]
+    return [messages.values(blob).reshape(shape) for blob, shape in zip(found, shapes)]

@@ -52,6 +52,15 @@ def check(name, found):
     return found
 
 
+def compare(expected, found):
+    """{output: (largest difference, largest value)} of two {output: array}. Raises UserError where
+    one is more than rounding."""
+    return {
+        name: check(f"output {name}", difference(values, found[name]))
+        for name, values in expected.items()
+    }
+
+
 def said(outputs):
     """Lines about {output: (largest difference, largest value)}."""
     return [
