@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import numpy as np
-from active_convolution.caffe import locate
-from active_convolution.export import exporting
-from active_convolution.training.trained import Trained
 from caffe_nets import INPUT, live, shake
 from google.protobuf import text_format
+
+from active_convolution.caffe import locate
+from active_convolution.export import dense, exporting
+from active_convolution.training.trained import Trained
 
 IMAGE = INPUT.format("dim: 2 dim: 3 dim: 9 dim: 9")
 ACTIVE = (
@@ -26,6 +27,12 @@ def acu(*arguments, **options):
     """The CompletedProcess of a command."""
     command = [sys.executable, "-m", "active_convolution", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def to_convolution(layer, blobs):
+    """(LayerParameter, blobs) of the Convolution in the place of an ACU."""
+    found = dense.windows(layer, *blobs[2:])
+    return dense.convolution(layer, *found), dense.kernel(layer, blobs, found)
 
 
 def parsed(text):

@@ -6,17 +6,18 @@ import re
 
 import numpy as np
 import pytest
+from caffe_nets import INPUT, assert_same, live, run, shake, single
+from conftest import ROOT
+from exports import IMAGE, acu, conv, export, parsed, to_convolution, written
+from google.protobuf import text_format
+
 from active_convolution import geometry
 from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.check.cases import random_case
 from active_convolution.errors import UserError
-from active_convolution.export import aconv_fast, converting, dense
+from active_convolution.export import aconv_fast, converting
 from active_convolution.export.converting import convert
 from active_convolution.networks import models
-from caffe_nets import INPUT, assert_same, live, run, shake, single
-from conftest import ROOT
-from exports import IMAGE, acu, conv, export, parsed, written
-from google.protobuf import text_format
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ def test_layer_there_and_back(seed, tmp_path):
     twin = single(layer, case.image, tmp_path / "twin.prototxt", active)
     np.testing.assert_allclose(run(twin, image), run(before, image), rtol=0, atol=1e-5)
 
-    made, back = dense.to_convolution(layer, active)
+    made, back = to_convolution(layer, active)
     assert [blob.tobytes() for blob in blobs] == [np.float32(blob).tobytes() for blob in back]
     after = single(made, case.image, tmp_path / "after.prototxt", back)
     np.testing.assert_array_equal(run(after, image), run(before, image))

@@ -6,14 +6,15 @@ import re
 import cv2
 import numpy as np
 import pytest
+from caffe_nets import INPUT, assert_same, live, run, single
+from exports import ACTIVE, IMAGE, acu, export, parsed, random_blobs, to_convolution, written
+
 from active_convolution import geometry
 from active_convolution.caffe import messages
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
 from active_convolution.errors import UserError
 from active_convolution.export import dense
-from caffe_nets import INPUT, assert_same, live, run, single
-from exports import ACTIVE, IMAGE, acu, export, parsed, random_blobs, written
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ CASES = 120
 
 def exported(case, seed):
     """(LayerParameter, blobs) of the Convolution for a random case."""
-    return dense.to_convolution(parsed(case.layer()), random_blobs(case, seed))
+    return to_convolution(parsed(case.layer()), random_blobs(case, seed))
 
 
 @pytest.mark.parametrize("seed", range(CASES))
@@ -80,7 +81,7 @@ def test_no_kernel_is_so_small_that_its_pad_would_be_negative(pad, size):
     )
     at_base = np.zeros((1, 1, 3, 3))
     blobs = [np.ones((1, 1, 3, 3)), np.zeros((1, 1, 1, 1)), at_base, at_base]
-    made, (kernel,) = dense.to_convolution(layer, blobs)
+    made, (kernel,) = to_convolution(layer, blobs)
     assert kernel.shape == (1, 1, size, size)
     assert kernel[0, 0, size // 2, size // 2] == kernel.sum() == 9
     assert geometry.pair(made, "pad", 0) == (pad - 1 + size // 2,) * 2
@@ -117,7 +118,7 @@ def test_authors_layer(aconv, kernel, tmp_path):
     )
     image = np.random.default_rng(0).normal(size=(2, 4, 11, 12))
     net = single(layer, image.shape, tmp_path / "active.prototxt")
-    made, arrays = dense.to_convolution(layer, [blob.data for blob in net.params["layer"]])
+    made, arrays = to_convolution(layer, [blob.data for blob in net.params["layer"]])
     assert_same(run(single(made, image.shape, tmp_path / "p", arrays), image), run(net, image))
 
 

@@ -3,11 +3,12 @@
 import exports
 import numpy as np
 import pytest
-from active_convolution.caffe import locate
-from active_convolution.export import folding
 from caffe_nets import INPUT, assert_same, live, run, shake
 from exports import conv
 from google.protobuf import text_format
+
+from active_convolution.caffe import locate
+from active_convolution.export import folding
 
 SHAPE = (2, 3, 6, 7)
 HEAD = INPUT.format(" ".join(f"dim: {size}" for size in SHAPE))

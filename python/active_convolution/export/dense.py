@@ -123,31 +123,26 @@ def splat(weight, x, y, rows, columns):
     return kernel
 
 
-def to_convolution(layer, blobs, max_kernel=MAX_KERNEL):
-    """(the LayerParameter of the Convolution in the place of the ACU ``layer``, its blobs,
-    float32).
-
-    ``blobs`` are the ACU's: weight, bias, x, y. Raises UserError as ``windows`` does.
-    """
+def kernel(layer, blobs, found):
+    """The blobs, float32, of the Convolution in the place of the ACU ``layer`` with ``blobs``
+    (weight, bias, x, y), whose ``windows`` are ``found``."""
     weight, bias, x, y = (np.asarray(blob) for blob in blobs)
-    found = windows(layer, x, y, max_kernel)
     biases = [bias.ravel()] if layer.convolution_param.bias_term else []
-    return convolution(layer, *found), [splat(weight, x, y, *found), *biases]
+    return [splat(weight, x, y, *found), *biases]
 
 
-def check_size(net, blobs, found):
-    """Raises UserError where the weights of ``net`` (NetParameter) are too many for a .caffemodel,
-    before any of their size is computed. ``blobs`` maps layers to arrays, and ``found`` its ACUs to
-    their Windows."""
+def check_size(blobs, found):
+    """Raises UserError where all weights, ``blobs`` {layer: arrays}, with those of ACUs in their
+    Windows, ``found``, are too many for a .caffemodel: before any of their size is there."""
     sizes = {name: 4 * sum(blob.size for blob in of_layer) for name, of_layer in blobs.items()}
     for name, (rows, columns) in found.items():
         sizes[name] = 4 * math.prod(blobs[name][0].shape[:2]) * rows.size * columns.size
     if sum(sizes.values()) > LARGEST:
         worst = max(found, key=sizes.get)
-        rows, columns = found[worst]
+        taps = by([each.size for each in found[worst]])
         raise UserError(
             f"all weights together would be {sum(sizes.values()) / 1e9:.3g} GB, more than the "
-            f"{LARGEST / 1e9:.3g} GB that a .caffemodel holds, {sizes[worst] / 1e9:.3g} of them "
-            f"in layer {worst}, whose synapses need {by((rows.size, columns.size))} taps: train "
-            f"it with a position_limit, or name another snapshot"
+            f"{LARGEST / 1e9:.3g} GB that a .caffemodel holds, {sizes[worst] / 1e9:.3g} of them in "
+            f"layer {worst}, whose synapses need {taps} taps: train it with a position_limit, or "
+            "name another snapshot"
         )

@@ -69,23 +69,19 @@ def export(
     weights.npz, in which ``learnable`` leaves the ACUs what they are. Beside them report.txt,
     report.json and, where the data set is known, preprocessing.json. ``fold`` lets BatchNorm and
     Scale go into the convolutions; ``logits`` leaves out a last Softmax; scores of classes are
-    N×classes. Returns the Report. Raises UserError for files that do not fit, naming layer and
-    synapse for a position that is not finite or needs more than ``max_kernel`` taps, naming the
-    layer that ``format`` cannot express or that would be too large, and where the result does not
-    compute the same. Then nothing is written."""
+    N×classes. Returns what report.json holds. Raises UserError for files that do not fit, naming
+    layer and synapse for a position that is not finite or needs more than ``max_kernel`` taps,
+    naming the layer that ``format`` cannot express or that would be too large, and where the result
+    does not compute the same. Then nothing is written."""
     if learnable and format != "torch":
         raise BadValue("--learnable is for --format torch: no other has positions that learn")
-    net = _for_testing(trained, format)
+    net = _for_testing(trained, format, logits)
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as scratch:
         place = folder if format == "caffe" else Path(scratch)
         files = place / MODEL, place / WEIGHTS
-        original = Path(scratch) / "original.prototxt"
-        rows, folded, inputs, expected = _made(
-            net, trained, original, files, fold, learnable, logits, max_kernel
-        )
+        report, inputs, expected = _made(net, trained, files, fold, learnable, max_kernel)
         live = nets.load(*files, called=f"what {trained.model} becomes")
-        found = verify.outputs(live, inputs)
-        report = {"layers": rows, "folded": folded, "outputs": verify.compare(expected, found)}
+        report["outputs"] = verify.compare(expected, verify.outputs(live, inputs))
         report["size"] = {name: values.shape for name, values in inputs.items()}
         del live  # with what it ran on: columns take more than weights
         shape, *others = report["size"].values()
@@ -101,20 +97,21 @@ def export(
 # ---- The network
 
 
-def _for_testing(trained, format):
+def _for_testing(trained, format, logits):
     """The NetParameter of a deploy prototxt without what only training, or another stage, sees, and
     without what would tie it to one build of Caffe. Raises UserError where it has nothing to
     export, or takes its images from elsewhere than its input."""
     model, net = trained.model, messages.read_net(trained.model)
     stages = [*net.state.stage, *trained.stages]
     check_fed(net, model, trained.stages)
-    for index in reversed(range(len(net.layer))):
-        if not messages.takes_part(net.layer[index], locate.caffe_pb2().TEST, stages):
-            del net.layer[index]
-    net.ClearField("state")
-    for layer in net.layer:
-        layer.ClearField("include")
-        layer.ClearField("exclude")
+    layers = [x for x in net.layer if messages.takes_part(x, locate.caffe_pb2().TEST, stages)]
+    if logits and layers[-1].type == "Softmax":
+        layers.pop()
+    del net.layer[:]
+    net.layer.extend(layers)
+    for message, fields in ((net, ["state"]), *((x, ["include", "exclude"]) for x in net.layer)):
+        for field in fields:
+            message.ClearField(field)
     source = verify.own_source(net)
     if source is not None:
         raise UserError(
@@ -132,17 +129,48 @@ def _for_testing(trained, format):
     return net
 
 
-def _made(net, trained, original, files, fold, learnable, logits, max_kernel):
-    """Writes the network of ordinary convolutions to ``files``, Caffe's two. Returns
-    ([LayerReport], what was folded, {input: random values}, {output: what the original gives for
-    them}).
+def _made(net, trained, files, fold, learnable, max_kernel):
+    """Writes the network of ordinary convolutions to ``files``, Caffe's two. Returns (the report's
+    layers and what was folded, {input: random values}, {output: what the original gives for them}).
 
-    ``original`` is a place for the prototxt of the original. Both networks are in memory, one
-    layer's kernel at a time, and one set of activations."""
-    _shaped(net, None, logits)
-    messages.write_to_run(original, net)
-    live = nets.load(original, trained.weights, called=trained.model)
+    Both networks are in memory, but one layer's kernel at a time, and one set of activations."""
+    messages.write_to_run(files[0], net)
+    live = nets.load(files[0], trained.weights, called=trained.model)
     blobs = {name: [blob.data for blob in of_layer] for name, of_layer in live.params.items()}
+    found = _windows(net, blobs, trained.weights, max_kernel)
+    found = {} if learnable else found
+    dense.check_size(blobs, found)
+    inputs, expected = verify.random_run(net, live)
+    shares, folded = folding.fold(net, blobs) if fold else ({}, {})
+    rows, active = [], {}
+    for layer in net.layer:
+        if layer.name in found:
+            active[layer.name] = type(layer)()
+            active[layer.name].CopyFrom(layer)
+            layer.CopyFrom(dense.convolution(layer, *found[layer.name]))
+    for name in _flattened(net, live):
+        expected[name] = expected[name].reshape(len(expected[name]), -1)
+    result = verify.build(net, files[0], f"what {trained.model} would be exported to")
+    for layer in net.layer:
+        arrays = blobs.get(layer.name, [])
+        if layer.name in shares:
+            arrays = folding.folded(arrays, *shares[layer.name])
+        if layer.name in active:
+            kernel = dense.kernel(active[layer.name], arrays, found[layer.name])
+            rows.append(_row(active[layer.name], layer, arrays, kernel, live))
+            arrays = kernel
+        for blob, values in zip(result.params.get(layer.name, []), arrays, strict=True):
+            blob.data[...] = values.reshape(blob.data.shape)
+    messages.write(files[0], net)
+    del live, blobs
+    with doing("writing the weights"):
+        result.save(str(files[1]))
+    return {"layers": rows, "folded": folded}, inputs, expected
+
+
+def _windows(net, blobs, weights, max_kernel):
+    """{name of an ACU: its (vertical, horizontal) dense.Window}. Raises UserError for positions
+    that are nowhere or too far away, and weights that are not finite."""
     found = {
         layer.name: dense.windows(layer, *blobs[layer.name][2:], max_kernel)
         for layer in net.layer
@@ -151,50 +179,15 @@ def _made(net, trained, original, files, fold, learnable, logits, max_kernel):
     for name, of_layer in blobs.items():
         if not all(np.isfinite(blob).all() for blob in of_layer):
             raise UserError(
-                f"layer {name} of {trained.weights} has weights that are not finite: name an "
-                "earlier snapshot"
+                f"layer {name} of {weights} has weights that are not finite: name an earlier "
+                "snapshot"
             )
-    dense.check_size(net, blobs, {} if learnable else found)
-    inputs, expected = verify.random_run(net, live)
-    shares, folded = folding.fold(net, blobs) if fold else ({}, {})
-    rows, made = [], {}
-    for layer in net.layer:
-        if layer.type in positions.TYPES and not learnable:
-            made[layer.name] = type(layer)()
-            made[layer.name].CopyFrom(layer)
-            layer.CopyFrom(dense.convolution(layer, *found[layer.name]))
-    flattened = _shaped(net, live, logits)
-    expected = {
-        name: array.reshape(len(array), -1) if name in flattened else array
-        for name, array in expected.items()
-    }
-    result = verify.build(net, files[0], f"what {trained.model} would be exported to")
-    for name, of_layer in result.params.items():
-        arrays = blobs[name]
-        if name in shares:
-            arrays = folding.folded(arrays, *shares[name])
-        if name in made:
-            active, layer = made[name], next(each for each in net.layer if each.name == name)
-            kernel = dense.to_convolution(active, arrays, max_kernel)[1]
-            rows.append(_row(active, layer, arrays, kernel, live))
-            arrays = kernel
-        for blob, values in zip(of_layer, arrays, strict=True):
-            blob.data[...] = values.reshape(blob.data.shape)
-    messages.write(files[0], net)
-    del live, blobs
-    with doing("writing the weights"):
-        result.save(str(files[1]))
-    return rows, folded, inputs, expected
+    return found
 
 
-def _shaped(net, live, logits):
-    """Without ``live``: takes the last layer off where that is a Softmax and ``logits`` asks for
-    it. With it, the pycaffe Net of ``net``: lets outputs that are N×classes×1×1 for every image be
-    N×classes; returns their names."""
-    if live is None:
-        if logits and net.layer[-1].type == "Softmax":
-            del net.layer[-1]
-        return []
+def _flattened(net, live):
+    """Lets outputs of the NetParameter ``net``, whose pycaffe Net is ``live``, that are
+    N×classes×1×1 for every image be N×classes; returns their names."""
     shapes = {name: tuple(blob.shape) for name, blob in live.blobs.items()}
     free, renamed = free_axes(net, shapes), []
     for name in live.outputs:

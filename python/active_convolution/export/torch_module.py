@@ -14,7 +14,7 @@ from . import onnx_model
 
 MODEL, WEIGHTS = "network.py", "weights.npz"
 _SOURCE = Path(__file__).with_name("torch_network.py")
-_STATE = {  # the names that a module's state has for the constants of an operator, from the second on
+_STATE = {  # the names that a module's state has for an operator's constants, its further inputs
     "ActiveConv2d": ("weight", "bias", "x", "y"),
     "BatchNormalization": (None, None, "running_mean", "running_var"),
     "Conv": ("weight", "bias"),

@@ -3,7 +3,7 @@ network.py. It needs torch and NumPy. ``ActiveConv2d`` is the active convolution
 learn."""
 
 import operator
-from math import inf, nan  # noqa: F401: numbers of the tables
+from math import inf  # noqa: F401: numbers of the tables
 from pathlib import Path
 
 import numpy
@@ -41,10 +41,11 @@ class Network(nn.Module):
         return found[0] if len(found) == 1 else tuple(found)
 
 
-def load(weights=Path(__file__).with_name("weights.npz")):
-    """The Network with its trained weights, for testing."""
+def load(weights=None):
+    """The Network with its trained weights (default: weights.npz beside this file), for testing."""
     net = Network()
-    with numpy.load(weights, allow_pickle=False) as arrays:
+    beside = Path(__file__).with_name("weights.npz")
+    with numpy.load(weights or beside, allow_pickle=False) as arrays:
         net.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
     return net.eval()
 
