@@ -417,7 +417,7 @@ def test_a_network_that_computes_something_else_is_refused(logits, shaken, tmp_p
         (
             ACTIVE + layer("c", "ReLU", "c"),
             lambda *_: None,
-            "net.prototxt has 2 layers called c in one phase",
+            "net.prototxt has 2 layers called c",
         ),
     ],
 )
