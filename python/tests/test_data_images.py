@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from active_convolution import cli
 from active_convolution.caffe import locate
 from active_convolution.data import database, datum
 from active_convolution.data.images import Files, Options, create
@@ -181,6 +182,7 @@ def test_the_command_says_what_it_made_and_what_is_next(tmp_path, capsys):
         "images: 12 training and 6 test images, 0 MB, in out",
         "next: acu models new models/out --like cifar10/plain --data out",
     ]
+    cli.parser("models").parse_args("new models/out --like cifar10/plain --data out".split())
 
 
 # ---- What is made of an image

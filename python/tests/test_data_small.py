@@ -11,6 +11,7 @@ import threading
 import data_samples as samples
 import numpy as np
 import pytest
+from active_convolution import cli
 from active_convolution.data import database, small
 from active_convolution.data.manifest import read_manifest
 from active_convolution.data.preprocess import Whitening, global_contrast_normalise
@@ -85,6 +86,7 @@ def test_a_fold_of_enlarged_digits(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("digits: 1498 training and 299 test images, ")
     assert said[2].startswith("next: acu train digits/plain ")
+    cli.parser("train").parse_args(said[2].split()[3:])
     with pytest.raises(BadValue, match="--size 7x8 is out of range"):
         acu_data("digits", "--size", "7x8", "--output", tmp_path / "small")
 
