@@ -295,7 +295,7 @@ def test_a_part_that_is_already_whole(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "way, said", [("wrong", "has the MD5 .*removed"), ("missing", "Not Found")]
+    "way, said", [("wrong", "has the MD5 .*run the same command"), ("missing", "Not Found")]
 )
 def test_another_file_than_the_published_one_is_refused(server, tmp_path, way, said):
     server.ways = {way}
@@ -306,7 +306,7 @@ def test_another_file_than_the_published_one_is_refused(server, tmp_path, way, s
 
 def test_without_a_network(server, tmp_path, monkeypatch):
     monkeypatch.setattr(small, "PAGE", "http://127.0.0.1:9/")
-    with pytest.raises(UserError, match="Connection refused.*give it as --source"):
+    with pytest.raises(UserError, match="Connection refused.*as --source"):
         small.fetch("cifar10", tmp_path)
 
 

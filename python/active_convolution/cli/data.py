@@ -156,11 +156,9 @@ def _run_images(arguments):
     given = {name: value for name, value in vars(arguments).items() if name in Options._fields}
     if arguments.kind == "places365":
         given.update(size=(256, 256), smooth=False)
-    columns = getattr(arguments, "columns", None)
-    val = None
+    files, val = Files(arguments.source, arguments.list), None
     if arguments.val_source or arguments.val_list:
-        val = Files(arguments.val_source or arguments.source, arguments.val_list, columns)
-    files = Files(arguments.source, arguments.list, columns)
+        val = Files(arguments.val_source or arguments.source, arguments.val_list)
     return create(arguments.output, files, val, Options(**given), arguments.kind)
 
 

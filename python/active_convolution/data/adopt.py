@@ -5,14 +5,13 @@ import collections
 import re
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from ..caffe import reading
 from ..errors import BadValue, UserError
 from ..files import whole_file
 from .classes import read_names
-from .manifest import MANIFEST, Manifest, Part, read_manifest, source_bytes
+from .manifest import MANIFEST, Manifest, Part, source_bytes
 
 _HDF5, _LISTS = (".h5", ".hdf5", ".hdf"), (".txt", ".list", ".lst")
 _LISTED = "{}_hdf5.txt"  # what is written for one HDF5 file: the list that HDF5Data takes
@@ -34,7 +33,8 @@ def adopt(folder, source=None, val_source=None, output=None, label_names=None, s
     folder, output = Path(folder), Path(output or folder)
     if not folder.is_dir() or _backend(folder):
         raise UserError(f"{folder} is no folder of databases: give the one in which they lie")
-    if (output / MANIFEST).exists() and not read_manifest(output, ()).adopted:
+    known = output / MANIFEST
+    if known.exists() and '"adopted": true' not in known.read_text(errors="replace"):
         raise UserError(f"{output} is a data set already: give it as --data, or name an --output")
     given = {"train": source, "test": val_source} if source or val_source else _named(folder)
     manifest = Manifest(folder.absolute().name, 0, adopted=True)
@@ -103,7 +103,7 @@ def _part(path, split, folder, output, size, manifest):
         absolute = path.read_text(encoding="utf-8", errors="replace").startswith("/")
         part.root_folder = "" if absolute else f"{folder.absolute()}/"
         part.new_width, part.new_height = size or (0, 0)
-    counts, values = _read(part)
+    counts, bytes_ = _read(part)
     part.bytes = source_bytes(path, backend)  # now: to read a LevelDB may write to it
     part.images = sum(counts.values())
     part.images_per_class = [counts[label] for label in range(1 + max(counts))]
@@ -111,14 +111,15 @@ def _part(path, split, folder, output, size, manifest):
         part.path = str(path.absolute().relative_to(output.absolute()))
     if backend != "HDF5":
         manifest.channel_order = {1: "grey", 3: "BGR"}.get(part.shape[0])
-        manifest.value_range = [0, 255] if values <= set(range(256)) else None
+        manifest.value_range = [0, 255] if bytes_ else None
     return part
 
 
 def _read(part):
-    """How often each label is there, and the values of pixels; enters the shape in ``part``."""
+    """How often each label is there, and whether all values fit into bytes; enters the shape in
+    ``part``."""
     layer = reading.layer(part.path, part.backend, **part.image_data)
-    counts, values = collections.Counter(), set()
+    counts, bytes_ = collections.Counter(), True
     name, total = Path(part.path).name, reading.count(layer)
     with tqdm(desc=f"reading {name}", total=total, unit="image") as bar:
         for tops in reading.batches(layer):
@@ -130,6 +131,6 @@ def _read(part):
                 )
             part.shape = list(images.shape[1:])
             counts.update(labels[:, 0].astype(int).tolist())
-            values.update(np.unique(images)[:257].tolist())
+            bytes_ &= images.min() >= 0 and images.max() <= 255 and not (images % 1).any()
             bar.update(len(images))
-    return counts, values
+    return counts, bytes_

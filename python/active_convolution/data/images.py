@@ -23,11 +23,10 @@ _WHITENED = 64  # pixels: the covariance of larger images takes gigabytes, its e
 
 class Files(NamedTuple):
     """Where images come from: the folder ``source``, or ``list``, which names and labels images
-    below it, by two ``columns`` of a table (see classes.py)."""
+    below it (see classes.py)."""
 
     source: Path
     list: Optional[Path] = None
-    columns: Optional[tuple] = None
 
 
 class Options(NamedTuple):
@@ -36,7 +35,7 @@ class Options(NamedTuple):
     preprocesses as section 3.1 does; ``label_names`` is a file of names, one a line, by label;
     ``test_fraction`` of each class's images are drawn for testing, where there are none. ``seed``
     shuffles; ``jobs`` threads, by default one for each core; more than ``max_unreadable`` images of
-    a split that cannot be read are an error."""
+    a split that cannot be read are an error. ``columns`` are the two of a table that count."""
 
     size: Optional[tuple] = None
     resize: str = "stretch"
@@ -49,6 +48,7 @@ class Options(NamedTuple):
     seed: int = 0
     jobs: Optional[int] = None
     max_unreadable: int = 10
+    columns: Optional[tuple] = None
 
 
 def create(output, files, val_files=None, options=None, dataset="images"):
@@ -72,9 +72,7 @@ def create(output, files, val_files=None, options=None, dataset="images"):
     recipe = _recipe(parts, options)
     manifest = Manifest(dataset, classes, names, channel_order="BGR", value_range=[0, 255])
     manifest.seed, manifest.versions = options.seed, database.VERSIONS
-    manifest.source = " and ".join(
-        str(each.list or each.source) for each in (files, val_files) if each
-    )
+    manifest.source = str(files.list or files.source)
     manifest.preprocessing = Preprocessing([_step(recipe)], recipe.resize, recipe.smooth)
     if options.whiten:
         with whole_folder(output) as folder:
@@ -118,7 +116,7 @@ def _found(files, val_files, names, options):
 
 
 def _listed(files, options):
-    return read_list(files.list, files.source, files.columns, options.max_unreadable)
+    return read_list(files.list, files.source, options.columns, options.max_unreadable)
 
 
 def _labelled(found, listed, lines, options):

@@ -82,7 +82,7 @@ def read_digits(fold=None, size=None):
     """
     from sklearn import datasets, model_selection  # here: it takes seconds
 
-    if size is not None and not all(8 <= side <= 64 for side in size):
+    if size is not None and not 8 <= min(size) <= max(size) <= 64:
         raise BadValue(f"--size {size[0]}x{size[1]} is out of range: give 8x8 to 64x64")
     digits = datasets.load_digits()
     images, labels = (digits.images / _MAXIMUM).astype(np.float32), digits.target
@@ -187,23 +187,21 @@ def fetch(dataset, folder=None):
     path, part = folder / name, folder / f"{name}.part"
     if path.exists():
         return path
+    again = f"run the same command again, or give {name} from elsewhere as --source"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with open(part, "ab") as file:
             _receive(PAGE + name, file)
     except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
         raise UserError(
-            f"cannot fetch {PAGE}{name} ({getattr(error, 'reason', error)}): run the same command "
-            "again, or fetch it on another machine and give it as --source"
+            f"cannot fetch {PAGE}{name} ({reason}): {again} and give --source"
         ) from error
     with open(part, "rb") as received:
         found = hashlib.file_digest(received, "md5").hexdigest()
     if found != known:
         part.unlink()
-        raise UserError(
-            f"{PAGE}{name} has the MD5 {found}, not {known}, and has been removed: try again, and "
-            "see whether a proxy or a login page stands between"
-        )
+        raise UserError(f"{PAGE}{name} has the MD5 {found}, not {known}: {again}")
     part.rename(path)
     return path
 
