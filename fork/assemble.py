@@ -1,14 +1,15 @@
 #!/usr/bin/python3
-"""Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays out its own.
+"""Makes the fork: a Caffe tree, our edits of its files, and our own files laid out as Caffe lays
+out its own.
 
     fork/assemble.py --caffe DIR [--project DIR] [--output DIR] [--no-fast-layers]
 
-Without --output it only looks whether the fork can be made. Without --project the tree gets nothing of ours: only what
-current toolchains need to build it. With --no-fast-layers Caffe's CPU layers keep their own loops.
-All anchors are looked up before anything is written; optional edits that found none are named. A file is written only where
-its content changes, so a second run costs a second, and a build after it compiles what really changed. The file
-``.assembled`` in the output names the tree it came from; it is there only when the fork is whole.
-"""
+Without --output it only looks whether the fork can be made. Without --project the tree gets nothing
+of ours: only what current toolchains need to build it. With --no-fast-layers Caffe's CPU layers
+keep their own loops. All anchors are looked up before anything is written; optional edits that
+found none are named. A file is written only where its content changes, so a second run costs a
+second, and a build after it compiles what really changed. The file ``.assembled`` in the output
+names the tree it came from; it is there only when the fork is whole."""
 
 import argparse
 import os
@@ -42,7 +43,8 @@ OUR_FOLDERS = {
     "tools": "tools",
     "fork/binding": "python",
 }
-# What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data files, products of a build.
+# What a used Caffe tree holds besides its sources: folders at its top, folders anywhere, data
+# files, products of a build.
 SKIPPED_AT_TOP = {
     "build",
     ".build_release",
@@ -65,7 +67,8 @@ class ForkError(Exception):
 
 
 def files_below(root):
-    """Yields the paths of all files below ``root``, relative to it, without what a build leaves behind."""
+    """Yields the paths of all files below ``root``, relative to it, without what a build leaves
+    behind."""
     for folder, folders, names in os.walk(root):
         relative = Path(folder).relative_to(root)
         skipped = SKIPPED_ANYWHERE | (SKIPPED_AT_TOP if folder == str(root) else set())
@@ -81,11 +84,11 @@ def files_below(root):
 
 
 def planned_files(caffe, project, fast_layers=True):
-    """Returns ({relative path: (source path, edited bytes or None)} of the whole fork, [the optional edits that found no
-    anchor]); raises before anything is written.
+    """Returns ({relative path: (source path, edited bytes or None)} of the whole fork, [the
+    optional edits that found no anchor]); raises before anything is written.
 
-    ``project`` is None for a tree without anything of ours. ``fast_layers`` says whether Caffe's CPU layers call ours.
-    """
+    ``project`` is None for a tree without anything of ours. ``fast_layers`` says whether Caffe's
+    CPU layers call ours."""
     for landmark in LANDMARKS:
         if not (caffe / landmark).is_file():
             raise ForkError(f"{caffe} is not a Caffe source tree: it has no {landmark}")
@@ -133,7 +136,8 @@ def planned_files(caffe, project, fast_layers=True):
 
 
 def families_of(caffe):
-    """Returns the families that the tree ``caffe`` belongs to; raises ForkError for one that cannot be forked."""
+    """Returns the families that the tree ``caffe`` belongs to; raises ForkError for one that cannot
+    be forked."""
     found = [
         family
         for family in FAMILIES
@@ -150,7 +154,8 @@ def families_of(caffe):
 
 
 def write_if_changed(target, source, content):
-    """Brings ``target`` to ``content`` (or the bytes of ``source``); an unchanged file keeps its time stamp."""
+    """Brings ``target`` to ``content`` (or the bytes of ``source``); an unchanged file keeps its
+    time stamp."""
     content = source.read_bytes() if content is None else content
     if target.is_file() and target.read_bytes() == content:
         return False
@@ -161,8 +166,9 @@ def write_if_changed(target, source, content):
 
 
 def assemble(caffe, project, output, fast_layers=True):
-    """Brings ``output`` to the fork of ``caffe``, the other parameters being those of planned_files; returns (the number of
-    files written, [the optional edits that found no anchor])."""
+    """Brings ``output`` to the fork of ``caffe``, the other parameters being those of
+    planned_files; returns (the number of files written, [the optional edits that found no
+    anchor])."""
     plan, without = planned_files(caffe, project, fast_layers)
     stamp = output / STAMP
     stamp.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Every change that the fork makes to Caffe's own files, at named anchors.
 
-An anchor is a regular expression that must match exactly once. Where ``done`` already matches, the tree has the change
-(a fork that was assembled before, or a newer Caffe) and is left as it is. ``required=False`` is for what only some trees
-need: a tree without the anchor needs no mending, and the report of an assembly names it. Edits that only make sense
-``together`` are made all or none, in whichever files they are.
-"""
+An anchor is a regular expression that must match exactly once. Where ``done`` already matches, the
+tree has the change (a fork that was assembled before, or a newer Caffe) and is left as it is.
+``required=False`` is for what only some trees need: a tree without the anchor needs no mending, and
+the report of an assembly names it. Edits that only make sense ``together`` are made all or none, in
+whichever files they are."""
 
 import re
 from dataclasses import dataclass
@@ -177,7 +177,8 @@ class AnchorError(Exception):
 
 @dataclass(frozen=True)
 class Edit:
-    """One replacement. ``name`` is what an error calls it; ``new`` may refer to groups of ``anchor``."""
+    """One replacement. ``name`` is what an error calls it; ``new`` may refer to groups of
+    ``anchor``."""
 
     name: str
     file: str
@@ -194,7 +195,8 @@ class Edit:
         return bool(self.done and re.search(self.done, text) and not left)
 
     def has_anchor(self, text):
-        """Whether the edit can be made in ``text``; raises AnchorError where it must be made and cannot."""
+        """Whether the edit can be made in ``text``; raises AnchorError where it must be made and
+        cannot."""
         found = len(re.findall(self.anchor, text, re.MULTILINE))
         if found == 0 and not self.required:
             return False
@@ -212,7 +214,8 @@ class Edit:
 
 
 def groups_without_anchor(text, edits):
-    """The ``together`` of those of ``edits``, of one file, that find no anchor in ``text`` (None: there is no such file)."""
+    """The ``together`` of those of ``edits``, of one file, that find no anchor in ``text`` (None:
+    there is no such file)."""
     return {
         edit.together
         for edit in edits
@@ -221,8 +224,9 @@ def groups_without_anchor(text, edits):
 
 
 def edited(text, edits, broken=()):
-    """Returns (``text`` after all of ``edits``, those of one file; [the optional ones that found no anchor]). Those are
-    left out, too, that are ``together`` with one of these or in one of the ``broken`` groups."""
+    """Returns (``text`` after all of ``edits``, those of one file; [the optional ones that found no
+    anchor]). Those are left out, too, that are ``together`` with one of these or in one of the
+    ``broken`` groups."""
     without = [edit for edit in edits if not edit.is_done(text) and not edit.has_anchor(text)]
     broken = {edit.together for edit in without} - {""} | set(broken)
     left = [edit for edit in edits if edit in without or edit.together in broken]
@@ -283,7 +287,8 @@ OURS = [
     ),
 ]
 
-# HDF5 takes "/" for a path, so that Caffe can neither save nor find a layer such as conv1/1 in an HDF5 snapshot.
+# HDF5 takes "/" for a path, so that Caffe can neither save nor find a layer such as conv1/1 in an
+# HDF5 snapshot.
 HDF5 = [
     Edit(
         "HDF5 snapshots: layers with / in their names are saved",
@@ -443,7 +448,8 @@ TOOLCHAIN = (
 
 # Every program that imports pycaffe would wait for them, and few read images with it.
 LATER = """
-# Imported where an image is read or resized: scikit-image and SciPy take longer than all the rest of pycaffe.
+# Imported where an image is read or resized: scikit-image and SciPy take longer than all the rest
+# of pycaffe.
 class _Skimage(object):
     def __getattr__(self, name):
         import skimage.io
@@ -463,7 +469,8 @@ def resize(*arguments, **options):
     return resize(*arguments, **options)
 """
 
-# pycaffe's NumPy, its reading of images and its Datum, with the NumPy and scikit-image of Debian 12 and later.
+# pycaffe's NumPy, its reading of images and its Datum, with the NumPy and scikit-image of Debian 12
+# and later.
 PYCAFFE = [
     Edit(
         "scikit-image >= 0.16: as_grey is as_gray",
@@ -536,7 +543,8 @@ BINDING = [
     ),
 ]
 
-# A thread of Caffe's asks for the GPU even to work for the CPU: without a driver, a GPU build could not read data.
+# A thread of Caffe's asks for the GPU even to work for the CPU: without a driver, a GPU build could
+# not read data.
 CPU_MODE = [
     Edit(
         "threads that work for the CPU: started without a GPU",
@@ -558,7 +566,8 @@ CPU_MODE = [
     ),
 ]
 
-# A training that goes on from a snapshot sees the images that come next, cropped and mirrored as without the stop.
+# A training that goes on from a snapshot sees the images that come next, cropped and mirrored as
+# without the stop.
 CONTINUE = [
     Edit(
         f"data that goes on from a snapshot: {what}",
@@ -645,7 +654,8 @@ CONTINUE = [
     )
 ]
 
-# LMDB wants a lock file to write even to read; data of another owner has none. Caffe has the way out, and leaves it out.
+# LMDB wants a lock file to write even to read; data of another owner has none. Caffe has the way
+# out, and leaves it out.
 READ_ONLY_DATA = [
     Edit(
         "LMDB that one may only read",
@@ -665,7 +675,8 @@ EDITS = OURS + HDF5 + TOOLCHAIN + BINDING + CPU_MODE + CONTINUE + READ_ONLY_DATA
 
 @dataclass(frozen=True)
 class Family:
-    """Caffe trees that are told by ``mark`` in ``file``: refused, or with more edits and without the files ``dropped``."""
+    """Caffe trees that are told by ``mark`` in ``file``: refused, or with more edits and without
+    the files ``dropped``."""
 
     name: str
     file: str
@@ -676,8 +687,8 @@ class Family:
 
 
 FAMILIES = [
-    # Their layer type of the same name gives way to ours, and their messages to ours under other numbers: prototxts name
-    # fields, and weights are found by the names of layers.
+    # Their layer type of the same name gives way to ours, and their messages to ours under other
+    # numbers: prototxts name fields, and weights are found by the names of layers.
     Family(
         "the paper's authors'",
         "src/caffe/proto/caffe.proto",

@@ -1,7 +1,7 @@
 """Where Caffe's CPU layers call the loops of include/caffe/util/fast_layers.hpp.
 
-Each function of a layer starts with a call of its counterpart, which says whether it has done the work; if not, Caffe's
-own loop below does it. A tree whose layers look otherwise keeps its loops.
+Each function of a layer starts with a call of its counterpart, which says whether it has done the
+work; if not, Caffe's own loop below does it. A tree whose layers look otherwise keeps its loops.
 """
 
 HEADER = "caffe/util/fast_layers.hpp"
@@ -12,7 +12,8 @@ SCALE = """FastScale<Dtype>{
 BIAS = """FastScale<Dtype>{
       outer_dim_, bias_dim_, inner_dim_, NULL, bottom.size() > 1 ? bottom[1] : this->blobs_[0].get(),
       bottom[0], top[0], NULL}"""
-# Caffe overwrites the gradient of its scale instead of adding to it where it needs no sum, or no second one.
+# Caffe overwrites the gradient of its scale instead of adding to it where it needs no sum, or no
+# second one.
 SCALE_WANTED = """FastScaleWanted{
       propagate_down[0], bottom.size() > 1 ? propagate_down[1] : bool(this->param_propagate_down_[0]),
       bottom.size() == 1 && (outer_dim_ != 1 || (scale_dim_ == 1 && inner_dim_ != 1)),
@@ -152,7 +153,8 @@ MARKS = {
 
 
 def edits(make):
-    """A list of make(name, file, anchor, new, done, required=False) for all CALLS; see edits.Edit."""
+    """A list of make(name, file, anchor, new, done, required=False) for all CALLS; see
+    edits.Edit."""
     made, included = [], set()
     for source, layer, function, call in CALLS:
         file, name = f"src/caffe/{source}", f"fast CPU layers: {layer}::{function}"

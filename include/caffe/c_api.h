@@ -55,8 +55,6 @@ CAFFE_API void caffe_set_multiprocess(int several);
 CAFFE_API int caffe_checks_are_errors(void);
 /* Runs a main() of Caffe's, which must not throw through Python: its exit status, or -1 as any call that fails. */
 CAFFE_API int caffe_run_main(int (*function)(int, char**), int argc, char** argv);
-/* The network in `file`, text or binary, brought up to date as Caffe does, as a serialised NetParameter of *size bytes. */
-CAFFE_API const char* caffe_read_net(const char* file, int binary, int64_t* size);
 
 /* ---- Callbacks. Each returns 0, or something else for CAFFE_CALLBACK_ERROR. */
 

@@ -24,7 +24,8 @@ EDITED = sorted({edit.file for edit in EDITS})
 
 @pytest.fixture
 def caffe(tmp_path):
-    """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made of."""
+    """A Caffe tree of the edited files alone: the pristine ones that the fork in use was made
+    of."""
     origin = (BUILD / "fork" / STAMP).read_text().strip()
     tree = tmp_path / "caffe"
     for name in {*EDITED, *LANDMARKS}:
@@ -84,7 +85,8 @@ def test_fast_layers_can_be_left_out(caffe, project, tmp_path):
 
 
 def test_an_older_layer_keeps_its_loop(caffe, project, tmp_path):
-    """Such as Convolution before it knew dilation: it has the function, but not what the call needs."""
+    """Such as Convolution before it knew dilation: it has the function, but not what the call
+    needs."""
     layer = caffe / "src/caffe/layers/conv_layer.cpp"
     layer.write_text(layer.read_text().replace("dilation_", "hole_"))
     _, without = assemble(caffe, project, tmp_path / "fork")
@@ -134,7 +136,8 @@ def test_a_fork_of_a_fork_is_the_same(caffe, project, tmp_path):
 
 
 def test_without_a_project_nothing_of_ours_arrives(caffe, tmp_path):
-    """What the exported networks are tried in: Caffe's own files, but for what current toolchains need."""
+    """What the exported networks are tried in: Caffe's own files, but for what current toolchains
+    need."""
     assemble(caffe, None, tmp_path / "plain")
     before, after = digest(caffe), digest(tmp_path / "plain")
     assert before.keys() == after.keys()
@@ -228,7 +231,8 @@ def test_hdf5_edits_are_made_all_or_none(edit, caffe, project, tmp_path):
 
 
 def test_the_authors_layer_gives_way_to_ours(caffe, project, tmp_path):
-    """Their tree: a message and a field of the same names as ours, and a CUDA file that ours do not replace."""
+    """Their tree: a message and a field of the same names as ours, and a CUDA file that ours do not
+    replace."""
     proto = caffe / "src/caffe/proto/caffe.proto"
     proto.write_text(
         re.sub(
@@ -293,8 +297,9 @@ def test_a_tree_without_a_file_that_we_must_edit_is_refused(caffe, project, tmp_
 
 @pytest.fixture
 def fetch(tmp_path):
-    """A function that runs fetch_caffe.sh into tmp_path/caffe; its places are empty unless a test fills them:
-    tmp_path/cache, tmp_path/caffe.git, and a stand-in for apt-get that knows no mirror."""
+    """A function that runs fetch_caffe.sh into tmp_path/caffe; its places are empty unless a test
+    fills them: tmp_path/cache, tmp_path/caffe.git, and a stand-in for apt-get that knows no
+    mirror."""
     (tmp_path / "bin").mkdir()
 
     def run(apt_get="exit 1\n", script=None, **environment):
@@ -331,7 +336,8 @@ def assert_refused(done, tmp_path, *messages):
 
 @pytest.fixture
 def commit(tmp_path):
-    """A small repository tmp_path/caffe.git, and fetch.sh: the script, asking for that repository's commit."""
+    """A small repository tmp_path/caffe.git, and fetch.sh: the script, asking for that repository's
+    commit."""
     source = tmp_path / "source"
     (source / "include").mkdir(parents=True)
     (source / "CMakeLists.txt").write_text("project(Caffe)\n")
@@ -565,7 +571,8 @@ def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
     "top, flags", [("caffe_option(USE_OPENMP OFF)\n", ""), ("project(Caffe)\n", "-fopenmp")]
 )
 def test_what_caffes_own_cmake_is_told(top, flags, tmp_path):
-    """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4 takes."""
+    """OpenMP also by a Caffe of before its option, for our layers' sake; a minimum that CMake 4
+    takes."""
     (tmp_path / "caffe/include/caffe").mkdir(parents=True)
     (tmp_path / "caffe/include/caffe/net.hpp").touch()
     (tmp_path / "caffe/CMakeLists.txt").write_text(top)

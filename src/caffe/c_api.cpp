@@ -12,7 +12,6 @@
 #include "caffe/caffe.hpp"
 #include "caffe/layers/python_layer.hpp"
 #include "caffe/util/c_objects.hpp"
-#include "caffe/util/upgrade_proto.hpp"
 
 namespace caffe {
 
@@ -130,24 +129,6 @@ int caffe_checks_are_errors() {
 
 int caffe_run_main(int (*function)(int, char**), int argc, char** argv) {
   return Guarded(-1, [&] { return function(argc, argv); });
-}
-
-const char* caffe_read_net(const char* file, int binary, int64_t* size) {
-  return Guarded(static_cast<const char*>(NULL), [&] {
-    static thread_local string bytes;
-    NetParameter net;
-    if (binary) {
-      ReadProtoFromBinaryFileOrDie(file, &net);
-    } else {
-      ReadProtoFromTextFileOrDie(file, &net);
-    }
-    if (!UpgradeNetAsNeeded(file, &net)) {
-      throw std::runtime_error("It is in an old format that Caffe cannot bring up to date");
-    }
-    bytes = net.SerializeAsString();
-    *size = bytes.size();
-    return bytes.data();
-  });
 }
 
 int caffe_set_mode(int gpu) { return Done([&] { Caffe::set_mode(gpu ? Caffe::GPU : Caffe::CPU); }); }

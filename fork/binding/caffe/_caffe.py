@@ -4,8 +4,7 @@ One library serves every Python. Python's GIL is free while Caffe computes. An e
 or a callback that is written in Python goes through Caffe to the caller.
 """
 
-import ctypes
-from ctypes import byref, c_char_p, c_int64
+from ctypes import c_char_p
 
 from ._library import Error, lib  # noqa: F401
 from ._nets import (  # noqa: F401
@@ -69,12 +68,6 @@ set_solver_rank = lib.caffe_set_solver_rank
 
 def layer_type_list():
     return as_text(lib.caffe_layer_type_list()).split("\n")
-
-
-def read_net(path, binary):
-    """A serialised NetParameter: the network in the file ``path``, brought up to date by Caffe."""
-    size = c_int64()
-    return ctypes.string_at(lib.caffe_read_net(as_bytes(path), binary, byref(size)), size.value)
 
 
 def run_main(function, words):

@@ -100,7 +100,6 @@ _declare("set_mode set_device", c_int, c_int, may_fail=True)
 _declare("set_random_seed", c_int, c_uint, may_fail=True)
 _declare("set_solver_count set_solver_rank set_multiprocess", None, c_int)
 _declare("run_main", c_int, c_void_p, c_int, POINTER(c_char_p), may_fail=True)
-_declare("read_net", c_void_p, c_char_p, c_int, POINTER(c_int64), may_fail=True)
 _declare("set_python_layers", None, CREATE, CALL, DESTROY)
 
 _declare(

@@ -10,8 +10,11 @@ from pathlib import Path
 from ..errors import UserError
 from .guard import doing, last_words
 
-ROOT = Path(__file__).resolve().parents[3]
-BUILD = Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
+_PACKAGE = Path(__file__).resolve().parents[1]
+# A wheel (scripts/wheel.sh) has Caffe beside the package, and here what else a checkout has.
+INSTALLED = (_PACKAGE / "share").is_dir()
+ROOT = _PACKAGE / "share" if INSTALLED else _PACKAGE.parents[1]
+BUILD = ROOT if INSTALLED else Path(os.environ.get("ACTIVE_CONVOLUTION_BUILD", ROOT / "build"))
 GPU = os.environ.get("ACTIVE_CONVOLUTION_GPU")  # a device number: nets run there; None: on the CPU
 
 

@@ -130,7 +130,10 @@ def _from_hdf5(path):
     try:
         import h5py
     except ImportError as error:
-        raise UserError(f"{path} is HDF5, which needs h5py: install python3-h5py") from error
+        raise UserError(
+            f"{path} is HDF5, which needs h5py: install python3-h5py, or pip install "
+            "'active-convolution[hdf5]'"
+        ) from error
     net = locate.caffe_pb2().NetParameter()
     with h5py.File(path, "r") as file:
         if "learned_net" in file:

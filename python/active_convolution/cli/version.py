@@ -25,7 +25,7 @@ def text():
         return "\n".join([*lines, f"no Caffe: {error}"])
     pycaffe = Path(caffe.__file__).resolve().parent
     lines.append(f"Caffe {caffe.__version__} with ActiveConvolution, {pycaffe}")
-    ours = (locate.BUILD / "fork").resolve() in pycaffe.parents
+    ours = locate.INSTALLED or (locate.BUILD / "fork").resolve() in pycaffe.parents
     lines.append(built() if ours else "built elsewhere: how is not known here")
     return "\n".join(lines)
 

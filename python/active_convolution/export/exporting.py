@@ -229,8 +229,8 @@ def _writers():
         from . import onnx_model, torch_module
     except ImportError as error:
         raise UserError(
-            f"this format needs Python's onnx ({error}): install python3-onnx, or run "
-            "./scripts/setup.sh"
+            f"this format needs Python's onnx ({error}): install python3-onnx, or pip "
+            "install 'active-convolution[onnx]'"
         ) from error
     return onnx_model, torch_module
 

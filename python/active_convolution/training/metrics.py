@@ -106,8 +106,8 @@ def event_file_writer():
     except (ImportError, TypeError) as error:  # TypeError: files generated for another protobuf
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--tensorboard needs TensorBoard's writer ({reason}): pip install tensorboard, in a "
-            "virtual environment with --system-site-packages, or leave it out"
+            f"--tensorboard needs TensorBoard's writer ({reason}): pip install "
+            "'active-convolution[tensorboard]', or leave it out"
         ) from error
     return event_file_writer.EventFileWriter
 

@@ -92,7 +92,8 @@ class Mpi(Alone):
             import mpi4py
         except ImportError as error:
             raise UserError(
-                "mpirun needs mpi4py on every machine: apt-get install python3-mpi4py"
+                "mpirun needs mpi4py on every machine: apt-get install python3-mpi4py, or pip "
+                "install 'active-convolution[mpi]'"
             ) from error
         mpi4py.rc.finalize = False  # at the end of a rank that failed it would wait for the others
         from mpi4py import MPI
