@@ -123,7 +123,7 @@ def test_commands_are_found():
         "./scripts/train.py --nonsense",
         "./scripts/none.py",
         "./scripts/build.sh --fast",
-        "acu plot a",
+        "acu convert",
         "acu --help more",
     ],
 )
