@@ -73,14 +73,18 @@ def create(output, files, val_files=None, options=None, dataset="images"):
     manifest = Manifest(dataset, classes, names, channel_order="BGR", value_range=[0, 255])
     manifest.seed, manifest.versions = options.seed, database.VERSIONS
     manifest.source = str(files.list or files.source)
-    manifest.preprocessing = Preprocessing([_step(recipe)], recipe.resize, recipe.smooth)
+    manifest.preprocessing = Preprocessing(recipe.resize, recipe.smooth)
     if options.whiten:
         with whole_folder(output) as folder:
-            _write_whitened(folder, manifest, parts, recipe, options)
+            notes += _write_whitened(folder, manifest, parts, recipe, options)
         return manifest, notes
     folder = _begun(output, parts, recipe)
     for split, part in parts.items():
-        setattr(manifest, split, _write(folder, split, part, recipe, classes, options))
+        path, limit = database_path(folder, split), options.max_unreadable
+        labels, unreadable = database.write_images(path, part, recipe, options.jobs, limit)
+        notes += _left_out(folder, split, part, unreadable, options)
+        shape = 3, recipe.height, recipe.width
+        setattr(manifest, split, database.part_of(path, labels, shape, classes))
     if options.mean:
         manifest.preprocessing.mean_value = _write_mean(folder, manifest.train.images)
     manifest.write(folder)
@@ -204,14 +208,6 @@ def _recipe(parts, options):
     raise UserError(f"none of the images can be read, {path} last: mend them")
 
 
-def _step(recipe):
-    how = "averaging areas where it shrinks" if recipe.smooth else "bilinear"
-    size = f"{recipe.width}x{recipe.height}"
-    return f"three channels, upright, {size}" + (
-        f", {recipe.resize}, {how}" if recipe.resize else ""
-    )
-
-
 def _begun(output, parts, recipe):
     """The folder beside ``output`` that is filled, whose name says with what: an interrupted run of
     the same command has left it."""
@@ -221,28 +217,20 @@ def _begun(output, parts, recipe):
     return folder
 
 
-def _write(folder, split, images, recipe, classes, options):
-    """Writes one LMDB; returns its Part."""
-    path, limit = database_path(folder, split), options.max_unreadable
-    labels, unreadable = database.write_images(path, images, recipe, options.jobs, limit)
-    _check_readable(folder, split, images, unreadable, options)
-    part = database.part_of(path, labels, (3, recipe.height, recipe.width), classes)
-    part.unreadable = len(unreadable)
-    return part
-
-
-def _check_readable(folder, split, images, unreadable, options):
+def _left_out(folder, split, images, unreadable, options):
+    """Names the ``unreadable`` of ``images`` in a file; a note on them. Raises UserError where they
+    are too many."""
     report = folder / f"{split}_unreadable.txt"
     report.unlink(missing_ok=True)
-    if unreadable:
-        with whole_file(report) as file:
-            file.writelines(f"{name}\t{reason}\n" for name, reason in sorted(unreadable.items()))
+    if not unreadable:
+        return []
+    with whole_file(report) as file:
+        file.writelines(f"{name}\t{reason}\n" for name, reason in sorted(unreadable.items()))
+    name, reason = min(unreadable.items())
+    said = f"{len(unreadable)} {split} images cannot be taken ({name}: {reason}, ...)"
     if len(unreadable) > options.max_unreadable or len(unreadable) == len(images):
-        name, reason = min(unreadable.items())
-        raise UserError(
-            f"{len(unreadable)} {split} images cannot be taken ({name}: {reason}, ...): mend them, "
-            "or allow more with --max-unreadable, and run the same command again"
-        )
+        raise UserError(f"{said}: mend them, or allow more with --max-unreadable")
+    return [f"{said}: {report.name} names them"]
 
 
 def _write_mean(folder, count):
@@ -259,11 +247,12 @@ def _write_mean(folder, count):
 
 
 def _write_whitened(folder, manifest, parts, recipe, options):
-    """Writes whitened images, which are in memory together."""
+    """Writes whitened images, which are in memory together; returns notes."""
     if max(recipe.width, recipe.height) > _WHITENED:
         raise UserError(f"--whiten takes images of up to {_WHITENED}x{_WHITENED}: give a --size")
-    arrays = {}
+    arrays, notes = {}, []
     for split, part in parts.items():
         arrays[split], unreadable = database.pixels(part, recipe, options.jobs)
-        _check_readable(folder, split, part, unreadable, options)
+        notes += _left_out(folder, split, part, unreadable, options)
     preprocess.write_whitened(folder, manifest, arrays)
+    return notes

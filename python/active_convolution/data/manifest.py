@@ -21,7 +21,7 @@ class Part:
     ``path`` is what the source of a Caffe layer names, absolute once it is read, and ``backend``
     says which layer: LMDB or LEVELDB (Data), HDF5 (HDF5Data, a list) or IMAGES (ImageData, a list,
     with its ``root_folder``, ``new_height`` and ``new_width``). ``bytes`` is its size, ``sha256``
-    the checksum of all keys and values of an LMDB of ours. ``unreadable`` images were left out.
+    the checksum of all keys and values of an LMDB of ours.
     """
 
     images: int
@@ -31,7 +31,6 @@ class Part:
     backend: str = "LMDB"
     bytes: int = 0
     sha256: str = ""
-    unreadable: int = 0
     root_folder: str = ""
     new_height: int = 0
     new_width: int = 0
@@ -45,30 +44,26 @@ class Part:
 
 @dataclasses.dataclass
 class Preprocessing:
-    """What was done to the stored images, ``steps`` in words, and the numbers to do it to another
-    one, in this order:
+    """What was done to the stored images, to be done to another one, in this order:
 
     - ``resize``: "stretch", "crop" or "pad" to the shape of the test images, None: they had it;
       ``smooth``: averaging areas where an image shrinks, else bilinear (see datum.resized);
     - ``scale``: values, as ``value_range`` has them, times this;
     - ``mean_file``: an .npy in the data set folder, (C, H, W), subtracted;
     - ``contrast_scale``: the L2 norm after global contrast normalisation, and ``whitening``: an
-      .npz in the folder for preprocess.Whitening, with ``whitening_regularisation``.
+      .npz in the folder for preprocess.Whitening.
 
     ``mean_value``, a number for each channel, is not subtracted yet: it is what a network's
-    transform_param may subtract. ``train_padding``: pixels of zeros around training images.
+    transform_param may subtract. Training images may be padded with zeros besides.
     """
 
-    steps: list = dataclasses.field(default_factory=list)
     resize: Optional[str] = None
     smooth: bool = False
     scale: float = 1.0
     mean_file: Optional[str] = None
     contrast_scale: Optional[float] = None
     whitening: Optional[str] = None
-    whitening_regularisation: Optional[float] = None
     mean_value: list = dataclasses.field(default_factory=list)
-    train_padding: int = 0
 
 
 @dataclasses.dataclass
@@ -107,10 +102,10 @@ class Manifest:
 
     @classmethod
     def of(cls, entries):
-        """That of a dictionary such as ``as_dict`` gives. Raises TypeError where it has others."""
-        parts = {split: Part(**entries[split]) for split in SPLITS if entries.get(split)}
-        said = Preprocessing(**entries.get("preprocessing", {}))
-        return cls(**{**entries, **parts, "preprocessing": said})
+        """That of a dictionary such as ``as_dict`` gives; what else is in it is passed over."""
+        parts = {split: _of(Part, entries[split]) for split in SPLITS if entries.get(split)}
+        said = _of(Preprocessing, entries.get("preprocessing", {}))
+        return _of(cls, {**entries, **parts, "preprocessing": said})
 
     def as_dict(self):
         """What JSON holds."""
@@ -122,6 +117,11 @@ class Manifest:
         with whole_file(Path(folder) / MANIFEST) as file:
             json.dump(stored, file, indent=2)
             file.write("\n")
+
+
+def _of(kind, entries):
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in entries.items() if name in known})
 
 
 def read_manifest(folder, splits=SPLITS):

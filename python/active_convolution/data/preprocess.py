@@ -103,20 +103,12 @@ def write_whitened(folder, manifest, splits):
     splits = {split: (whitening(images[split]), splits[split][1]) for split in splits}
     said, manifest.channel_order = manifest.preprocessing, "RGB"
     said.contrast_scale, said.whitening = SCALE, "whitening.npz"
-    said.whitening_regularisation = REGULARISATION
-    said.steps += [
-        f"global contrast normalisation: each image less its mean, times {SCALE} over its L2 norm",
-        "ZCA whitening fitted on the training images (whitening.npz): less their mean, then along "
-        f"each eigenvector of their covariance divided by sqrt(eigenvalue + {REGULARISATION})",
-    ]
     write(folder, manifest, splits, PADDING)
 
 
 def write(folder, manifest, splits, padding):
     """Writes the databases of ``splits``, {split: (images, labels)}, training images with
     ``padding`` pixels of zeros on all sides, and then the ``manifest``."""
-    manifest.preprocessing.steps.append(f"training images padded with {padding} zeros on each side")
-    manifest.preprocessing.train_padding = padding
     manifest.versions = database.VERSIONS
     for split, (images, labels) in splits.items():
         border = 2 * ((padding, padding) if split == "train" else (0, 0),)

@@ -65,8 +65,7 @@ def _write_digits(folder, manifest, splits):
         np.save(file, mean)
     manifest.source, manifest.channel_order = "scikit-learn's load_digits", "grey"
     manifest.value_range = [0, _MAXIMUM]
-    steps = ["pixels divided by 16", "mean training image (mean.npy) subtracted"]
-    said = Preprocessing(steps, "stretch", scale=1 / _MAXIMUM, mean_file="mean.npy")
+    said = Preprocessing("stretch", scale=1 / _MAXIMUM, mean_file="mean.npy")
     manifest.preprocessing = said
     splits = {split: (images - mean, labels) for split, (images, labels) in splits.items()}
     preprocess.write(folder, manifest, splits, padding=1)
