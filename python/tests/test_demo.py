@@ -1,4 +1,4 @@
-"""The README's first command, with the build there is."""
+"""acu demo, which is the README's first command after the build."""
 
 import os
 import re
@@ -10,32 +10,35 @@ from conftest import ROOT
 pytestmark = pytest.mark.slow
 
 
-def test_the_demo_shows_that_active_convolutions_are_better(tmp_path):
-    done = subprocess.run(
-        [ROOT / "scripts/demo.sh"],
-        cwd=tmp_path,
+def demo(folder):
+    return subprocess.run(
+        [ROOT / "scripts/acu", "demo"],
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_the_demo_shows_that_active_convolutions_are_better_and_goes_on_where_it_stopped(tmp_path):
+    done = demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    parts = re.findall(r"part \d of 6: ordinary ([\d.]+) %, active ([\d.]+) %", done.stdout)
-    ordinary, active = (sum(map(float, errors)) / 6 for errors in zip(*parts, strict=True))
-    assert len(parts) == 6 and active < ordinary < 15
-    said = dict(re.findall(r"^  (\S+ \S+) +([\d.]+) ± [\d.]+ %$", done.stdout, re.MULTILINE))
-    assert float(said["ordinary convolutions"]) == pytest.approx(ordinary, abs=0.01)
-    assert float(said["active convolutions"]) == pytest.approx(active, abs=0.01)
-    difference, error = map(
-        float, re.search(r"the difference +([\d.]+) ± ([\d.]+) %", done.stdout).groups()
-    )
-    assert difference == pytest.approx(ordinary - active, abs=0.01) and difference > 2 * error
-    picture = re.search(r"^Learned positions: (.+)$", done.stdout, re.MULTILINE)[1]
-    assert picture == str(tmp_path / "runs/demo/positions.png") and os.path.getsize(picture) > 10000
-    assert done.stdout.endswith("Demo finished.\n")
+    rows = re.findall(r"^  (\S+ \S+) +(-?[\d.]+) ± ([\d.]+) %$", done.stdout, re.MULTILINE)
+    mean = {name: float(value) for name, value, _ in rows}
+    ordinary, active = mean["ordinary convolutions"], mean["active convolutions"]
+    assert active < ordinary < 15
+    assert mean["the difference"] == pytest.approx(ordinary - active, abs=0.02)
+    assert mean["the difference"] > 2 * float(rows[-1][2])
+    picture = tmp_path / "runs/demo/positions.png"
+    assert f"Learned positions: {picture}\n" in done.stdout and picture.stat().st_size > 10000
+    assert re.search(r"^next: acu report ", done.stdout, re.MULTILINE)
+
+    again = demo(tmp_path)
+    assert again.returncode == 0 and again.stdout == done.stdout
 
 
 def test_a_training_that_fails_ends_the_demo_with_its_words(tmp_path):
-    (tmp_path / "data/digits16/1").mkdir(parents=True)  # a folder, but no data set
-    done = subprocess.run([ROOT / "scripts/demo.sh"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and "Demo finished" not in done.stdout
-    assert done.stderr.startswith("error: ") and "data/digits16/1" in done.stderr
+    (tmp_path / "runs/demo/data/1").mkdir(parents=True)  # a folder, but no data set
+    done = demo(tmp_path)
+    assert done.returncode == 1 and "Learned" not in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "data/1" in done.stderr

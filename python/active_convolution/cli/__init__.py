@@ -14,6 +14,7 @@ from ..caffe import guard
 from ..errors import BadValue
 
 SUBCOMMANDS = {  # in the order in which one uses them
+    "demo": "train on handwritten digits, in about a minute: does it work, and what does it give?",
     "data": "make the databases that the networks train on",
     "models": "write a network for your own images, to begin with",
     "train": "train a network, in one process or several",
