@@ -21,6 +21,7 @@
 namespace caffe {
 
 const int kActiveChannels = 8;
+const int kActiveFold = 32;  // terms that one thread reads at once
 
 /// Where a synapse reads for one column: the first channel that it reads, and offsets in any channel; -1 outside the image.
 struct ActiveSite {
@@ -133,33 +134,20 @@ struct ActiveSampleKernel {
   }
 };
 
-/// packed (num_output x columns) = the chunk's columns of the top's gradient. An index: one element.
-template <typename Dtype>
+/// Copies between a packed matrix (num_output x columns) and the chunk's columns of the top, or of its gradient: with kPack to
+/// the matrix, else from it. An index: one element.
+template <typename Dtype, bool kPack>
 struct ActivePackKernel {
   ActiveTask<Dtype> task;
-  const Dtype* top_diff;
-  Dtype* packed;
+  const Dtype* from;
+  Dtype* to;
 
   int count() const { return task.geometry.num_output * task.chunk.columns(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const int output = index / task.chunk.columns(), column = index - output * task.chunk.columns();
-    packed[index] = top_diff[task.OutputAt(output, column)];
-  }
-};
-
-/// The chunk's columns of the top = packed (num_output x columns). An index: one element.
-template <typename Dtype>
-struct ActiveUnpackKernel {
-  ActiveTask<Dtype> task;
-  const Dtype* packed;
-  Dtype* top;
-
-  int count() const { return task.geometry.num_output * task.chunk.columns(); }
-
-  ACTIVE_HOST_DEVICE void operator()(int index) const {
-    const int output = index / task.chunk.columns(), column = index - output * task.chunk.columns();
-    top[task.OutputAt(output, column)] = packed[index];
+    const size_t at = task.OutputAt(output, column);
+    to[kPack ? index : at] = from[kPack ? at : index];
   }
 };
 
@@ -308,10 +296,12 @@ struct ActiveBiasKernel {
   }
 };
 
-/// Adds the sum of each row of sums (rows x terms, or where there is a second 2 rows x terms) to first (rows), then second.
-/// Several threads work for a row: each makes its part, then their sum is added.
+/**
+ * Adds the sum of each row of sums to first (rows) and, unless that is NULL, second (rows): sums is rows x terms or 2 rows x
+ * terms. An index: one row, many terms of which are on their way at once.
+ */
 template <typename Dtype>
-struct ActiveFold {
+struct ActiveFoldKernel {
   const double* sums;
   int rows, terms;
   Dtype* first;
@@ -319,13 +309,17 @@ struct ActiveFold {
 
   int count() const { return second ? 2 * rows : rows; }
 
-  ACTIVE_HOST_DEVICE double Part(int row, int thread, int threads) const {
-    double sum = 0;
-    for (int i = thread; i < terms; i += threads) { sum += sums[static_cast<size_t>(row) * terms + i]; }
-    return sum;
+  ACTIVE_HOST_DEVICE void operator()(int index) const {
+    const double* row = sums + static_cast<size_t>(index) * terms;
+    double parts[kActiveFold] = {};
+    int i = 0;
+    for (; i + kActiveFold <= terms; i += kActiveFold) {
+      for (int j = 0; j < kActiveFold; ++j) { parts[j] += row[i + j]; }
+    }
+    for (; i < terms; ++i) { parts[0] += row[i]; }
+    for (int j = 1; j < kActiveFold; ++j) { parts[0] += parts[j]; }
+    (index < rows ? first[index] : second[index - rows]) += parts[0];
   }
-
-  ACTIVE_HOST_DEVICE void Add(int row, double sum) const { (row < rows ? first[row] : second[row - rows]) += sum; }
 };
 
 }  // namespace caffe

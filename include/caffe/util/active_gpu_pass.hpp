@@ -12,6 +12,8 @@
 
 namespace caffe {
 
+/// Threads that keep a large GPU busy. Those of slopes read more at once, and one thread adds up all that they made of a synapse.
+const int kSlopeThreads = 1 << 15, kBiasThreads = 1 << 16;
 /// An image of so many output pixels makes a product that fills the tiles of cuBLAS, up to 256 wide, on its own.
 const int kWideProduct = 256;
 
@@ -30,7 +32,6 @@ struct ActiveMatrices {
  *   Zero(count, data)
  *   Fetch(count, data, to)  copies from the device to the host
  *   Launch(kernel)         kernel(i) for every i in [0, kernel.count())
- *   Fold(fold)             adds up all rows of an ActiveFold
  *   Gemm(count, trans_a, trans_b, m, n, k, a, b, beta, c)    `count` products of ActiveMatrices,
  *                                                            c (m x n) = op(a) (m x k) * op(b) (k x n) + beta * c
  *
@@ -66,12 +67,11 @@ class ActiveGpuPass {
     for (const ActiveChunk& chunk : chunks) {
       BackwardChunk(Task(g_, chunk, parameters_.x, parameters_.y), top_diff, gradients, sums);
     }
-    if (gradients.x) { Device::Fold(ActiveFold<Dtype>{sums.x, sums.rows, sums.terms, gradients.x, gradients.y}); }
+    if (gradients.x) { Device::Launch(ActiveFoldKernel<Dtype>{sums.x, sums.rows, sums.terms, gradients.x, gradients.y}); }
   }
 
  private:
   typedef ActiveTask<Dtype> Task;
-  typedef ActiveMatrices<Dtype> Matrices;
   typedef ActiveMatrices<const Dtype> ConstMatrices;
 
   /// Partial sums of the gradient of the positions: rows x terms for x, then as many for y.
@@ -101,60 +101,51 @@ class ActiveGpuPass {
     return Device::Data(blob);
   }
 
-  // Matrices of all segments: of the weights and their gradient (outputs x rows), of the columns (rows x columns), and of
-  // the top (outputs x columns), where it lies packed, or of one image where it is.
+  /// Those of all segments, one behind the other.
   template <typename Element>
-  ActiveMatrices<Element> Weights(Element* data) const { return {data, rows_, static_cast<size_t>(outputs_) * rows_}; }
-
-  template <typename Element>
-  ActiveMatrices<Element> Columns(const Task& task, Element* data) const {
-    return {data, task.chunk.columns(), static_cast<size_t>(rows_) * task.chunk.columns()};
+  static ActiveMatrices<Element> Matrices(Element* data, int rows, int step) {
+    return {data, step, static_cast<size_t>(rows) * step};
   }
 
-  template <typename Element>
-  ActiveMatrices<Element> Packed(const Task& task, Element* data) const {
-    return {data, task.chunk.columns(), static_cast<size_t>(outputs_) * task.chunk.columns()};
-  }
-
+  /// Outputs of the chunk's first image, where they lie in the top or its gradient.
   template <typename Element>
   ActiveMatrices<Element> OfImage(const Task& task, Element* top) const {
-    return {top + task.OutputAt(0, 0), g_.out_size(), static_cast<size_t>(outputs_) * g_.out_size()};
+    return Matrices(top + task.OutputAt(0, 0), outputs_, g_.out_size());
   }
 
   /// top = weights * columns: straight into it where a chunk is of one image, or each image makes a product of its own.
   void Multiply(const Task& task, Dtype* top) {
-    const ActiveChunk& chunk = task.chunk;
-    const ConstMatrices weights = Weights(parameters_.weight), columns = Columns<const Dtype>(task, columns_);
-    if (chunk.images == 1) {
-      Device::Gemm(segments_, CblasNoTrans, CblasNoTrans, outputs_, chunk.columns(), rows_, weights, columns, Dtype(0),
-                   OfImage(task, top));
-    } else if (segments_ == 1 && chunk.pixels() >= kWideProduct) {
-      const ConstMatrices same = {weights.data, weights.step, 0};
-      const ConstMatrices of_images = {columns.data, columns.step, static_cast<size_t>(chunk.pixels())};
-      Device::Gemm(chunk.images, CblasNoTrans, CblasNoTrans, outputs_, chunk.pixels(), rows_, same, of_images, Dtype(0),
-                   OfImage(task, top));
-    } else {
-      Device::Gemm(segments_, CblasNoTrans, CblasNoTrans, outputs_, chunk.columns(), rows_, weights, columns, Dtype(0),
-                   Packed(task, packed_));
-      Device::Launch(ActiveUnpackKernel<Dtype>{task, packed_, top});
+    const int images = task.chunk.images, pixels = task.chunk.pixels(), columns = task.chunk.columns();
+    const bool by_image = segments_ == 1 && pixels >= kWideProduct, straight = images == 1 || by_image;
+    ConstMatrices weights = Matrices(parameters_.weight, outputs_, rows_);
+    ConstMatrices samples = Matrices<const Dtype>(columns_, rows_, columns);
+    if (by_image) {
+      weights.stride = 0;
+      samples.stride = pixels;
     }
+    Device::Gemm(by_image ? images : segments_, CblasNoTrans, CblasNoTrans, outputs_, by_image ? pixels : columns, rows_,
+                 weights, samples, Dtype(0), straight ? OfImage(task, top) : Matrices(packed_, outputs_, columns));
+    if (!straight) { Device::Launch(ActivePackKernel<Dtype, false>{task, packed_, top}); }
   }
 
   /// Columns and their gradient take turns in one buffer.
   void BackwardChunk(const Task& task, const Dtype* top_diff, const ActiveGradients<Dtype>& gradients,
                      const SlopeSums& sums) {
     const int columns = task.chunk.columns();
-    const bool packed = task.chunk.images > 1;
-    if (packed) { Device::Launch(ActivePackKernel<Dtype>{task, top_diff, packed_}); }
-    const ConstMatrices diffs = packed ? Packed<const Dtype>(task, packed_) : OfImage(task, top_diff);
+    ConstMatrices outputs = OfImage(task, top_diff);
+    if (task.chunk.images > 1) {
+      Device::Launch(ActivePackKernel<Dtype, true>{task, top_diff, packed_});
+      outputs = Matrices<const Dtype>(packed_, outputs_, columns);
+    }
     if (gradients.weight) {
       Device::Launch(ActiveSampleKernel<Dtype>{task, bottom_, columns_});
-      Device::Gemm(segments_, CblasNoTrans, CblasTrans, outputs_, rows_, columns, diffs,
-                   Columns<const Dtype>(task, columns_), Dtype(1), Weights(gradients.weight));
+      Device::Gemm(segments_, CblasNoTrans, CblasTrans, outputs_, rows_, columns, outputs,
+                   Matrices<const Dtype>(columns_, rows_, columns), Dtype(1),
+                   Matrices(gradients.weight, outputs_, rows_));
     }
     if (!gradients.bottom && !gradients.x) { return; }
-    Device::Gemm(segments_, CblasTrans, CblasNoTrans, rows_, columns, outputs_, Weights(parameters_.weight), diffs,
-                 Dtype(0), Columns(task, columns_));
+    Device::Gemm(segments_, CblasTrans, CblasNoTrans, rows_, columns, outputs_,
+                 Matrices(parameters_.weight, outputs_, rows_), outputs, Dtype(0), Matrices(columns_, rows_, columns));
     if (gradients.bottom) {
       Device::Launch(ActiveGatherKernel<Dtype>{task, WindowOf(task.chunk), columns_, gradients.bottom});
     }
@@ -180,19 +171,19 @@ class ActiveGpuPass {
     return WholeImages(chunk) ? image : ActiveWindowOf(g_, chunk, taps_);
   }
 
-  /// Threads for each of `sums` sums of so many terms: whole warps, enough altogether to fill a large GPU, but at most one
-  /// thread per term, or one warp; only few terms do without a whole warp.
-  static int Lanes(int sums, int terms) {
-    const int kThreads = 1 << 16, kWarp = 32;
+  /// Threads for each of `sums` sums of so many terms, `threads` altogether: whole warps, unless there are fewer terms than
+  /// that, and at most one thread per term. No more than a single thread can fold soon.
+  static int Lanes(int threads, int sums, int terms) {
+    const int kWarp = 32, kMost = 4096;
     if (terms < kWarp) { return std::max(1, terms); }
-    return std::max(1, CeilDivide(std::min(terms, kThreads / sums), kWarp)) * kWarp;
+    return std::max(1, CeilDivide(std::min(std::min(terms, kMost), threads / sums), kWarp)) * kWarp;
   }
 
   SlopeSums StartSlopes(const std::vector<ActiveChunk>& chunks) {
     const int blocks = CeilDivide(g_.group_channels(), kActiveChannels);
     SlopeSums sums;
     sums.rows = g_.position_group * g_.synapses();
-    sums.lanes = Lanes(segments_ * g_.synapses() * blocks, chunks.empty() ? 0 : chunks[0].columns());
+    sums.lanes = Lanes(kSlopeThreads, segments_ * g_.synapses() * blocks, chunks.empty() ? 0 : chunks[0].columns());
     sums.terms = segments_ / g_.position_group * blocks * sums.lanes;
     sums.x = Reserve(&workspace_->sums, 2 * sums.rows * sums.terms);
     sums.y = sums.x + static_cast<size_t>(sums.rows) * sums.terms;
@@ -201,10 +192,10 @@ class ActiveGpuPass {
   }
 
   void BackwardBias(const Dtype* top_diff, Dtype* bias_diff) {
-    const int lanes = Lanes(g_.num_output, num_ * g_.out_size());
+    const int lanes = Lanes(kBiasThreads, g_.num_output, num_ * g_.out_size());
     double* sums = Reserve(&workspace_->sums, g_.num_output * lanes);
     Device::Launch(ActiveBiasKernel<Dtype>{g_, num_, top_diff, sums, lanes});
-    Device::Fold(ActiveFold<Dtype>{sums, g_.num_output, lanes, bias_diff, NULL});
+    Device::Launch(ActiveFoldKernel<Dtype>{sums, g_.num_output, lanes, bias_diff, NULL});
   }
 
   const ActiveGeometry& g_;

@@ -20,16 +20,6 @@ namespace {
 int launches = 0;    // of kernels, and of products
 double indices = 0;  // that kernels were called with
 
-/// Looks at the kernels whose shape matters.
-template <typename Kernel>
-void Inspect(const Kernel& kernel) {}
-
-template <typename Dtype>
-void Inspect(const ActiveSlopeKernel<Dtype>& kernel) { EXPECT_TRUE(kernel.lanes % 32 == 0 || kernel.lanes < 32); }
-
-template <typename Dtype>
-void Inspect(const ActiveBiasKernel<Dtype>& kernel) { EXPECT_TRUE(kernel.lanes % 32 == 0 || kernel.lanes < 32); }
-
 /// Runs the kernels on the host: index after index, upwards or downwards. Buffers start as the worst a GPU may hold.
 template <bool kDownwards>
 struct HostDevice {
@@ -50,17 +40,10 @@ struct HostDevice {
 
   template <typename Kernel>
   static void Launch(const Kernel& kernel) {
-    Inspect(kernel);
     ++launches;
     const int count = kernel.count();
     indices += count;
     for (int i = 0; i < count; ++i) { kernel(kDownwards ? count - 1 - i : i); }
-  }
-
-  template <typename Dtype>
-  static void Fold(const ActiveFold<Dtype>& fold) {
-    ++launches;
-    for (int row = 0; row < fold.count(); ++row) { fold.Add(row, fold.Part(row, 0, 2) + fold.Part(row, 1, 2)); }
   }
 
   template <typename Dtype>

@@ -8,18 +8,6 @@ namespace caffe {
 
 namespace {
 
-/// One block for each row.
-template <typename Dtype>
-__global__ void FoldRow(ActiveFold<Dtype> fold) {
-  __shared__ double parts[kActiveThreads];
-  parts[threadIdx.x] = fold.Part(blockIdx.x, threadIdx.x, kActiveThreads);
-  for (int half = kActiveThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) { parts[threadIdx.x] += parts[threadIdx.x + half]; }
-  }
-  if (threadIdx.x == 0) { fold.Add(blockIdx.x, parts[0]); }
-}
-
 cublasOperation_t Op(CBLAS_TRANSPOSE transposed) { return transposed == CblasNoTrans ? CUBLAS_OP_N : CUBLAS_OP_T; }
 
 decltype(&cublasSgemmStridedBatched) Products(float) { return cublasSgemmStridedBatched; }
@@ -40,12 +28,6 @@ struct CudaDevice {
 
   template <typename Kernel>
   static void Launch(const Kernel& kernel) { ActiveLaunch(kernel); }
-
-  template <typename Dtype>
-  static void Fold(const ActiveFold<Dtype>& fold) {
-    FoldRow<<<fold.count(), kActiveThreads>>>(fold);
-    CUDA_POST_KERNEL_CHECK;
-  }
 
   /// cuBLAS counts columns first: it makes the transposed product of what it takes for transposed matrices.
   template <typename Dtype>
