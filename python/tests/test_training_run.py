@@ -50,7 +50,8 @@ def test_says_what_trains_where_it_is_and_what_came_out(run):
         and "it/s, test error " in run.stderr
     )
     error, folder, next_line = re.fullmatch(
-        r"test error (\d+\.\d\d) % after 12 iterations, \d+ s, in (.*)\n  loss .*\nnext: (.*)\n", run.stdout
+        r"test error (\d+\.\d\d) % after 12 iterations, \d+ s, in (.*)\n  loss .*\nnext: (.*)\n",
+        run.stdout,
     ).groups()
     assert folder == str(run.folder) and next_line.startswith("acu plot ")
     assert float(error) == pytest.approx(100 * rows(run.folder)[-1]["test_error"], abs=0.005)
@@ -183,7 +184,9 @@ def test_what_ran_where_and_when_is_written_down(run, tiny, digits_data, tmp_pat
     assert said["options"] == {"model": str(tiny), "data": str(digits_data), "max_iter": 12}
     assert said["seed"] == 1 and said["machine"]["threads"] == 1 and said["machine"]["cpu"]
     assert said["code"] == {} or len(said["code"]["commit"]) == 40
-    assert said["versions"]["python"] and "build" in said["versions"]
+    versions = said["versions"]
+    assert versions["python"] and versions["build"]["caffe"]
+    assert re.match(r"(GNU|Clang) \d+\.", versions["compiler"])
     (session,) = said["sessions"]
     assert (session["from"], session["to"], session["ended"]) == (0, 12, "finished")
     assert session["start"] <= session["end"]

@@ -26,21 +26,17 @@ def parser(prog):
         metavar="DIR",
         help="a data set from which the numbers below are taken, as far as it says them",
     )
-    number = options.integer(1, options.ITERATIONS - 1)
-    for name, kind, help in (
-        ("--classes", options.integer(2, options.ITERATIONS - 1), "how many there are"),
-        (
-            "--size",
-            options.integer(1, 4096),
-            "height and width that the network sees, in pixels; "
-            "larger images are cropped at random in training",
-        ),
-        ("--channels", options.integer(1, 4096), "3 for colour, 1 for grey"),
-        ("--images", number, "how many there are to train on: the schedule follows them"),
+    size = "height and width that the network sees, in pixels: larger images are cropped at random"
+    for name, most, help in (
+        ("--classes", options.ITERATIONS - 1, "how many there are"),
+        ("--size", 4096, size),
+        ("--channels", 4096, "3 for colour, 1 for grey"),
+        ("--images", options.ITERATIONS - 1, "to train on: the schedule follows their number"),
     ):
-        add(name, type=kind, metavar="N", help=help)
+        least = 2 if name == "--classes" else 1
+        add(name, type=options.integer(least, most), metavar="N", help=help)
     options.active(new)
-    help = "... and stay within so many pixels of the base pixel (0: without end)"
+    help = "... and stay within so many pixels of the base pixel (default: anywhere)"
     add("--position-limit", type=options.positive, metavar="R", help=help)
     return parser
 

@@ -17,7 +17,7 @@ Each run has a folder RUNS/table<N>/<data>-<network>-<variant>-<seed>, or RUNS/t
 are not trained again, and unfinished ones go on from their last snapshot: after Ctrl-C, give the
 same command."""
 EXAMPLES = """\
-  acu reproduce --table 2 --datasets cifar10 --scale 0.025 --seeds 3 --jobs 2 --data data --runs runs
+  acu reproduce --table 2 --datasets cifar10 --scale 0.025 --seeds 3 --data data --runs runs
   acu reproduce --table 2 --show --runs results --figures figures
   acu reproduce --table 2 --publish runs/table2/cifar10-plain-acu-1 --runs results"""
 FORMATS = ("png", "pdf", "svg")
@@ -75,8 +75,8 @@ def parser(prog):
         "--figures",
         type=options.path,
         metavar="FOLDER",
-        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active run "
-        "the learned positions (5, 9, 12) and how they moved (6)",
+        help="draw each network's training curves (as Fig. 4, 8 and 10), and of its first active "
+        "run the learned positions (5, 9, 12) and how they moved (6)",
     )
     formats = dict(nargs="+", choices=FORMATS, default=["png"])
     add("--format", help="of the figures (default: png)", **formats)

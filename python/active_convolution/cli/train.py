@@ -3,26 +3,26 @@
 from . import options
 
 DESCRIPTION = """\
-Trains a network, MODEL_DIR/VARIANT or that of any --solver, on a data set made by acu data or on the
-sources that the network names itself, and fills the folder --output with
+Trains a network, MODEL_DIR/VARIANT or that of any --solver, on a data set made by acu data or on
+the sources that the network names itself, and fills the folder --output with
 
   solver.prototxt, train_val.prototxt, deploy.prototxt   as this run uses them
-  metrics.csv     iteration, loss, learning rate, test loss and error, seconds; other outputs by name
+  metrics.csv     loss, learning rate, test loss and error, seconds; other outputs by name
   positions.npz   where the synapses were, over the iterations: see acu plot
   snapshots/      Caffe's .caffemodel and .solverstate files
   train.log       Caffe's log
   run.json        what ran, of which code, on which machine, when; with --weights: what was copied
   data.json       with --data: what the data set's manifest says
 
-Ctrl-C takes a snapshot and stops; --resume goes on from the newest whole one as if there had been no
-stop.
+Ctrl-C takes a snapshot and stops; --resume goes on from the newest whole one as if there had been
+no stop.
 
 Started by mpirun, that many processes train together: each reads its part of the data at the
 network's batch_size, so an iteration sees so many times as many images, and the gradients are
 averaged. Rank 0 alone tests and fills --output."""
 EXAMPLES = """\
   acu train cifar10/plain --data data/cifar10 --output runs/acu
-  acu train models/digits/plain --variant baseline --data data/digits --epochs 20 --output runs/digits
+  acu train digits/plain --variant baseline --data data/digits --epochs 20 --output runs/digits
   acu train --solver examples/lenet_solver.prototxt --output runs/lenet
   acu train cifar10/plain --data data/flowers --classes 17 --lr 0.01 --freeze 'conv0*' \\
       --weights cifar10.caffemodel --set solver.weight_decay=0.001 --output runs/flowers

@@ -147,11 +147,21 @@ def _versions():
         "numpy": np.__version__,
         "protobuf": google.protobuf.__version__,
         "openblas": _openblas(),
+        "compiler": _compiler(),
         "build": {
             **locate.built(),
             "caffe": locate.built().get("CAFFE_SOURCE_DIR") or "BVLC 99bd997",
         },
     }
+
+
+def _compiler():
+    """What CMake wrote down of it; None where the build is not here."""
+    for path in locate.BUILD.glob("out/CMakeFiles/*/CMakeCXXCompiler.cmake"):
+        found = re.findall(
+            r'^set\(CMAKE_CXX_COMPILER_(?:ID|VERSION) "(.*)"\)', path.read_text(), re.M
+        )
+        return " ".join(found)
 
 
 def _openblas():
