@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -41,6 +42,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def assert_made():
+    for split in ("train", "test"):
+        assert content(Path("out"), split) == expected(split)
+
+
 # ---- Where the images lie
 
 
@@ -61,15 +67,13 @@ def test_folders_of_classes(tmp_path, train, test, suffix, below):
     write(tmp_path / "source/__MACOSX/1.png", picture(0))
     manifest = make("source")
     assert manifest.label_names == KINDS and manifest.classes == 3
-    for split in ("train", "test"):
-        assert content(tmp_path / "out", split) == expected(split)
+    assert_made()
 
 
 def test_two_trees(tmp_path):
     per_class(tmp_path / "source", "a", "b")
     make("source/a", "--val-source", "source/b")
-    for split in ("train", "test"):
-        assert content(tmp_path / "out", split) == expected(split)
+    assert_made()
 
 
 def test_a_test_part_comes_before_a_validation_part(tmp_path, capsys):
@@ -96,8 +100,7 @@ def test_tables(tmp_path, ending):
     tables(tmp_path, ending)
     manifest = make(".", "--list", "train.csv", "--val-list", "test.csv")
     assert manifest.label_names == KINDS
-    for split in ("train", "test"):
-        assert content(tmp_path / "out", split) == expected(split)
+    assert_made()
 
 
 def test_columns_are_named_where_there_are_more(tmp_path):
@@ -115,28 +118,20 @@ def test_columns_are_named_where_there_are_more(tmp_path):
     assert content(tmp_path / "out", "test") == expected("test")
 
 
-@pytest.mark.parametrize("way", ["", "/", "./", "absolute"])
+@pytest.mark.parametrize("way", ["", "/", "./", "absolute", "names"])
 def test_lists_as_convert_imageset_takes_them(tmp_path, way):
     tables(tmp_path)
-    start = f"{tmp_path}/" if way == "absolute" else way
+    start = {"absolute": f"{tmp_path}/", "names": ""}.get(way, way)
     for split in ("train", "test"):
-        lines = [
-            f"{start}{split}/{number}.png {KINDS.index(label)}\n"
-            for label, number in everything(split)
-        ]
-        (tmp_path / f"{split}.txt").write_text("".join(lines))
+        lines = ""
+        for label, number in everything(split):
+            label = label if way == "names" else KINDS.index(label)
+            lines += f"{start}{split}/{number}.png {label}\n"
+        (tmp_path / f"{split}.txt").write_text(lines)
     source = "/" if way == "absolute" else "."
     manifest = make(source, "--list", "train.txt", "--val-list", "test.txt")
-    assert manifest.classes == 3 and manifest.label_names is None
-    for split in ("train", "test"):
-        assert content(tmp_path / "out", split) == expected(split)
-
-
-def test_labels_of_a_list_may_be_names(tmp_path):
-    tables(tmp_path)
-    lines = [f"train/{number}.png {label}\n" for label, number in everything("train")]
-    (tmp_path / "train.txt").write_text("".join(lines))
-    assert make(".", "--list", "train.txt", "--test-fraction", "0.25").label_names == KINDS
+    assert manifest.classes == 3 and manifest.label_names == (KINDS if way == "names" else None)
+    assert_made()
 
 
 def test_a_fraction_is_drawn_of_every_class_by_the_seed(tmp_path):
@@ -162,7 +157,7 @@ def test_names_give_the_order_and_words(tmp_path, capsys):
     manifest = make("source", "--label-names", "words", out="words_too")
     assert manifest.label_names == ["busy bee", "an ant", "house cat"]
     (tmp_path / "names").write_text("cat\nbee\n")
-    with pytest.raises(UserError, match="names does not name the class ant: add it"):
+    with pytest.raises(UserError, match="names names no class ant: begin a line with it"):
         make("source", "--label-names", "names", out="less")
 
 

@@ -160,7 +160,7 @@ def _ordered(lines, present, file):
     order = [line if line in known else line.split()[0] for line in lines]
     lacking = known.difference(order)
     if lacking:
-        raise UserError(f"{file} does not name the class {min(lacking)}: add it there")
+        raise UserError(f"{file} names no class {min(lacking)}: begin a line with it")
     return order, [line[len(key) :].strip() or key for key, line in zip(order, lines)]
 
 
