@@ -156,23 +156,6 @@ def test_a_single_stage_has_no_number():
         synapses.draw_stages([[layer("pointwise", (1, 1))]])
 
 
-@pytest.mark.slow
-def test_long_rows_get_smaller_panels():
-    """The ten layers of a residual stage fit a page, and their dots the panels."""
-    wide, narrow = (
-        synapses.draw_stages([[layer(str(index)) for index in range(count)]] * 3)
-        for count in (2, 10)
-    )
-    assert narrow.get_figwidth() < 12 and len(narrow.axes) == 30
-    sizes = [
-        next(
-            line for line in figure.axes[0].lines if line.get_label() == "learned"
-        ).get_markersize()
-        for figure in (wide, narrow)
-    ]
-    assert sizes[1] < 0.7 * sizes[0]
-
-
 # ---- Movement (Fig. 6)
 
 

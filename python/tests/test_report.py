@@ -77,10 +77,14 @@ def test_curves_hold_what_was_measured(tmp_path):
     ]
     assert figure.layout.yaxis.type == "log" and figure.data[0].line != figure.data[2].line
     assert runs[0].cells() == (
-        *("a", "digits_tiny_acu", "4 of 240", "0.0 min", "25.00 %", "25.00 % at 4", "2.5"),
-        "diverged at 3",
+        *("a", "digits_tiny_acu", "4 of 240", "0.0 min", "25.00 %", "25.00 % at 4"),
+        "loss not finite at 3",
     )
-    assert report.Reported("c", write_run(tmp_path / "c")).cells()[2:5] == ("0 of 240", "", "")
+    assert report.Reported("c", write_run(tmp_path / "c")).cells()[2:5] == (
+        "0 of 240",
+        "0.0 min",
+        "",
+    )
 
 
 def test_the_slider_shows_every_record():
@@ -200,9 +204,10 @@ def test_what_the_manual_does(tmp_path):
 
 
 def test_damage_is_named(written, tmp_path):
-    (tmp_path / "run/evaluation.json").write_text('{"confusion": [[1]], "classes": [{}]}')
-    with pytest.raises(UserError, match="evaluation.json is damaged"):
-        report.write([tmp_path / "run"], tmp_path / "other.html")
+    for text in ("", "[]", "{}", '{"confusion": [[1]], "classes": [{}], "most_confused": []}'):
+        (tmp_path / "run/evaluation.json").write_text(text)
+        with pytest.raises(UserError, match="evaluation.json is damaged .*: write it anew"):
+            report.write([tmp_path / "run"], tmp_path / "other.html")
     (tmp_path / "run/metrics.csv").write_text("no record")
     with pytest.raises(UserError, match="metrics.csv is damaged"):
         report.write([tmp_path / "run"], tmp_path / "other.html")

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from ..files import json_object, reading, whole_file
+from ..files import whole_file
 
 FILE = "evaluation.json"  # in a run folder, where a report finds it
 _MOST = 24  # of the most confused images that are kept
@@ -111,13 +111,3 @@ def write(path, content):
     with whole_file(path) as file:
         json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")
-
-
-def load(path):
-    """What ``write`` wrote; None where there is no such file."""
-    if not path.exists():
-        return None
-    with reading(path, "is damaged", "write it anew with acu evaluate --json", reason=True):
-        found = json_object(path)
-        found["confusion"][0], found["classes"], found["most_confused"]  # it has them
-        return found

@@ -64,19 +64,16 @@ def _batches(layer, size):
     if len(layer.top) < 2:
         raise UserError(f"layer {layer.name} gives no labels: give it a second top")
     for tops in reading.batches(layer, size):
-        images, labels = (tops[name] for name in layer.top[:2])
-        if labels.size != len(labels):
-            raise UserError(f"{reading.source(layer)} has several labels for an image, not one")
-        yield images, labels.reshape(-1).astype(int)
+        yield tops[layer.top[0]], tops[layer.top[1]].reshape(-1).astype(int)
 
 
 def _check_labels(labels, network, source):
     """Raises UserError where the network has no score for one."""
-    if labels.min() < 0 or labels.max() >= network.classes:
+    wrong = labels[(labels < 0) | (labels >= network.classes)]
+    if len(wrong):
         raise UserError(
-            f"{source} has the label {labels.min() if labels.min() < 0 else labels.max()}, and "
-            f"{network.model} has {network.classes} outputs, for 0 to {network.classes - 1}: give "
-            "the data that fits it"
+            f"{source} has the label {wrong.max()}, and {network.model} has {network.classes} "
+            f"outputs, for 0 to {network.classes - 1}: give the data that fits it"
         )
 
 
@@ -87,7 +84,7 @@ def _check_sizes(stored, network, ten_crop):
     larger = stored[0] == seen[0] and stored[1] >= seen[1] and stored[2] >= seen[2]
     if ten_crop and stored == seen:
         raise UserError(f"the images have the network's size, {by(seen)}: leave --ten-crop out")
-    if not larger or not ten_crop and stored != seen:
+    if not (larger if ten_crop else stored == seen):
         raise UserError(
             f"the test images come as {by(stored)}, and {network.model} takes {by(seen)}: give the "
             "data that fits it, or with --train-val the network that crops it so"

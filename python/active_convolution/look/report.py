@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from ..caffe.positions import History
 from ..errors import BadValue
-from ..files import DAMAGE, reading, whole_file
+from ..files import json_object, reading, whole_file
 from ..training import run_folder, schedule
 from ..training.metrics import Metrics
 from . import confusion, interactive
@@ -31,7 +31,7 @@ $body
 </body></html>
 """
 )
-_HEADS = ("run", "network", "iteration", "time", "test error", "best", "test loss", "loss")
+_HEADS = ("run", "network", "iteration", "time", "test error", "best", "")
 
 
 def write(folders, output):
@@ -76,25 +76,19 @@ class Reported:
     def cells(self):
         """Its line in the table of errors, under _HEADS."""
         last = self.rows[-1] if self.rows else {"iteration": 0, "seconds": None}
-        losses = [(row["iteration"], row["loss"]) for row in self.rows if row["loss"] is not None]
-        lost = [iteration for iteration, loss in losses if not math.isfinite(loss)]
         errors = self.curve("test_error", 100)
         best = min(zip(errors[1], errors[0]), default=None)
-        minutes = None if last["seconds"] is None else last["seconds"] / 60
+        lost = [row["iteration"] for row in self.rows if not math.isfinite(row["loss"] or 0)]
+        minutes = (last["seconds"] or 0) / 60
         return (
             self.name,
             self.network,
             f"{last['iteration']:,} of {self.max_iter:,}",
-            _said("{:,.1f} min", minutes),
-            _said("{:.2f} %", *errors[1][-1:]),
-            _said("{:.2f} % at {:,}", *(best or ())),
-            _said("{:.4g}", *self.curve("test_loss")[1][-1:]),
-            f"diverged at {lost[0]:,}" if lost else _said("{:.4g}", *self.curve("loss")[1][-1:]),
+            f"{minutes:,.1f} min",
+            f"{errors[1][-1]:.2f} %" if best else "",
+            f"{best[0]:.2f} % at {best[1]:,}" if best else "",
+            f"loss not finite at {lost[0]:,}" if lost else "",
         )
-
-
-def _said(form, *values):
-    return form.format(*values) if values and values[0] is not None else ""
 
 
 def _names(folders):
@@ -123,10 +117,10 @@ def _drawn(figure):
 def _classes(run):
     """What ``acu evaluate --json`` found, where it was written into the run's folder."""
     path = run.path / confusion.FILE
-    found = confusion.load(path)
-    if not found:
+    if not path.exists():
         return []
-    with reading(path, "is damaged", "write it anew with acu evaluate --json", DAMAGE, True):
+    with reading(path, "is damaged", "write it anew with acu evaluate --json", reason=True):
+        found = json_object(path)
         names = [text(entry["name"]) for entry in found["classes"]]
         images = [
             f'<figure><img src="data:image/png;base64,{html.escape(image["png"])}" alt="">'

@@ -13,21 +13,11 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ..errors import UserError
 from ..geometry import grid
+from . import style
 from .common import GROUP_COLOURS, arrange, colour, spread
-from .style import (
-    FAINT,
-    INK,
-    PANEL,
-    PIXEL,
-    TIME_COLOURS,
-    add_legend,
-    name_axes,
-    new_figure,
-    style_axes,
-)
 
 PANELS = 64  # layers at most: a panel takes a tenth of a second
-_WIDTH = 4 * PANEL  # of a figure whose panels get smaller rather than it wider
+_WIDTH = 4 * style.PANEL  # of a figure whose panels get smaller rather than it wider
 _PIXELS = 32  # a plane that reaches farther shows no single pixels: nobody could tell them apart
 _RECORDS = 120  # a path through more looks the same, and makes a vector file heavy
 
@@ -91,7 +81,7 @@ def _draw_rows(rows, head=""):
                 lines = LineCollection(ways, linewidths=1.3, alpha=0.7, colors=colour(group))
                 axes.add_collection(lines)
         _draw_dots(axes, layer)
-    add_legend(figure)
+    style.add_legend(figure)
     return figure
 
 
@@ -100,15 +90,15 @@ def _planes(rows, head, reach):
     (layer, its axes). ``head`` goes before the name of each row's y axis, with the row's number in
     it. The planes show ``reach`` pixels each way."""
     columns, panels = max(map(len, rows)), []
-    panel = np.clip(_WIDTH / columns, PANEL / 2, PANEL)
-    figure = new_figure(columns * panel, len(rows) * (panel + 0.15))
+    panel = np.clip(_WIDTH / columns, style.PANEL / 2, style.PANEL)
+    figure = style.new_figure(columns * panel, len(rows) * (panel + 0.15))
     for row, layers in enumerate(rows):
         for column, layer in enumerate(layers):
             axes = figure.add_subplot(len(rows), columns, row * columns + column + 1)
             _draw_plane(axes, layer, reach)
             lowest = row + 1 == len(rows) or column >= len(rows[row + 1])
             y = head.format(row + 1) + "y (pixels)" if column == 0 else ""
-            name_axes(axes, "x (pixels)" if lowest else "", y)
+            style.name_axes(axes, "x (pixels)" if lowest else "", y)
             panels.append((layer, axes))
     return figure, panels
 
@@ -121,18 +111,18 @@ def _start(layer):
 def _draw_plane(axes, layer, reach):
     """The pixels around the base pixel, each a square around its centre, and the layer's starting
     positions."""
-    axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", facecolor=PIXEL)
+    axes.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", facecolor=style.PIXEL)
     for edge in np.arange(-np.ceil(reach), reach) + 0.5 if reach <= _PIXELS else ():
         axes.axvline(edge, color="white", linewidth=1.6, zorder=0)
         axes.axhline(edge, color="white", linewidth=1.6, zorder=0)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    style_axes(axes, layer.name)
+    style.style_axes(axes, layer.name)
     size = _dot(axes)
-    hollow = dict(markerfacecolor="none", markeredgecolor=FAINT, markeredgewidth=0.8)
+    hollow = dict(markerfacecolor="none", markeredgecolor=style.FAINT, markeredgewidth=0.8)
     name = "kernel grid" if layer.start is None else "start"
     axes.plot(*_start(layer).reshape(-1, 2).T, "o", markersize=1.5 * size, label=name, **hollow)
-    cross = dict(color=INK, markeredgewidth=0.9, zorder=4, label="base pixel")
+    cross = dict(color=style.INK, markeredgewidth=0.9, zorder=4, label="base pixel")
     axes.plot(0, 0, "+", markersize=1.9 * size, **cross)
 
 
@@ -141,18 +131,11 @@ def _draw_dots(axes, layer, scale=1, dark=None):
     all ``dark`` or in the colours of their groups: a Line2D for each position group."""
     named = len(layer.xy) <= len(GROUP_COLOURS) and dark is None
     size = scale * _dot(axes)
-    return [
-        axes.plot(
-            *xy.T,
-            "o",
-            markersize=size,
-            color=dark or colour(group),
-            markeredgewidth=0,
-            zorder=3,
-            label="learned" if group == 0 else f"learned, group {group + 1}" if named else None,
-        )[0]
-        for group, xy in enumerate(layer.xy)
-    ]
+    look, lines = dict(markersize=size, markeredgewidth=0, zorder=3), []
+    for group, xy in enumerate(layer.xy):
+        label = "learned" if group == 0 else f"learned, group {group + 1}" if named else None
+        lines += axes.plot(*xy.T, "o", color=dark or colour(group), label=label, **look)
+    return lines
 
 
 # ---- Fig. 6: how they move
@@ -174,7 +157,7 @@ def draw_movement(history):
     moved = [np.linalg.norm(path - path[0], axis=-1) for path in paths]
     reach, height = _reach(paths), max(1.08 * _largest(moved), 0.05)
     rows, columns = arrange(len(layers))
-    figure = new_figure(columns * PANEL, rows * (1.5 * PANEL + 0.5))
+    figure = style.new_figure(columns * style.PANEL, rows * (1.5 * style.PANEL + 0.5))
     heights = [2, 1, 0.05] * (rows - 1) + [2, 1]
     cells = figure.add_gridspec(3 * rows - 1, columns, height_ratios=heights)
     for index, layer in enumerate(layers):
@@ -183,11 +166,11 @@ def draw_movement(history):
         _draw_plane(plane, layer, reach)
         ways = np.moveaxis(paths[index], 0, -2).reshape(-1, len(keep), 2)
         _add_timed_lines(plane, iterations[keep], ways, 1.6)
-        _draw_dots(plane, layer, 0.6, TIME_COLOURS(1.0))
+        _draw_dots(plane, layer, 0.6, style.TIME_COLOURS(1.0))
         _draw_curves(curves, history, height, iterations[keep], moved[index])
-        name_axes(plane, "x (pixels)", "y (pixels)" if column == 0 else "")
-        name_axes(curves, "iterations", "moved (pixels)" if column == 0 else "")
-    add_legend(figure)
+        style.name_axes(plane, "x (pixels)", "y (pixels)" if column == 0 else "")
+        style.name_axes(curves, "iterations", "moved (pixels)" if column == 0 else "")
+    style.add_legend(figure)
     return figure
 
 
@@ -199,9 +182,9 @@ def check_moves(history):
 
 def _draw_curves(axes, history, height, iterations, moved):
     axes.set(xlim=iterations[[0, -1]], ylim=(0, height))
-    axes.grid(axis="y", color=PIXEL)
+    axes.grid(axis="y", color=style.PIXEL)
     if iterations[0] < history.warmup_iter <= iterations[-1]:
-        dashed = dict(color=FAINT, linestyle="--", linewidth=1, label="end of warm-up")
+        dashed = dict(color=style.FAINT, linestyle="--", linewidth=1, label="end of warm-up")
         axes.axvline(history.warmup_iter, **dashed)
     curves = moved.reshape(len(iterations), -1).T
     times = np.broadcast_to(iterations, curves.shape)
@@ -209,13 +192,13 @@ def _draw_curves(axes, history, height, iterations, moved):
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    style_axes(axes)
+    style.style_axes(axes)
 
 
 def _add_timed_lines(axes, iterations, lines, width):
     """Draws ``lines``, (N, T, 2), each coloured along its way by ``iterations``, (T,)."""
     segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2).reshape(-1, 2, 2)
-    look = dict(cmap=TIME_COLOURS, linewidths=width, capstyle="round", zorder=2)
+    look = dict(cmap=style.TIME_COLOURS, linewidths=width, capstyle="round", zorder=2)
     collection = LineCollection(segments, norm=Normalize(iterations[0], iterations[-1]), **look)
     collection.set_array(np.tile(iterations[1:], len(lines)))
     axes.add_collection(collection, autolim=False)
@@ -238,7 +221,7 @@ def draw_film(stages, history):
         trails = LineCollection([], linewidths=1, alpha=0.5, colors=colours)
         axes.add_collection(trails, autolim=False)
         moving.append((layer, _draw_dots(axes, layer), trails))
-    add_legend(figure)
+    style.add_legend(figure)
     return figure, moving
 
 
@@ -259,5 +242,5 @@ def _largest(arrays):
 def _dot(axes):
     """Marker size in points, for a plane: a dot must leave room in its pixel."""
     left, right = axes.get_xlim()
-    width = min(PANEL, axes.get_figure().get_figwidth() / axes.get_gridspec().ncols)
+    width = min(style.PANEL, axes.get_figure().get_figwidth() / axes.get_gridspec().ncols)
     return np.clip(0.17 * 72 * width / (right - left), 1.5, 6.5)
