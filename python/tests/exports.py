@@ -5,12 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
-from caffe_nets import INPUT, live, shake
-from google.protobuf import text_format
-
 from active_convolution.caffe import locate
 from active_convolution.export import dense, exporting
 from active_convolution.training.trained import Trained
+from caffe_nets import INPUT, live, shake
+from google.protobuf import text_format
 
 IMAGE = INPUT.format("dim: 2 dim: 3 dim: 9 dim: 9")
 ACTIVE = (

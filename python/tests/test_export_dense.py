@@ -6,15 +6,14 @@ import re
 import cv2
 import numpy as np
 import pytest
-from caffe_nets import INPUT, assert_same, live, run, single
-from exports import ACTIVE, IMAGE, acu, export, parsed, random_blobs, to_convolution, written
-
 from active_convolution import geometry
 from active_convolution.caffe import messages
 from active_convolution.check import oracle
 from active_convolution.check.cases import random_case
 from active_convolution.errors import UserError
 from active_convolution.export import dense
+from caffe_nets import INPUT, assert_same, live, run, single
+from exports import ACTIVE, IMAGE, acu, export, parsed, random_blobs, to_convolution, written
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +89,8 @@ def test_no_kernel_is_so_small_that_its_pad_would_be_negative(pad, size):
 AUTHORS = [
     "type: SQUARE",
     "type: SQUARE pos_filler_std: -1",
+    "type: SQUARE pos_filler_std: -1 position_group: 2 normalize: true",
+    "type: SQUARE pos_filler_std: -1 base_radius: 2",
     "type: SQUARE pos_filler_std: 0 base_radius: 1.7 position_group: 2",
     "type: CIRCLE pos_filler_std: -1 base_radius: 2",
     "type: CIRCLE pad: -1",
@@ -98,7 +99,7 @@ AUTHORS = [
     "type: CIRCLE pad_h: 1 position_group: 4 base_radius: 3",
 ]
 SHAPES = [
-    "kernel_size: 3",
+    "kernel_size: 3 bias_term: false",
     "kernel_size: 3 pad: 1 stride: 2",
     "kernel_size: 2",
     "kernel_size: 1",

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from caffe_nets import INPUT, live
-from engines import onnxruntime_outputs
-from google.protobuf import text_format
-
 from active_convolution.caffe import locate
 from active_convolution.errors import UserError
 from active_convolution.export import free_axes, onnx_model
+from caffe_nets import INPUT, live
+from engines import onnxruntime_outputs
+from google.protobuf import text_format
 
 pytestmark = pytest.mark.slow
 

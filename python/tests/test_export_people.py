@@ -5,14 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from caffe_nets import INPUT, assert_same, run, shake
-from exports import IMAGE, acu, conv, export, layer
-from exports import written as written_text
-
 from active_convolution import geometry
 from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.errors import UserError
 from active_convolution.export.converting import convert
+from caffe_nets import INPUT, assert_same, run, shake
+from exports import IMAGE, acu, conv, export, layer
+from exports import written as written_text
 
 pytestmark = pytest.mark.slow
 

@@ -7,17 +7,16 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from engines import engine, onnxruntime_outputs
-from exports import acu
-from test_export_networks import in_opencv
-from test_export_torch import loaded
-
 from active_convolution.data.manifest import Manifest
 from active_convolution.data.preprocess import Whitening
 from active_convolution.export import preprocessing, torch_module
 from active_convolution.look import evaluation, predict
 from active_convolution.training import imaging
 from active_convolution.training.trained import Trained
+from engines import engine, onnxruntime_outputs
+from exports import acu
+from test_export_networks import in_opencv
+from test_export_torch import loaded
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from active_convolution import geometry
+from active_convolution.caffe import locate
+from active_convolution.check import oracle
+from active_convolution.check.cases import random_case
+from active_convolution.export import torch_module
 from caffe_nets import INPUT, assert_same, live, run, shake
 from conftest import ROOT
 from engines import engine
@@ -24,12 +29,6 @@ from test_export_onnx import (
     layer,
     variants,
 )
-
-from active_convolution import geometry
-from active_convolution.caffe import locate
-from active_convolution.check import oracle
-from active_convolution.check.cases import random_case
-from active_convolution.export import torch_module
 
 pytestmark = pytest.mark.slow
 
