@@ -1,4 +1,5 @@
-"""Commands of docs/, run as they are written there in a folder with what they name, made small; and what they print."""
+"""Commands of docs/, run as they are written there in a folder with what they name, made small; and
+what they print."""
 
 import doctest
 import os
@@ -51,7 +52,8 @@ def run(command, folder):
 
 
 def assert_runs(page, folder, number):
-    """Runs the marked blocks of a page; ``number`` matches what may be another one here than there."""
+    """Runs the marked blocks of a page; ``number`` matches what may be another one here than
+    there."""
     found = list(marked(page, HERE))
     for block in found:
         for command, expected in steps(list(blocks(block))):
@@ -94,21 +96,14 @@ def listed(folder):
 
 def databases(folder):
     """Such as Caffe's examples and DIGITS make them."""
-    for part, name in (
-        ("train", "examples/imagenet/ilsvrc12_train_lmdb"),
-        ("val", "examples/imagenet/ilsvrc12_val_lmdb"),
-        ("train", "job/train_db"),
-        ("val", "job/val_db"),
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        database.write(
-            folder / name,
-            np.array([picture(number).transpose(2, 0, 1) for number in range(6)]),
-            np.arange(6) % 3,
-        )
-    (folder / "synset_words.txt").write_text(
-        "".join(f"n0{number} {name}\n" for number, name in enumerate(KINDS))
-    )
+    images = np.array([picture(number).transpose(2, 0, 1) for number in range(6)])
+    for name in ("examples/imagenet/ilsvrc12_{}_lmdb", "job/{}_db"):
+        for part in ("train", "val"):
+            path = folder / name.format(part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            database.write(path, images, np.arange(6) % 3)
+    lines = [f"n0{number} {name}\n" for number, name in enumerate(KINDS)]
+    (folder / "synset_words.txt").write_text("".join(lines))
 
 
 def places(folder):
@@ -143,7 +138,8 @@ def networks(folder):
         path.write_text(re.sub("test_iter: .*", "test_iter: 1", path.read_text()))
 
 
-SOLVER = 'net: "examples/lenet.prototxt" base_lr: 0.01 lr_policy: "fixed" max_iter: 4 test_iter: 1 test_interval: 2'
+SOLVER = """net: "examples/lenet.prototxt" base_lr: 0.01 lr_policy: "fixed"
+max_iter: 4 test_iter: 1 test_interval: 2"""
 LENET = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.0039 }
   data_param { source: "job/train_db" batch_size: 2 backend: LMDB } }
