@@ -234,6 +234,7 @@ def test_layers_that_feed_constants_are_no_source_of_images(helper, tmp_path):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("network", ["acu", "baseline"])
 @pytest.mark.parametrize(
     "format, files",
     [
@@ -242,9 +243,9 @@ def test_layers_that_feed_constants_are_no_source_of_images(helper, tmp_path):
         ("torch", ["network.py", "weights.npz"]),
     ],
 )
-def test_the_command(format, files, shaken, tmp_path):
-    """It prints the report, and the next command, which runs."""
-    model, weights = shaken("digits/plain/acu")
+def test_the_command(format, files, network, shaken, tmp_path):
+    """It prints the report, and the next command, which runs; also of a network without an ACU."""
+    model, weights = shaken(f"digits/plain/{network}")
     given = "--model", model, "--weights", weights, "--output", tmp_path / "out"
     done = acu("export", *given, "--format", format)
     assert done.returncode == 0, done.stderr
@@ -355,7 +356,6 @@ def test_golden_logits_in_onnxruntime(iteration, fold, golden, shared_reference,
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(model=DIGITS / "baseline/deploy.prototxt"), "has no ActiveConvolution or AConvFast"),
         (dict(model=DIGITS / "acu/train_val.prototxt"), "of type Data: give the deploy prototxt"),
         (
             dict(model=ROOT / "models/cifar10/plain/acu/deploy.prototxt"),

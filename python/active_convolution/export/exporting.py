@@ -99,8 +99,8 @@ def export(
 
 def _for_testing(trained, format, logits):
     """The NetParameter of a deploy prototxt without what only training, or another stage, sees, and
-    without what would tie it to one build of Caffe. Raises UserError where it has nothing to
-    export, or takes its images from elsewhere than its input."""
+    without what would tie it to one build of Caffe. Raises UserError where it takes its images from
+    elsewhere than its input, or has a layer that ``format`` does not know."""
     model, net = trained.model, messages.read_net(trained.model)
     stages = [*net.state.stage, *trained.stages]
     check_fed(net, model, trained.stages)
@@ -118,9 +118,6 @@ def _for_testing(trained, format, logits):
             f"{model} reads its images itself, in layer {source.name} of type {source.type}: "
             "give the deploy prototxt"
         )
-    if format == "caffe" and not any(layer.type in positions.TYPES for layer in net.layer):
-        kinds = " or ".join(positions.TYPES)
-        raise UserError(f"{model} has no {kinds} layer: there is nothing to export")
     if format != "caffe":
         onnx_model, torch_module = _writers()
         onnx_model.check_types(net, torch_module.TABLE)

@@ -3,7 +3,7 @@ network.py. It needs torch and NumPy. ``ActiveConv2d`` is the active convolution
 learn."""
 
 import operator
-from math import inf  # noqa: F401: numbers of the tables
+from math import inf, nan  # noqa: F401
 from pathlib import Path
 
 import numpy
@@ -218,8 +218,9 @@ def unsqueezed(x, axes):
     return x
 
 
+_PLAIN = "abs div exp log mul pow relu sigmoid sqrt tanh"
 OPERATORS = {
-    "Abs": torch.abs,
+    **{name.capitalize(): getattr(torch, name) for name in _PLAIN.split()},
     "Add": arithmetic(operator.add),
     # Of equals the last.
     "ArgMax": lambda x, axis, **_: x.shape[axis] - 1 - x.flip(axis).argmax(axis, keepdim=True),
@@ -227,45 +228,36 @@ OPERATORS = {
     "Cast": lambda x, to: x.long() if to == 7 else x.float(),
     "Clip": torch.clamp,
     "Concat": lambda *x, axis: sum(x, []) if isinstance(x[0], list) else torch.cat(x, axis),
-    "Div": torch.div,
     "Elu": functional.elu,
-    "Exp": torch.exp,
     "Flatten": lambda x, axis: torch.flatten(x, axis),
     "Gather": lambda x, index, axis=0: x[index],
     "GlobalAveragePool": lambda x: x.mean((2, 3), keepdim=True),
     "GlobalMaxPool": lambda x: x.amax((2, 3), keepdim=True),
     "Greater": torch.gt,
     "Identity": lambda x: x,
-    "LRN": lambda x, alpha, beta, bias, size: functional.local_response_norm(
-        x, size, alpha, beta, bias
+    "LRN": lambda x, size, **own: functional.local_response_norm(
+        x, size, own["alpha"], own["beta"], own["bias"]
     ),
     "LeakyRelu": lambda x, alpha: functional.leaky_relu(x, alpha),
-    "Log": torch.log,
     "MatMul": torch.matmul,
     "Max": torch.maximum,
     "MaxPool": lambda x, **own: pooled(functional.max_pool2d, x, **own, value=-inf),
-    "Mul": torch.mul,
     "PRelu": lambda x, slope: torch.where(x > 0, x, x * slope),
     # Caffe's own pad, equal on both sides.
     "Pad": lambda x, pads: functional.pad(x, [pads[3]] * 2 + [pads[2]] * 2),
-    "Pow": torch.pow,
     "ReduceMax": reduced("amax"),
     "ReduceMean": reduced("mean"),
     "ReduceSum": reduced("sum"),
-    "Relu": torch.relu,
     "Reshape": lambda x, to: x.reshape([n or x.shape[axis] for axis, n in enumerate(to)]),
     "Shape": lambda x: list(x.shape),
-    "Sigmoid": torch.sigmoid,
     "Slice": cut,
     "Softmax": lambda x, axis: torch.softmax(x, axis),
     "Softplus": functional.softplus,
     "Split": lambda x, axis, parts: torch.chunk(x, parts, axis),
-    "Sqrt": torch.sqrt,
     "Sub": arithmetic(operator.sub),
-    "Tanh": torch.tanh,
-    "Tile": lambda x, repeats: x.repeat(repeats),
+    "Tile": torch.Tensor.repeat,
     "TopK": lambda x, k, axis: torch.topk(x, k[0], axis),
-    "Transpose": lambda x, perm: torch.permute(x, perm),
+    "Transpose": lambda x, perm: x.permute(perm),
     "Unsqueeze": unsqueezed,
 }
 
