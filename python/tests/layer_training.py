@@ -5,7 +5,6 @@ iteration: nothing depends on a data layer's cursor.
 """
 
 import numpy as np
-
 from active_convolution.caffe import locate
 
 CHANNELS, OUTPUTS, SIZE = 2, 4, 8

@@ -86,11 +86,11 @@ def test_every_way_of_naming_networks(tmp_path, text, nets, expected):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("", "names no network to train: give its solver one of net, net_param, train_net"),
+        ("", "names no network to train: give it one of net, net_param, train_net"),
         ('net: "a.prototxt" train_net: "a.prototxt"', "names net and train_net to train"),
         ('train_net: "a.prototxt" test_iter: 3', "has 1 test_iter for 0 test networks"),
         ('net: "a.prototxt" test_net: "a.prototxt"', "has 0 test_iter for 1 test networks"),
-        ('net: "none.prototxt"', "network none.prototxt, and neither from here nor beside it"),
+        ('net: "none.prototxt"', "there is no none.prototxt, which .* names, neither here"),
     ],
 )
 def test_solvers_that_name_none(tmp_path, text, expected):
@@ -178,7 +178,7 @@ def test_position_limit_is_known(found):
         (dict(set=["conv.param[5].lr_mult=1"]), BadValue, "not in Caffe's schema"),
         (dict(set=["solver.base_lr.x=1"]), BadValue, "not in Caffe's schema"),
         (dict(freeze=["fc*"]), UserError, r"learns is called fc\*: --freeze knows conv, ip"),
-        (dict(freeze=["relu"]), UserError, "no layer of .* that learns is called relu"),
+        (dict(freeze=["relu"]), UserError, "no layer that learns is called relu"),
     ],
 )
 def test_changes_that_nothing_takes(found, changes, error, expected):
@@ -237,13 +237,13 @@ def test_sources_of_its_own_are_looked_for(tmp_path, digits_data, monkeypatch):
     found = resolve(tmp_path, solver=path)
     assert sources(found.net) == [f"{digits_data}/train_lmdb"]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="layer data of .* reads train_lmdb, and from here there"):
+    with pytest.raises(UserError, match="no train_lmdb here, which layer data of .* reads: give"):
         resolve(tmp_path, solver=path)
 
 
 def test_one_layer_for_training_and_testing_cannot_read_two_databases(tmp_path, digits_data):
     path = solver(tmp_path, 'net: "a.prototxt" test_iter: 1', a=TRAIN)
-    with pytest.raises(UserError, match="and these are two databases: give two layers, one for"):
+    with pytest.raises(UserError, match="data for both training and testing: give two layers"):
         resolve(tmp_path, solver=path, data=digits_data)
 
 

@@ -31,7 +31,7 @@ def assert_refused(tmp_path, expected, *arguments, **options):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        (dict(model="nowhere"), "no folder nowhere.*: give .* acu models list"),
+        (dict(model="nowhere"), "no folder nowhere.*: give .*acu models list"),
         (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
         (dict(data="nowhere"), "nowhere is no data set.*acu data"),
         (
@@ -73,7 +73,7 @@ def edit(name, old, new):
         ),
         (
             edit("train_val.prototxt", "num_output: 10", "num_output: 7"),
-            "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10, or the",
+            "layer score of .* has 7 outputs, and .* has 10 classes: give --classes 10",
         ),
     ],
 )
@@ -110,8 +110,8 @@ def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected
     [
         (
             "30-label-beyond-outputs/far",
-            "far.txt, which layer data of far.solver reads, has the label 90000, and layer ip has 2 "
-            "outputs, for labels from 0 to 1: give --classes 90001, or mend the labels",
+            "far.txt, which layer data of far.solver reads, has the label 90000, and layer ip has "
+            "2 outputs, for labels from 0 to 1: give --classes 90001, or mend the labels",
         ),
         (
             "30-label-beyond-outputs/from-one",
@@ -120,7 +120,7 @@ def test_script_refuses(tiny, digits_data, tmp_path, arguments, status, expected
         ("31-no-test-data/solver", "no layer of .* gives data in the phase TEST, which layer conv"),
         (
             "32-solver-as-model/solver",
-            "names the network train_val.prototxt, and neither from here",
+            "there is no train_val.prototxt, which solver.prototxt names",
         ),
     ],
 )

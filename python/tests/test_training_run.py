@@ -240,8 +240,10 @@ def test_a_test_sees_every_test_image_once(digits_data, tmp_path):
     assert train(model, "acu", digits_data, tmp_path / "run", max_iter=2) == 0
     solver = messages.read_solver(tmp_path / "run/solver.prototxt")
     assert list(solver.test_iter) == [3]  # of 99 images each: 297
-    changes = Changes(set=["solver.test_iter=1"])
+    changes = Changes(set=["solver.test_iter=1"], warmup_iter=0)
     assert train(model, "acu", digits_data, tmp_path / "set", max_iter=2, changes=changes) == 0
+    asked = {"set": ["solver.test_iter=1"], "warmup_iter": 0, "max_iter": 2}
+    assert asked.items() <= RunFolder(tmp_path / "set").said["options"].items()
     solver = messages.read_solver(tmp_path / "set/solver.prototxt")
     assert list(solver.test_iter) == [1]
 

@@ -70,10 +70,7 @@ class Changes:
 def _set_batch(found, batch):
     layers = schedule.data_layers(found.solver, found.net, locate.caffe_pb2().TRAIN)
     if not layers:
-        raise UserError(
-            f"{found.source} has no layer of {', '.join(schedule.READERS)} for training: leave "
-            "--batch out, and set what its own layers have with --set"
-        )
+        raise UserError(f"{found.source} trains on no data set: leave --batch out, or use --set")
     for layer in layers:
         schedule.reader(layer).batch_size = batch
 
@@ -81,9 +78,8 @@ def _set_batch(found, batch):
 def _set_active(found, name, value):
     active = [layer for layer in _both(found) if layer.type == "ActiveConvolution"]
     if not active:
-        raise UserError(
-            f"{found.source} has no ActiveConvolution: leave --{name.replace('_', '-')} out"
-        )
+        option = f"--{name.replace('_', '-')}"
+        raise UserError(f"{found.source} has no ActiveConvolution: leave {option} out")
     for layer in active:
         setattr(layer.active_convolution_param, name, value)
 
@@ -131,10 +127,7 @@ def outputs(layer):
 def _set_classes(found, classes):
     names = {layer.name for layer, _, _ in judged(found)}
     if not names:
-        raise UserError(
-            f"{found.source} compares no scores with labels: leave --classes out, and set what "
-            "gives its outputs with --set LAYER.FIELD=VALUE"
-        )
+        raise UserError(f"{found.source} compares no scores with labels: leave --classes out")
     for layer in _both(found):
         if layer.name in names:
             outputs(layer).num_output = classes
@@ -147,10 +140,8 @@ def _freeze(found, pattern):
     layers = [layer for layer in found.net.layer if layer.type in _BLOBS or layer.param]
     frozen = [layer for layer in layers if fnmatch.fnmatchcase(layer.name, pattern)]
     if not frozen:
-        raise UserError(
-            f"no layer of {found.source} that learns is called {pattern}: --freeze knows "
-            f"{', '.join(layer.name for layer in layers)}"
-        )
+        known = ", ".join(layer.name for layer in layers)
+        raise UserError(f"no layer that learns is called {pattern}: --freeze knows {known}")
     for layer in frozen:
         count = max(_BLOBS.get(layer.type, lambda layer: 0)(layer), len(layer.param))
         while len(layer.param) < count:

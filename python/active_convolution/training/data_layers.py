@@ -27,8 +27,8 @@ def point(found, manifest):
         _check_one(found, layers, "testing")
         if layers[0] in train:
             raise UserError(
-                f"layer {layers[0].name} of {found.source} reads data for training and for "
-                "testing, and these are two databases: give two layers, one for each phase"
+                f"layer {layers[0].name} of {found.source} reads data for both training and "
+                "testing: give two layers, one for each phase"
             )
         if rounds > 0:  # else there is no test
             reader = schedule.reader(layers[0])
@@ -42,8 +42,8 @@ def point(found, manifest):
 def _check_one(found, layers, phase):
     if len(layers) != 1:
         raise UserError(
-            f"{found.source} has {len(layers)} layers of {', '.join(schedule.READERS)} for {phase},"
-            " and --data is for one: give it one, or leave --data out where it names its own"
+            f"{found.source} has {len(layers)} data layers for {phase}, and --data is for one: "
+            "give it one, or leave --data out"
         )
 
 
@@ -69,9 +69,8 @@ def find(found):
             reader = schedule.reader(layer)
             if not reader.source or not Path(reader.source).exists():
                 raise UserError(
-                    f"layer {layer.name} of {found.source} reads {reader.source or 'no source'}, "
-                    "and from here there is no such thing: give --data, or run this where that "
-                    "path leads somewhere"
+                    f"there is no {reader.source or 'source'} here, which layer {layer.name} of "
+                    f"{found.source} reads: give --data, or run this in another folder"
                 )
             reader.source = str(Path(reader.source).resolve())
 
@@ -114,8 +113,7 @@ def check(found):
         if number < classes:
             raise UserError(
                 f"layer {layer.name} of {found.source} has {number} outputs, and "
-                f"{found.data.folder} has {classes} classes: give --classes {classes}, or the "
-                "--data that fits it"
+                f"{found.data.folder} has {classes} classes: give --classes {classes}"
             )
 
 
@@ -124,8 +122,8 @@ def _check_crop(found, layer, part):
     if crop > min(part.shape[1:]):
         raise UserError(
             f"layer {layer.name} of {found.source} crops images to {crop}×{crop}, and those in "
-            f"{found.data.folder} are {by(part.shape)}: give the --data that fits it, or set "
-            f"{layer.name}.transform_param.crop_size"
+            f"{found.data.folder} are {by(part.shape)}: set transform_param.crop_size, or give "
+            "other data"
         )
 
 

@@ -48,10 +48,8 @@ def of_model(model, variant=None, solver=None):
     if variant or both and not (folder / "solver.prototxt").exists():
         folder = folder / (variant or both[-1].name)
     if not folder.is_dir():
-        raise UserError(
-            f"there is no folder {folder}: give a folder with one of {', '.join(models.VARIANTS)}, "
-            "or a network that acu models list names"
-        )
+        known = ", ".join(models.VARIANTS)
+        raise UserError(f"no folder {folder}: give one with {known}, or one of acu models list")
     own = folder / "solver.prototxt"
     if not (solver or own.is_file()):
         raise BadValue(f"{folder} holds no solver.prototxt: give a folder with one, or --solver")
@@ -84,7 +82,7 @@ def _network_in(folder):
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(
             f"{folder} holds no train_val.prototxt, and of other networks for training {names}: "
-            "name the one to train train_val.prototxt"
+            "give it one"
         )
     return found[0]
 
@@ -133,19 +131,15 @@ def _one_net(source, solver, folder):
     """The NetParameter that trains and tests as ``solver`` says, whose own names of it go."""
     given = _nets(solver)
     if len(given) != 1:
-        raise UserError(
-            f"{source} names {' and '.join(given) or 'no network'} to train: give its solver one "
-            f"of {', '.join(_TRAINS)}"
-        )
+        names = " and ".join(given) or "no network"
+        raise UserError(f"{source} names {names} to train: give it one of {', '.join(_TRAINS)}")
     trains = _read(getattr(solver, given[0]), folder, source)
     tests = [_read(net, folder, source) for net in (*solver.test_net_param, *solver.test_net)]
     if not given[0].startswith("train_"):  # the network that trains has the other tests
         tests += [trains] * (len(solver.test_iter) - len(tests))
     if len(tests) != len(solver.test_iter):
-        raise UserError(
-            f"{source} has {len(solver.test_iter)} test_iter for {len(tests)} test networks: give "
-            "one for each"
-        )
+        counts = f"{len(solver.test_iter)} test_iter for {len(tests)} test networks"
+        raise UserError(f"{source} has {counts}: give one for each")
     if given[0].startswith("train_") or solver.test_net_param or solver.test_net:
         trains = _merged(solver, trains, tests)
     _without_nets(solver)
@@ -160,8 +154,8 @@ def _read(net, folder, source):
         if path.is_file():
             return messages.read_net(path)
     raise UserError(
-        f"{source} names the network {net}, and neither from here nor beside it is there such a "
-        "file: run this where that path leads somewhere, or mend it"
+        f"there is no {net}, which {source} names, neither here nor beside it: mend the path, or "
+        "run this in another folder"
     )
 
 

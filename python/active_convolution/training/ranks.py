@@ -103,7 +103,7 @@ class Mpi(Alone):
         if (self.rank, self.size) != under_mpirun():
             raise UserError(
                 f"mpirun started {under_mpirun()[1]} processes, and the MPI of mpi4py sees "
-                f"{self.size}: use the mpirun of the MPI that mpi4py was built with"
+                f"{self.size}: use its own mpirun"
             )
         self.local_rank = self._world.Split_type(MPI.COMM_TYPE_SHARED).rank
 
@@ -173,10 +173,7 @@ class Worker:
             self.caffe.set_mode_cpu()
             return
         if self.ranks.local_rank >= len(gpus):
-            raise UserError(
-                f"--gpu names {len(gpus)} of this machine's GPUs, and more ranks than that run on "
-                "it: name one for each"
-            )
+            raise UserError(f"--gpu names {len(gpus)} GPUs for more ranks here: name one for each")
         with guard.doing(said("--gpu needs a build with ./scripts/build.sh --gpu, and the device")):
             self.caffe.set_device(gpus[self.ranks.local_rank])
             self.caffe.set_mode_gpu()

@@ -80,7 +80,7 @@ class Record:
 
 def _plain(options):
     """``options`` as JSON holds them, without those that were not given."""
-    given = {name: value for name, value in options.items() if value not in (None, False, [], ())}
+    given = {name: each for name, each in options.items() if each or type(each) in (int, float)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
 
 

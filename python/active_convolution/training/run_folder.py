@@ -51,15 +51,10 @@ class RunFolder:
             for state in self.snapshots.glob("*_iter_*.solverstate")
         }
         if not models:
-            raise UserError(
-                f"{self.path} has no snapshot: name the --output folder of acu train, after its "
-                "first snapshot"
-            )
+            raise UserError(f"{self.path} has no snapshot: name a run that has one")
         if iteration is not None and iteration not in models:
-            known = ", ".join(map(str, sorted(models)))
-            raise UserError(
-                f"{self.path} has no snapshot of iteration {iteration}: give one of {known}"
-            )
+            known = f"{iteration}: give one of {', '.join(map(str, sorted(models)))}"
+            raise UserError(f"{self.path} has no snapshot of iteration {known}")
         return models[max(models) if iteration is None else iteration]
 
     @property
@@ -107,11 +102,15 @@ def load(run):
 
 def of_run(run):
     """The Definition in a run folder, which may have moved."""
-    if not run.solver.exists():
-        raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
+    _check_there(run)
     solver, net = load(run)
     place(run, solver, net)
     return definition.checked(definition.Definition(run.path, solver, net, data=run.data))
+
+
+def _check_there(run):
+    if not run.solver.exists():
+        raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
 
 
 def place(run, solver, net):
@@ -129,8 +128,8 @@ def opened(run, found, resume=False):
     Without ``resume`` it is a new run, or one whose start failed; with it, one that was started
     with these very settings, or failed to start. Raises UserError for any other.
     """
-    if resume and not run.solver.exists():
-        raise UserError(f"{run.path} holds no run to go on with: leave --resume out")
+    if resume:
+        _check_there(run)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         log = open(run.log, "a")
