@@ -1,7 +1,6 @@
 """Small networks in pycaffe, for tests that compare what two of them compute."""
 
 import numpy as np
-
 from active_convolution.caffe import locate
 
 INPUT = 'layer {{ name: "image" type: "Input" top: "image" input_param {{ shape {{ {} }} }} }}\n'

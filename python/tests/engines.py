@@ -1,4 +1,5 @@
-"""Foreign engines for the tests: they are in the running Python, or in the virtual environment that setup.sh makes."""
+"""Foreign engines for the tests: they are in the running Python, or in the virtual environment that
+setup.sh makes."""
 
 import importlib
 import os

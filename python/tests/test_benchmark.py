@@ -267,7 +267,8 @@ def test_conv2d_is_an_active_convolution_on_the_grid(layer):
 
 
 def assert_the_same(kind, layer, values):
-    """A contestant in PyTorch gives what the oracle does, where it gives it: an ordinary convolution has no positions."""
+    """A contestant in PyTorch gives what the oracle does, where it gives it: an ordinary
+    convolution has no positions."""
     contestant = getattr(pytorch, kind)(layer, values, "cpu")
     contestant.forward()
     image, weight, *positions = (tensor.numpy() for tensor in contestant.backward())

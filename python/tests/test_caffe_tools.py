@@ -7,11 +7,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from training_runs import TINY
-
 from active_convolution import geometry
 from active_convolution.caffe import locate, messages, positions
 from active_convolution.networks import models
+from training_runs import TINY
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import ROOT
-
 from active_convolution.caffe import locate
 from active_convolution.check import cases
 from active_convolution.check.runner import LayerRunner
 from active_convolution.errors import UserError
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
-
 from active_convolution import __version__, cli
 from active_convolution.caffe import locate
 from active_convolution.cli import options, version
+from conftest import ROOT
 
 ACU = ROOT / "scripts/acu"
 

@@ -1,4 +1,5 @@
-"""The images, as far as they can be looked at without building them; docker/check.sh builds and uses them."""
+"""The images, as far as they can be looked at without building them; docker/check.sh builds and
+uses them."""
 
 import os
 import re
@@ -30,7 +31,8 @@ def test_nothing_asks_for_more_than_avx2():
 
 
 def owner(library):
-    """The package that owns a shared library, by its path or by the one it had before /lib moved to /usr/lib."""
+    """The package that owns a shared library, by its path or by the one it had before /lib moved to
+    /usr/lib."""
     for path in (os.path.realpath(library), os.path.realpath(library).removeprefix("/usr")):
         done = subprocess.run(["dpkg-query", "--search", path], capture_output=True, text=True)
         if done.returncode == 0:
@@ -157,7 +159,8 @@ def test_version(tmp_path):
 
 @pytest.fixture
 def image(tmp_path):
-    """The entrypoint of an image without the tests, and a script `show` that prints its arguments, one a line."""
+    """The entrypoint of an image without the tests, and a script `show` that prints its arguments,
+    one a line."""
     for folder in ("docker", "scripts", "models/digits/plain"):
         (tmp_path / "image" / folder).mkdir(parents=True)
     shutil.copy(ENTRYPOINT, tmp_path / "image/docker")

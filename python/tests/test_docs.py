@@ -1,4 +1,5 @@
-"""The README and docs/: every command in them is one that the programs take, and every link leads somewhere."""
+"""The README and docs/: every command in them is one that the programs take, and every link leads
+somewhere."""
 
 import importlib.util
 import re
@@ -24,7 +25,8 @@ def blocks(text):
 
 
 def marked(page, mark):
-    """The blocks of ``page`` right below the comment ``mark``, as they are written there, the ``` included."""
+    """The blocks of ``page`` right below the comment ``mark``, as they are written there, the ```
+    included."""
     return re.findall(
         rf"^<!-- {re.escape(mark)} -->\n(```\n.*?^```\n)",
         page.read_text(),
@@ -33,7 +35,8 @@ def marked(page, mark):
 
 
 def commands(text):
-    """The words of each command that calls acu or a script: in blocks, and in the running text where it has arguments."""
+    """The words of each command that calls acu or a script: in blocks, and in the running text
+    where it has arguments."""
     running = re.sub(r"^```\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for line in [*blocks(text), *re.findall(r"`([^`]+)`", running)]:
         line = re.sub(r"^(\$ |\(|mpirun -n \d+ )", "", line)

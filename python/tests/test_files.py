@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-
 from active_convolution.errors import UserError
 from active_convolution.files import (
     content,

@@ -1,4 +1,5 @@
-"""``pip install ./python`` in a virtual environment that sees Debian's packages, without a network."""
+"""``pip install ./python`` in a virtual environment that sees Debian's packages, without a
+network."""
 
 import importlib.util
 import os
@@ -116,7 +117,8 @@ def test_a_run_is_trained_and_shown(environment, tiny, digits_data, tmp_path):
 
 
 def test_it_asks_for_what_it_imports(environment):
-    """Every module of other people that the package imports belongs to a project that pyproject.toml names."""
+    """Every module of other people that the package imports belongs to a project that
+    pyproject.toml names."""
     projects = {
         "cv2": "opencv-python-headless",
         "google": "protobuf",

@@ -8,7 +8,6 @@ prototxt.
 
 import numpy as np
 import pytest
-
 from active_convolution.caffe import locate
 from active_convolution.check import oracle
 from active_convolution.check.cases import FAR, random_case

@@ -3,11 +3,10 @@ a hidden teacher's."""
 
 import numpy as np
 import pytest
-from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
-from scipy.ndimage import gaussian_filter
-
 from active_convolution.caffe import locate
 from active_convolution.check import oracle
+from layer_training import ORIGIN, OUTPUTS, Training, inputs, layer, loss, on_noise
+from scipy.ndimage import gaussian_filter
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

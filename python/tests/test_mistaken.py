@@ -6,10 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-
 from active_convolution.caffe import locate, messages, mistaken
 from active_convolution.errors import UserError
+from conftest import ROOT
 
 
 @pytest.fixture(scope="module")

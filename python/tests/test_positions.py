@@ -4,7 +4,6 @@ import types
 
 import numpy as np
 import pytest
-
 from active_convolution import geometry
 from active_convolution.caffe import locate, messages, positions
 from active_convolution.caffe.positions import History, LayerPositions

@@ -7,7 +7,6 @@ import sys
 import cv2
 import numpy as np
 import pytest
-
 from active_convolution.caffe import locate
 
 caffe = locate.caffe()

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from active_convolution.caffe import locate, messages
 from caffe_nets import INPUT, live
 from conftest import ROOT
-
-from active_convolution.caffe import locate, messages
 
 RULES = [
     "",

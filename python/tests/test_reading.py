@@ -7,7 +7,6 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-
 from active_convolution.caffe import locate, reading
 from active_convolution.errors import UserError
 

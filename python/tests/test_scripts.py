@@ -32,6 +32,7 @@ SHELL = [
 
 @pytest.mark.parametrize("script", SHELL, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_script_is_ended_by_a_reader_that_stops_early(script):
-    # Under pipefail the writer's SIGPIPE is the script's end (141), and only on some machines and some days.
+    # Under pipefail the writer's SIGPIPE is the script's end (141), and only on some machines and
+    # some days.
     early = re.compile(r"\|\s*(head\b|grep -(?!v)\w*[qm]|awk [^|]*\bexit\b|sed [^|]*\dq\b)")
     assert not [line for line in script.read_text().splitlines() if early.search(line)]

@@ -38,7 +38,8 @@ def packages(kind):
 
 @pytest.fixture
 def system(tmp_path):
-    """A folder with the stand-ins in bin/, what is ``installed`` and what is ``offered``: at first all but alternatives."""
+    """A folder with the stand-ins in bin/, what is ``installed`` and what is ``offered``: at first
+    all but alternatives."""
     (tmp_path / "bin").mkdir()
     for name, text in (
         ("dpkg-query", DPKG_QUERY),

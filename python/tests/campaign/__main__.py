@@ -68,10 +68,9 @@ def make(folder):
     """Fills the new ``folder``: ``data`` (digits), ``model`` (a tiny network), ``run`` and
     ``plain`` (trainings of it, with an active convolution and without), ``out_run`` (one that has
     iterations to go) and ``images``."""
+    from active_convolution.caffe import locate
     from data_samples import per_class
     from training_runs import write_model
-
-    from active_convolution.caffe import locate
 
     folder.mkdir(parents=True)
     write_model(
