@@ -1,15 +1,12 @@
 #!/usr/bin/python3
-"""Compares active convolutions with the oracle, then times them beside Caffe's Convolution and
-PyTorch.
+"""Compares active convolutions with the oracle, then times them beside Caffe's Convolution and PyTorch.
 
-PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. With it in a virtual
-environment:
+PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. With it in a virtual environment:
 
     python3 -m venv --system-site-packages ~/torch && ~/torch/bin/pip install torch torchvision
     ~/torch/bin/python scripts/benchmark.py
 
-Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them
-from working ones.
+Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
 """
 
 import itertools

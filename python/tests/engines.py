@@ -25,7 +25,8 @@ def engine(name):
     except ImportError:
         if os.environ.get("CI"):
             pytest.fail(
-                f"{name} is missing, and CI must not skip the tests that need it: run ./scripts/setup.sh --test"
+                f"{name} is missing, and CI must not skip the tests that need it: "
+                "run ./scripts/setup.sh --test"
             )
         pytest.skip(f"needs {name}: ./scripts/setup.sh --test installs it into {ENVIRONMENT}")
 

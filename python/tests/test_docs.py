@@ -110,7 +110,8 @@ def test_the_examples_of_the_help_parse(subcommand):
 
 
 def test_commands_are_found():
-    text = "Text `acu data x` and `acu`.\n```\n$ acu plot a \\\n    --output b  # c\nprinted\nmpirun -n 2 acu train\n```\n"
+    block = "$ acu plot a \\\n    --output b  # c\nprinted\nmpirun -n 2 acu train\n"
+    text = f"Text `acu data x` and `acu`.\n```\n{block}```\n"
     assert list(commands(text)) == [
         ["acu", "plot", "a", "--output", "b"],
         ["acu", "train"],

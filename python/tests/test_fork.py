@@ -241,7 +241,8 @@ def test_the_authors_layer_gives_way_to_ours(caffe, project, tmp_path):
             proto.read_text(),
             flags=re.MULTILINE,
         )
-        + "\nmessage AConvParameter {\n  optional int32 pad = 1 [default = 0];\n\n  enum FilterType {\n"
+        + "\nmessage AConvParameter {\n  optional int32 pad = 1 [default = 0];\n\n"
+        "  enum FilterType {\n"
         "    SQUARE = 0;\n  }\n  optional float base_radius = 9 [default = 1];\n}\n"
     )
     theirs = caffe / "src/caffe/layers/aconv_fast_layer.cu"
@@ -560,7 +561,8 @@ def test_a_build_that_fails_shows_its_errors_and_keeps_its_log(tmp_path):
     lines = done.stdout.splitlines()
     assert (
         lines[0]
-        == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; on two cores it takes"
+        == f"Building Caffe with active convolutions in {tmp_path}/build. This is done once; "
+        "on two cores it takes"
     )
     assert sum("error: expected ';'" in line for line in lines) == 1 and len(lines) < 40
     assert (tmp_path / "build/build.log").read_text().count("warning") == 200
@@ -711,7 +713,8 @@ def test_without_python_all_packages_are_named(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     (message,) = done.stderr.splitlines()
     for word in (
-        "error: missing: /usr/bin/no-python3, and perhaps all the rest; on Debian: apt-get install python3 cmake ",
+        "error: missing: /usr/bin/no-python3, and perhaps all the rest; "
+        "on Debian: apt-get install python3 cmake ",
         " libopencv-dev ",
         "; on Fedora: dnf install python3 cmake ",
         " opencv-devel ",

@@ -21,11 +21,15 @@ APT_GET = """#!/bin/sh
 echo "$*" >> {0}/asked
 case " $* " in
   *" update "*) echo "Hit:1 http://mirror" ;;
-  *" --print-uris "*) for name; do case $name in -*|install) ;; *) echo "'http://m/$name' $name.deb 2000000 SHA256:0" ;; esac; done ;;
+  *" --print-uris "*) for name; do case $name in
+    -*|install) ;;
+    *) echo "'http://m/$name' $name.deb 2000000 SHA256:0" ;; esac; done ;;
   *" install "*)
     if [ -e {0}/broken ]; then echo "E: Unmet dependencies"; exit 100; fi
     echo "dlstatus:1:50.0:Retrieving"; echo "pmstatus:dpkg:42.5:Unpacking"; echo "Unpacking much"
-    seen=; for name; do case $name in install) seen=yes ;; *) [ -z "$seen" ] || echo "$name" >> {0}/installed ;; esac; done ;;
+    seen=; for name; do case $name in
+      install) seen=yes ;;
+      *) [ -z "$seen" ] || echo "$name" >> {0}/installed ;; esac; done ;;
 esac
 """
 
@@ -175,11 +179,15 @@ def test_unknown_options_are_refused(options, system):
 
 # ---- progress.sh
 
-MAKE = 'for n in 7 42 100; do echo "[ $n%] Building CXX object a.o"; echo "a.cpp:1: warning: unused"; done; exit {}'
+MAKE = (
+    'for n in 7 42 100; do echo "[ $n%] Building CXX object a.o"; echo "a.cpp:1: warning: unused"; '
+    "done; exit {}"
+)
 
 
 def with_progress(tmp_path, status, **options):
-    script = f". {ROOT}/scripts/progress.sh; with_progress Compiling {tmp_path}/log bash -c '{MAKE.format(status)}'"
+    make = f"bash -c '{MAKE.format(status)}'"
+    script = f". {ROOT}/scripts/progress.sh; with_progress Compiling {tmp_path}/log {make}"
     return subprocess.run(["bash", "-c", "set -euo pipefail; " + script], **options)
 
 
@@ -209,6 +217,7 @@ def test_on_a_terminal_one_line_counts(tmp_path):
         pass
     os.close(leader)
     assert re.fullmatch(
-        rb"Compiling \.\.\.(\r\x1b\[KCompiling: (7|42|100) %){3}\r\x1b\[KCompiling: done, \d+ s\r\n",
+        rb"Compiling \.\.\.(\r\x1b\[KCompiling: (7|42|100) %){3}"
+        rb"\r\x1b\[KCompiling: done, \d+ s\r\n",
         shown,
     )
