@@ -240,7 +240,7 @@ def _write_mean(folder, count):
         total = total + tops["data"].sum(axis=0, dtype=np.float64)
     mean = total / count
     shape = dict(zip(("num", "channels", "height", "width"), (1, *mean.shape)))
-    blob = caffe_pb2().BlobProto(data=mean.astype(np.float32).ravel(), **shape)
+    blob = caffe_pb2().BlobProto(data=mean.ravel().tolist(), **shape)
     with whole_file(folder / "mean.binaryproto", "wb") as file:
         file.write(blob.SerializeToString())
     return [round(float(value), 4) for value in mean.mean(axis=(1, 2))]

@@ -196,8 +196,7 @@ def fetch(dataset, folder=None):
         raise UserError(
             f"cannot fetch {PAGE}{name} ({reason}): {again} and give --source"
         ) from error
-    with open(part, "rb") as received:
-        found = hashlib.file_digest(received, "md5").hexdigest()
+    found = hashlib.md5(part.read_bytes()).hexdigest()
     if found != known:
         part.unlink()
         raise UserError(f"{PAGE}{name} has the MD5 {found}, not {known}: {again}")
