@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 
 from .. import geometry
 from ..caffe import locate, messages, nets
-from ..caffe.feeding import check_fed
 from ..caffe.messages import by
+from ..caffe.nets import check_fed
 from ..command import aligned
 from ..errors import UserError
 from ..files import whole_folder

@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import geometry
 from ..caffe import locate, messages, nets, positions
-from ..caffe.feeding import check_fed
 from ..caffe.guard import doing
 from ..caffe.messages import by
+from ..caffe.nets import check_fed
 from ..command import aligned
 from ..errors import BadValue, UserError
 from ..files import whole_folder

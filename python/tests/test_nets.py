@@ -1,8 +1,8 @@
-"""Networks whose layers get nothing to read."""
+"""Networks whose layers get nothing to read are refused by name."""
 
 import pytest
 from active_convolution.caffe import messages
-from active_convolution.caffe.feeding import check_fed
+from active_convolution.caffe.nets import check_fed
 from active_convolution.errors import UserError
 
 
