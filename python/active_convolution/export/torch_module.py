@@ -52,7 +52,7 @@ TABLE = {**onnx_model.TABLE, "ActiveConvolution": _active, "AConvFast": _active}
 
 def write(folder, model, prepared=None):
     """Writes network.py and weights.npz of a ModelProto into ``folder``; returns their paths.
-    ``prepared`` is what preprocessing.of says of its images."""
+    ``prepared`` is what training.imaging says of its images."""
     layers, state = _layers(model.graph)
     inputs, outputs = ([each.name for each in of] for of in (model.graph.input, model.graph.output))
     text = _SOURCE.read_text(encoding="utf-8")
