@@ -43,8 +43,8 @@ float RunPlain(float factor) { return MultiplyAdd<16>(factor); }
 
 Loop Choose() {
 #ifdef ACTIVE_AVX2
-  if (caffe::ActiveHasAvx512()) { return Loop{RunAvx512, 16}; }
-  if (caffe::ActiveHasAvx2()) { return Loop{RunAvx2, 8}; }
+  if (caffe::ActiveVectorBytes() >= 64) { return Loop{RunAvx512, 16}; }
+  if (caffe::ActiveVectorBytes() >= 32) { return Loop{RunAvx2, 8}; }
 #endif
   return Loop{RunPlain, 4};
 }

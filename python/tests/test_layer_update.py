@@ -110,6 +110,29 @@ def test_one_frozen_coordinate_leaves_the_other_its_whole_step(solver, frozen, t
     np.testing.assert_allclose(np.abs(np.delete(steps[2, :, 1 - frozen], ORIGIN)), STEP, rtol=1e-4)
 
 
+# ---- The limit
+
+
+@pytest.mark.parametrize("normalised", ["true", "false"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_positions_stay_within_their_limit(solver, normalised, tmp_path):
+    """Those that would leave stand at it; within it, and so up to the first arrival, nothing changes."""
+    active = f"fix_origin: false position_lr_mult: 1 normalize_gradient: {normalised}"
+    free = trained_by(solver, tmp_path / "free", active).path(12)
+    limited = trained_by(solver, tmp_path / "limited", active + " position_limit: 1.0625").path(12)
+    assert np.abs(free).max() > 1.0625 and np.abs(limited).max() == 1.0625
+    inside = int((np.abs(free).max(axis=(1, 2)) <= 1.0625).argmin())
+    np.testing.assert_array_equal(limited[:inside], free[:inside])
+
+
+def test_the_first_update_takes_loaded_positions_to_the_limit(tmp_path):
+    training = trained_by("SGD", tmp_path / "run", "warmup_iter: 9 position_limit: 2")
+    x, y = training.net.params["acu"][2:]
+    x.data.ravel()[:2], y.data.ravel()[1] = (5, -np.inf), 1.5
+    found = training.run(1).positions()
+    np.testing.assert_array_equal(found[:2], [[2, -1], [-2, 1.5]])
+
+
 # ---- Raw ones
 
 

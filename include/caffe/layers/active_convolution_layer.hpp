@@ -21,14 +21,14 @@ namespace caffe {
  *
  * x~ is the input read by bilinear interpolation, zero outside the image (eq. 6-9). Gradients are eq. 10-13; at a
  * lattice point the positions see the one-sided difference towards +1. Where each equation stands: its formula once, in
- * active_sampling.hpp and active_update.hpp, and what applies it to a chunk of the batch; active_cpu_pass and
- * active_gpu_pass go from chunk to chunk.
+ * active_sampling.hpp and active_update.hpp, and the kernel that applies it to some pixels of the batch; on the CPU
+ * active_cpu_forward and _backward, on the GPU active_gpu_pass go from one lot of pixels to the next.
  *
  *     equation                 function                       active_cpu_kernels       active_gpu_kernels
  *     5       y                                               multiply                 (cuBLAS)
  *     6-9     x~               ActiveBilinear::Sample         sample                   ActiveSampleKernel
  *     10      dL/dw                                           multiply                 (cuBLAS)
- *     11      dL/db                                           (active_cpu_pass.cpp)    ActiveBiasKernel
+ *     11      dL/db                                           sum                      ActiveBiasKernel
  *     12, 13  dL/dp            ActiveSlopeX, ActiveSlopeY     spread                   ActiveSlopeKernel
  *     14      dL/dx            ActiveBilinear                 multiply, spread         ActiveGatherKernel
  *     15, 16  dL/dp, unit      ActiveSetAsideKernel           (this layer's .cpp)      (active_update.cu)
@@ -43,6 +43,8 @@ namespace caffe {
  *     blobs 2 and 3 win, field by field.
  *   - position_group [1]: sets of positions; each serves num_output / position_group consecutive outputs.
  *   - fix_origin [true]: a synapse that starts at (0, 0) never moves (section 2.7).
+ *   - position_limit [0]: |x| and |y| of every synapse are at most so many pixels after every update, whatever the solver;
+ *     0: no limit. Where a weights file brings one from beyond, the first update takes it to the limit.
  *   - position: the starting shape. By default it is the kernel's grid: synapse (i, j), in row-major order, at
  *     x = (j - floor((kernel_w - 1) / 2)) dilation_w, y = (i - floor((kernel_h - 1) / 2)) dilation_h, and the output
  *     has the size of Convolution's. With explicit positions kernel_h x kernel_w only counts them (all sets alike, or
@@ -81,6 +83,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top);
   virtual void BeforeClipping(int iter);
   virtual void AfterClipping(int iter_size, bool adaptive, Dtype rate);
+  virtual void AfterUpdate();
   virtual void ParamShared(int param_id, const Layer<Dtype>& owner, int owner_param_id);
 
   virtual inline const char* type() const { return "ActiveConvolution"; }
@@ -127,6 +130,7 @@ class ActiveConvolutionLayer : public Layer<Dtype> {
   void FillBlobs();
   void SetUpParamSpecs();
   void SetUpUpdates();
+  void CheckLimit() const;
   void CheckTop(const vector<int>& shape) const;
   vector<int> BlobShape(int blob) const;
   bool Learns(int blob) const;

@@ -14,8 +14,9 @@
 /**
  * Forward and backward pass of an active convolution, over a batch.
  *
- * On the CPU (active_cpu_pass.cpp, active_cpu_kernels), the output pixels are cut into chunks and the channels into
- * blocks whose columns stay in cache. The workspace is limited whatever the batch, and grows with the number of threads.
+ * On the CPU (active_cpu_forward.cpp, active_cpu_backward.cpp), the output pixels are cut into tiles and the channels into
+ * blocks whose columns stay in cache, as active_cpu_plan.hpp says. The workspace is limited whatever the batch, and grows
+ * with the number of threads.
  * Two runs on machines with the same vector instructions give the same bits, whatever the number of threads.
  *
  * On the GPU (active_gpu_pass, active_gpu_kernels.hpp), a batch is cut into chunks whose columns fit a workspace of
@@ -51,8 +52,8 @@ struct ActiveCpuWorkspace {
   };
   const ActiveCpuKernels<Dtype>* kernels;  // the fastest
   std::vector<Dtype> weight;                 // packed for products
-  std::vector<Dtype> weight_sums;            // parts of its gradient
-  std::vector<Dtype> overhangs;              // parts of the input's gradient
+  std::vector<Dtype> weight_sums;            // of its gradient, of each task
+  std::vector<Dtype> overhangs;              // of the input's gradient
   std::vector<double> position_sums;
   std::vector<PerThread> threads;
 

@@ -150,7 +150,8 @@ struct ActiveCpuKernels {
   void (*store_planes)(const ActivePlanes<Dtype>& shape, const Dtype* vectors, const Dtype* offset, Dtype* planes);
   /// planes += vectors.
   void (*add_planes)(const ActivePlanes<Dtype>& shape, const Dtype* vectors, Dtype* planes);
-  /// columns = the interpolated input (eq. 6-9); a copy where a position is on the lattice.
+  double (*sum)(int count, const Dtype* data);
+  /// columns = the interpolated input (eq. 6-9), of the neighbours that have a share in it alone.
   void (*sample)(const ActiveFrame<Dtype>& frame, const Dtype* data, size_t pixel_size, Dtype* columns);
   /// The gradient of the columns to those of the input and of the positions (eq. 12 and 13), read once for both.
   void (*spread)(const ActiveFrame<Dtype>& frame, const ActiveSpread<Dtype>& spread);

@@ -11,16 +11,26 @@
 #include "caffe/util/active_splat.hpp"
 
 /**
- * How the CPU's pass over a batch is cut, and how what it works on lies in memory: outputs into segments, channels into
- * blocks, pixels into tiles, and the backward pass into parts that write to places of their own. All cuts but the
- * forward pass's tiles, which do not show in the result, depend on the layer and the batch alone.
+ * How the CPU cuts a pass into what its threads do, and how what they work on lies in memory. Each word has one meaning:
+ *
+ *   outputs of the layer    segments  outputs that read the same channels at the same positions; or groups side by side in
+ *                                     one vector. As many as have room for their packed weights are a round.
+ *   channels of a segment   blocks    whose K samples of a pixel are the terms of a product
+ *   pixels of the batch     tiles     rows x columns of some images, whose columns and outputs stay in cache
+ *   a round                 tasks     what a thread does by itself, and writes to places of its own:
+ *                                       forward, a segment over one tile;
+ *                                       backward, some blocks of one over the tiles of some images, or of a band of one
+ *   the input of a tile     frame     what its synapses read, with zeros outside of the image
+ *   columns of a product    strips    at most three vectors each, whose sums stay in registers
+ *
+ * All of it but the forward pass's tiles, which do not show in the result, depends on the layer and the batch alone.
  */
 namespace caffe {
 
 template <typename Dtype>
 class ActiveCpuPlan {
  public:
-  /// Some outputs, what they read, and how both lie in memory.
+  /// A segment, and how what it reads and writes lies in memory.
   struct Segment : ActiveSegment {
     int turns;                      // of groups side by side in one vector, channels and outputs of each; else 0
     const ActiveSplat<Dtype>* splat;  // with one turn, unless positions are far apart: then no columns are made; else NULL
@@ -32,28 +42,14 @@ class ActiveCpuPlan {
       return position_group == other.position_group && output_size == other.output_size;
     }
   };
-  /// Segments that work side by side.
   typedef std::vector<Segment> Round;
 
-  /// How output pixels are cut.
-  struct Cut {
-    ActiveTile tile;                // its size, at most
-    int frame_synapses;             // synapses of a frame: all, or one
-  };
-
-  /// A part of the forward pass.
-  struct Piece {
+  struct Task {
     const Segment* segment;
-    int frame_synapses;
-    ActiveTile tile;
-  };
-
-  /// A part of the backward pass that writes to places of its own: some blocks of channels, some output pixels.
-  struct Part {
-    const Segment* segment;
-    int block, blocks;
-    ActiveTile pixels;
-    Cut cut;
+    ActiveTile pixels;              // all of them, which are cut
+    ActiveTile tile;                // into tiles of this size, at most
+    int frame_synapses;             // of a frame: all, or one
+    int block, blocks;              // the first one, how many
     ActiveRectangle own, overhang;  // of the input, where gradients go: into the blob, and what is other bands' there,
     Dtype* overhang_diff;           // channels of the blocks x overhang
     Dtype* weight_sums;             // rows of the blocks x outputs
@@ -81,11 +77,11 @@ class ActiveCpuPlan {
   /// large segments are cut.
   std::vector<Round> Rounds() const;
 
-  /// Cuts the forward pass of a round for so many threads.
-  std::vector<Piece> Pieces(const Round& round, int threads) const;
+  /// Of the forward pass of a round, for so many threads.
+  std::vector<Task> ForwardTasks(const Round& round, int threads) const;
 
-  /// Cuts the backward pass of a round; see kParts, kWeightBytes and kSumBytes.
-  std::vector<Part> Parts(const Round& round, bool of_weights) const;
+  /// Of the backward pass; see kTasks, kWeightBytes and kSumBytes.
+  std::vector<Task> BackwardTasks(const Round& round, bool of_weights) const;
 
   static std::vector<Block> Blocks(const Round& round);
 
@@ -96,10 +92,10 @@ class ActiveCpuPlan {
     return segment.turns ? segment.outputs : std::min(segment.block, g_.group_channels() - block * segment.block);
   }
 
-  /// The first channel after those of a part.
-  int EndChannel(const Part& part) const {
-    const int last = part.block + part.blocks - 1;
-    return Channel(*part.segment, last) + Channels(*part.segment, last);
+  /// The first channel after those of a task.
+  int EndChannel(const Task& task) const {
+    const int last = task.block + task.blocks - 1;
+    return Channel(*task.segment, last) + Channels(*task.segment, last);
   }
 
   const ActiveTap<Dtype>* Taps(const Segment& segment) const {
@@ -121,8 +117,8 @@ class ActiveCpuPlan {
   }
   size_t SumBytes(const Segment& segment) const { return SumSize(segment) * segment.blocks * sizeof(Dtype); }
 
-  size_t OverhangSize(const Part& part) const {
-    return static_cast<size_t>(part.overhang.size()) * part.blocks * part.segment->block;
+  size_t OverhangSize(const Task& task) const {
+    return static_cast<size_t>(task.overhang.size()) * task.blocks * task.segment->block;
   }
 
   /// Weights of one output.
@@ -159,9 +155,9 @@ class ActiveCpuPlan {
            frame.row <= 0 && frame.row + frame.rows >= g_.height && frame.column <= 0 && frame.column + frame.columns >= g_.width;
   }
 
-  /// Whether some lines of a tile after each other go through all that is done with their columns.
-  bool WorksByLines(const Segment& segment, const ActiveTile& tile, int frame_synapses) const {
-    return segment.turns && !segment.splat && tile.images == 1 && frame_synapses == synapses_;
+  /// Whether some rows of a tile after each other go through all that is done with their columns.
+  bool WorksByRows(const Task& task, const ActiveTile& tile) const {
+    return task.segment->turns && !task.segment->splat && tile.images == 1 && task.frame_synapses == synapses_;
   }
 
  private:
@@ -184,9 +180,9 @@ class ActiveCpuPlan {
     return whole;
   }
 
-  /// Chooses how `whole` is cut into tiles: of at most `most` pixels, and of what caches hold. Where positions are so
-  /// far apart that the frame of a small tile is too large, each synapse gets a frame of its own.
-  Cut CutPixels(const Segment& segment, const ActiveTile& whole, int most) const;
+  /// Chooses the tiles of a task: of at most `most` pixels, and of what caches hold. Where positions are so far apart that
+  /// the frame of a small tile is too large, each synapse gets a frame of its own.
+  void ChooseTile(int most, Task* task) const;
 
   /// What the synapses of a frame read: all, or one.
   ActiveFootprint Footprint(const Segment& segment, int synapses) const;
@@ -194,19 +190,20 @@ class ActiveCpuPlan {
   /// Whether a splat's frame has room for a few pixels of a row; if not, each synapse gets a frame of its own.
   bool IsNear(const Segment& segment) const;
 
-  size_t FrameBytes(const Segment& segment, const Cut& cut) const;
+  /// Of a task's largest tile.
+  size_t FrameBytes(const Task& task) const;
 
-  /// How many slices of pixels are for `parts` parts: each has sums of all weights, and where there are fewer, blocks
-  /// of channels are parts, too, which read the top's gradient once each. The number with the least of both.
-  int SliceCount(const Segment& segment, int parts) const;
+  /// Into how many tasks the pixels are cut, of the `tasks` of a segment: each has sums of all weights, and where there are
+  /// fewer, blocks of channels are tasks, too, which read the top's gradient once each. The number with the least of both.
+  int CutsOfPixels(const Segment& segment, int tasks) const;
 
-  /// `slices` parts of some images each; or, where there are fewer images, of bands of an image, as many as their
-  /// overhangs leave.
-  std::vector<Part> Slices(const Segment& segment, int slices, size_t overhang_bytes) const;
+  /// `count` tasks of some images each; or, where there are fewer images, of bands of an image, as many as their overhangs
+  /// leave.
+  std::vector<Task> CutPixels(const Segment& segment, int count, size_t overhang_bytes) const;
 
   /// Cuts an image across its longer side. A band owns the input's pixels from the first that it or any later one
   /// reaches to where the next one's begin; what it reaches there overhangs.
-  std::vector<Part> Bands(const Segment& segment, int count) const;
+  std::vector<Task> Bands(const Segment& segment, int count) const;
 
   /// The pixels of one axis of the input that any synapse reads for some output pixels.
   ActiveInterval Reach(const Segment& segment, const ActiveInterval& outputs, bool down) const;

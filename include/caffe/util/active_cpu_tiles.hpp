@@ -12,32 +12,6 @@ namespace caffe {
 
 inline int RoundUp(int count, int unit) { return CeilDivide(count, unit) * unit; }
 
-/// Consecutive pixels of one axis.
-struct ActiveInterval {
-  int first, count;
-
-  int end() const { return first + count; }
-
-  /// The pixels of both; empty at 0 where there are none.
-  ActiveInterval operator&(const ActiveInterval& other) const {
-    const int from = std::max(first, other.first), most = std::min(end(), other.end()) - from;
-    const ActiveInterval both = {most > 0 ? from : 0, std::max(0, most)};
-    return both;
-  }
-};
-
-/// Pixels of an image.
-struct ActiveRectangle {
-  ActiveInterval rows, columns;
-
-  int size() const { return rows.count * columns.count; }
-
-  ActiveRectangle operator&(const ActiveRectangle& other) const {
-    const ActiveRectangle both = {rows & other.rows, columns & other.columns};
-    return both;
-  }
-};
-
 /// The same rectangle of output pixels in each of some consecutive images.
 struct ActiveTile {
   int image, images;  // the first one, how many
@@ -45,14 +19,6 @@ struct ActiveTile {
 
   int size() const { return images * at.size(); }
 };
-
-/// What taps between `least` and `most` read of one axis of the input for some output pixels, the border outside
-/// included.
-inline ActiveInterval ActiveReach(const ActiveInterval& outputs, int base, int stride, int least, int most) {
-  const ActiveInterval reach = {base + outputs.first * stride + least,
-                                (outputs.count - 1) * stride + most + 1 - least + 1};
-  return reach;
-}
 
 /// Of how many input pixels rows x columns output pixels take samples: (rows - 1) * stride_h + span_h, times the same
 /// across.

@@ -77,46 +77,67 @@ inline std::vector<ActiveChunk> ActiveChunks(const ActiveGeometry& g, int num, i
   return chunks;
 }
 
-/// Pixels [first, end) of one axis of the input.
-struct ActiveSpan {
-  int first, end;
+/// Consecutive pixels of one axis.
+struct ActiveInterval {
+  int first, count;
 
-  ACTIVE_HOST_DEVICE int size() const { return end - first; }
+  ACTIVE_HOST_DEVICE int end() const { return first + count; }
+
+  /// The pixels of both; empty at 0 where there are none.
+  ActiveInterval operator&(const ActiveInterval& other) const {
+    const int from = std::max(first, other.first), most = std::min(end(), other.end()) - from;
+    const ActiveInterval both = {most > 0 ? from : 0, std::max(0, most)};
+    return both;
+  }
+
+  /// The smallest one with the pixels of either.
+  ActiveInterval operator|(const ActiveInterval& other) const {
+    if (count == 0 || other.count == 0) { return count == 0 ? other : *this; }
+    const int from = std::min(first, other.first);
+    const ActiveInterval either = {from, std::max(end(), other.end()) - from};
+    return either;
+  }
 };
 
-/// What output pixels [first, last] read of an axis of `size` pixels, the base of pixel 0 at `base`, through a tap.
-inline ActiveSpan ActiveReach(int base, int stride, int first, int last, int tap, int size) {
-  const ActiveSpan span = {std::max(0, base + first * stride + tap), std::min(size, base + last * stride + tap + 2)};
-  return span;
+/// Pixels of an image.
+struct ActiveRectangle {
+  ActiveInterval rows, columns;
+
+  ACTIVE_HOST_DEVICE int size() const { return rows.count * columns.count; }
+
+  ActiveRectangle operator&(const ActiveRectangle& other) const {
+    const ActiveRectangle both = {rows & other.rows, columns & other.columns};
+    return both;
+  }
+};
+
+/// What taps between `least` and `most` read of one axis of the input for some output pixels, the border outside
+/// included.
+inline ActiveInterval ActiveReach(const ActiveInterval& outputs, int base, int stride, int least, int most) {
+  const ActiveInterval reach = {base + outputs.first * stride + least,
+                                (outputs.count - 1) * stride + most + 1 - least + 1};
+  return reach;
 }
 
-/// A rectangle of the input.
-struct ActiveWindow {
-  ActiveSpan rows, columns;
-
-  ACTIVE_HOST_DEVICE int pixels() const { return rows.size() * columns.size(); }
-};
-
-/// The smallest window with all pixels that a chunk's whole output rows read, or its part of one row, through the taps
-/// of its set (K); empty where there are none.
+/// The smallest rectangle with all pixels of the image that a chunk's whole output rows read, or its part of one row,
+/// through the taps of its set (K); empty where there are none.
 template <typename Dtype>
-ActiveWindow ActiveWindowOf(const ActiveGeometry& g, const ActiveChunk& chunk,
-                            const std::vector<ActiveTap<Dtype> >& taps) {
-  const int first_m = chunk.begin / g.out_width, last_m = (chunk.end - 1) / g.out_width;
-  const bool one_row = first_m == last_m;
-  const int first_n = one_row ? chunk.begin % g.out_width : 0;
-  const int last_n = one_row ? (chunk.end - 1) % g.out_width : g.out_width - 1;
-  ActiveWindow window = {{g.height, 0}, {g.width, 0}};
+ActiveRectangle ActiveWindow(const ActiveGeometry& g, const ActiveChunk& chunk,
+                             const std::vector<ActiveTap<Dtype> >& taps) {
+  const ActiveInterval rows = {chunk.begin / g.out_width,
+                               (chunk.end - 1) / g.out_width - chunk.begin / g.out_width + 1};
+  const bool one_row = rows.count == 1;
+  const ActiveInterval columns = {one_row ? chunk.begin % g.out_width : 0, one_row ? chunk.pixels() : g.out_width};
+  const ActiveRectangle image = {{0, g.height}, {0, g.width}};
+  ActiveRectangle window = {{0, 0}, {0, 0}};
   for (const ActiveTap<Dtype>& tap : taps) {
-    const ActiveSpan rows = ActiveReach(g.base_h, g.stride_h, first_m, last_m, tap.y, g.height);
-    const ActiveSpan columns = ActiveReach(g.base_w, g.stride_w, first_n, last_n, tap.x, g.width);
-    if (rows.size() <= 0 || columns.size() <= 0) { continue; }
-    window.rows.first = std::min(window.rows.first, rows.first);
-    window.rows.end = std::max(window.rows.end, rows.end);
-    window.columns.first = std::min(window.columns.first, columns.first);
-    window.columns.end = std::max(window.columns.end, columns.end);
+    const ActiveRectangle reach = {ActiveReach(rows, g.base_h, g.stride_h, tap.y, tap.y),
+                                   ActiveReach(columns, g.base_w, g.stride_w, tap.x, tap.x)};
+    const ActiveRectangle inside = image & reach;
+    if (inside.size() == 0) { continue; }
+    window.rows = window.rows | inside.rows;
+    window.columns = window.columns | inside.columns;
   }
-  if (window.rows.size() < 0) { window.rows.end = window.rows.first; }
   return window;
 }
 

@@ -30,13 +30,6 @@ struct ActiveSite {
 
   template <typename Dtype>
   static ACTIVE_HOST_DEVICE Dtype Pixel(const Dtype* channel, int at) { return at < 0 ? Dtype(0) : channel[at]; }
-
-  /// Pixels of weight 0 are not read, for 0 times infinity is NaN.
-  template <typename Dtype>
-  ACTIVE_HOST_DEVICE void LeaveOutWeightless(const ActiveTap<Dtype>& tap) {
-    if (tap.dx == 0) { at01 = at11 = -1; }
-    if (tap.dy == 0) { at10 = at11 = -1; }
-  }
 };
 
 /// Of equal size, as few as there can be: the least number that group and position_group both divide.
@@ -123,8 +116,7 @@ struct ActiveSampleKernel {
     const int segment = rest / task.blocks, block = rest - segment * task.blocks;
     const ActiveTap<Dtype> tap = task.Tap(segment, k);
     const ActiveBilinear<Dtype> weights(tap);
-    ActiveSite site = task.SiteOf(segment, column, tap);
-    site.LeaveOutWeightless(tap);
+    const ActiveSite site = task.SiteOf(segment, column, tap);
     for (int c = task.FirstChannel(block); c < task.FirstChannel(block + 1); ++c) {
       const Dtype* channel = bottom + site.image + c * task.geometry.image_size();
       columns[task.ColumnAt(segment, c, k, column)] =
@@ -174,20 +166,20 @@ struct ActiveAddBiasKernel {
 template <typename Dtype>
 struct ActiveGatherKernel {
   ActiveTask<Dtype> task;
-  ActiveWindow window;  // holds all pixels that the chunk reads
+  ActiveRectangle window;  // holds all pixels that the chunk reads
   const Dtype* column_diff;
   Dtype* bottom_diff;
 
-  int count() const { return task.chunk.images * task.geometry.group * task.blocks * window.pixels(); }
+  int count() const { return task.chunk.images * task.geometry.group * task.blocks * window.size(); }
 
   ACTIVE_HOST_DEVICE void operator()(int index) const {
     const ActiveGeometry& g = task.geometry;
-    const int rest = index / window.pixels(), pixel = index - rest * window.pixels();
+    const int rest = index / window.size(), pixel = index - rest * window.size();
     const int set = rest / task.blocks, block = rest - set * task.blocks;
     const int image = set / g.group, group = set - image * g.group;
-    const int row_in_window = pixel / window.columns.size();
+    const int row_in_window = pixel / window.columns.count;
     const int row = window.rows.first + row_in_window;
-    const int x = window.columns.first + pixel - row_in_window * window.columns.size();
+    const int x = window.columns.first + pixel - row_in_window * window.columns.count;
     Dtype sums[kActiveChannels] = {};
     for (int segment = group * task.of_group; segment < (group + 1) * task.of_group; ++segment) {
       for (int k = 0; k < g.synapses(); ++k) {

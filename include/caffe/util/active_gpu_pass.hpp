@@ -166,9 +166,9 @@ class ActiveGpuPass {
     for (int k = 0; k < synapses; ++k) { taps_.push_back(MakeActiveTap(x[k], y[k])); }
   }
 
-  ActiveWindow WindowOf(const ActiveChunk& chunk) const {
-    const ActiveWindow image = {{0, g_.height}, {0, g_.width}};
-    return WholeImages(chunk) ? image : ActiveWindowOf(g_, chunk, taps_);
+  ActiveRectangle WindowOf(const ActiveChunk& chunk) const {
+    const ActiveRectangle image = {{0, g_.height}, {0, g_.width}};
+    return WholeImages(chunk) ? image : ActiveWindow(g_, chunk, taps_);
   }
 
   /// Threads for each of `sums` sums of so many terms, `threads` altogether: whole warps, unless there are fewer terms than

@@ -27,8 +27,18 @@ struct ActiveTap {
   int x, y;
   Dtype dx, dy;
 
-  ACTIVE_HOST_DEVICE bool on_lattice() const { return dx == 0 && dy == 0; }
+  /// The same point, where rounding has brought a fraction to 1, as that of -1e-9: fractions below 1.
+  ACTIVE_HOST_DEVICE ActiveTap carried() const {
+    const ActiveTap tap = {x + (dx == 1), y + (dy == 1), dx == 1 ? Dtype(0) : dx, dy == 1 ? Dtype(0) : dy};
+    return tap;
+  }
 };
+
+/// A share of something: nothing where the weight is 0, whatever it is a share of, NaN and infinity included.
+template <typename Dtype, typename Value>
+ACTIVE_HOST_DEVICE ACTIVE_INLINE Value ActiveShare(Dtype weight, Value value) {
+  return weight == 0 ? Value{} : weight * value;
+}
 
 /// The bilinear weights of the four pixels around a point (eq. 6-9).
 template <typename Dtype>
@@ -41,22 +51,22 @@ struct ActiveBilinear {
   /// Of single values, or of vectors of them.
   template <typename Value>
   ACTIVE_HOST_DEVICE ACTIVE_INLINE Value Sample(Value x00, Value x01, Value x10, Value x11) const {
-    return w00 * x00 + w01 * x01 + w10 * x10 + w11 * x11;
+    return ActiveShare(w00, x00) + ActiveShare(w01, x01) + ActiveShare(w10, x10) + ActiveShare(w11, x11);
   }
 };
 
 /// d x~ / d alpha (eq. 12): at a lattice point the one-sided difference towards +1.
 template <typename Dtype, typename Value>
 ACTIVE_HOST_DEVICE ACTIVE_INLINE Value ActiveSlopeX(const ActiveTap<Dtype>& tap, Value x00, Value x01, Value x10,
-                                                           Value x11) {
-  return (1 - tap.dy) * (x01 - x00) + tap.dy * (x11 - x10);
+                                                    Value x11) {
+  return ActiveShare(1 - tap.dy, x01 - x00) + ActiveShare(tap.dy, x11 - x10);
 }
 
 /// d x~ / d beta (eq. 13).
 template <typename Dtype, typename Value>
 ACTIVE_HOST_DEVICE ACTIVE_INLINE Value ActiveSlopeY(const ActiveTap<Dtype>& tap, Value x00, Value x01, Value x10,
-                                                           Value x11) {
-  return (1 - tap.dx) * (x10 - x00) + tap.dx * (x11 - x01);
+                                                    Value x11) {
+  return ActiveShare(1 - tap.dx, x10 - x00) + ActiveShare(tap.dx, x11 - x01);
 }
 
 /**

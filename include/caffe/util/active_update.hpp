@@ -40,9 +40,28 @@ struct ActiveSetAsideKernel {
   }
 };
 
-/// Runs the kernel on the GPU; all its arrays are there.
+/// What an update leaves of the positions: x and y within `limit` pixels of the base pixel. NaN stays NaN.
 template <typename Dtype>
-void active_set_aside_gpu(const ActiveSetAsideKernel<Dtype>& kernel);
+struct ActiveLimitKernel {
+  int synapses;  // of all sets
+  Dtype limit;
+  Dtype* x;
+  Dtype* y;
+
+  int count() const { return synapses; }
+
+  ACTIVE_HOST_DEVICE void operator()(int i) const {
+    x[i] = Limited(x[i]);
+    y[i] = Limited(y[i]);
+  }
+
+ private:
+  ACTIVE_HOST_DEVICE Dtype Limited(Dtype p) const { return p > limit ? limit : p < -limit ? -limit : p; }
+};
+
+/// Runs one of these kernels on the GPU; all its arrays are there.
+template <typename Kernel>
+void active_update_gpu(const Kernel& kernel);
 
 }  // namespace caffe
 

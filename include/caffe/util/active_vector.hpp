@@ -11,6 +11,7 @@
 // Nothing that takes vectors is called across instruction sets, so that it does not matter how they would be passed.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
+#include "caffe/util/active_machine.hpp"
 #include "caffe/util/active_sampling.hpp"
 
 // Before a loop of at most 16 turns over an array of vectors: unrolled whole, so that they stay in registers. Otherwise GCC
@@ -23,8 +24,8 @@
 
 namespace caffe {
 
-// What compiles a function for an instruction set, and whether this machine has that. By features: not all compilers
-// know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
+// What compiles a function for an instruction set, and whether this machine has that; ActiveVectorBytes says which to use.
+// By features: not all compilers know x86-64-v3 and -v4, their usual sets, here or in __builtin_cpu_supports.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define ACTIVE_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,bmi,bmi2")))
 #define ACTIVE_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))

@@ -106,7 +106,7 @@ bool FastSoftmaxForward(int axis, Blob<Dtype>* bottom, Blob<Dtype>* top);
 template <typename Dtype>
 bool FastSoftmaxBackward(int axis, Blob<Dtype>* top, Blob<Dtype>* bottom);
 
-/// A Convolution; what is covered has 1x1 kernels without padding, or two spatial axes and groups that fill vectors.
+/// A Convolution; what is covered has two spatial axes and larger kernels than 1x1, and is not in place.
 struct FastConvolution {
   int channel_axis, spatial_axes, group;
   bool bias;

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
+#include "caffe/blob.hpp"
 #include "caffe/util/active_vector.hpp"
 
 /**
@@ -20,7 +22,7 @@ namespace caffe {
 /// Elements that a thread works through before it pays to share them with others: about as long as waking those takes.
 const size_t kFastSerial = 1 << 16;
 /// Elements of a part where elements are independent, and of a sum that is kept in vectors until it goes into a double.
-const int kFastBlock = 1 << 12;
+const int kFastRun = 1 << 12;
 
 #ifdef ACTIVE_AVX2
 template <typename Body>
@@ -37,8 +39,8 @@ struct FastPart {
 
   static Function Choose() {
 #ifdef ACTIVE_AVX2
-    if (ActiveHasAvx512()) { return FastPartAvx512<Body>; }
-    if (ActiveHasAvx2()) { return FastPartAvx2<Body>; }
+    if (ActiveVectorBytes() >= 64) { return FastPartAvx512<Body>; }
+    if (ActiveVectorBytes() >= 32) { return FastPartAvx2<Body>; }
 #endif
     return FastPartPlain<Body>;
   }
@@ -56,28 +58,45 @@ void FastParts(int parts, size_t elements, const Body& body) {
   for (int part = 0; part < parts; ++part) { run(body, part); }
 }
 
-/// Calls body(first, last) for blocks [first, last) of `count` independent elements.
+/// Calls body(first, last) for runs [first, last) of `count` independent elements.
 template <typename Body>
-void FastBlocks(int count, const Body& body) {
-  const int parts = count / kFastBlock + (count % kFastBlock != 0);
+void FastRuns(int count, const Body& body) {
+  const int parts = count / kFastRun + (count % kFastRun != 0);
   FastParts(parts, count, [=](int part) FAST_LOOP {
-    const int first = part * kFastBlock;
-    body(first, first + std::min(kFastBlock, count - first));
+    const int first = part * kFastRun;
+    body(first, first + std::min(kFastRun, count - first));
   });
 }
 
-/// The sum of term(i), i < count.
+/// The sum of term(i), i < count. Four at a time, in vectors of their own, hide each other's latency.
 template <typename Dtype, typename Term>
 ACTIVE_INLINE double FastSum(int count, const Term& term) {
   double total = 0;
-  for (int first = 0; first < count; first += kFastBlock) {
-    const int last = first + std::min(kFastBlock, count - first);
-    Dtype sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int i = first; i < last; ++i) { sum += term(i); }
-    total += sum;
+  for (int first = 0; first < count; first += kFastRun) {
+    const int last = first + std::min(kFastRun, count - first), quarter = (last - first) / 4;
+    Dtype a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+    for (int i = first; i < first + quarter; ++i) {
+      a += term(i);
+      b += term(i + quarter);
+      c += term(i + 2 * quarter);
+      d += term(i + 3 * quarter);
+    }
+    for (int i = first + 4 * quarter; i < last; ++i) { a += term(i); }
+    total += (a + b) + (c + d);
   }
   return total;
+}
+
+/// Whether a top is a bottom, or shares its memory. Where ours would read what it wrote, Caffe's loop says what that gives.
+template <typename Dtype>
+bool FastInPlace(const std::vector<Blob<Dtype>*>& bottom, const std::vector<Blob<Dtype>*>& top) {
+  for (const Blob<Dtype>* blob : bottom) {
+    for (const Blob<Dtype>* other : top) {
+      if (blob->data() == other->data() || blob->diff() == other->diff()) { return true; }
+    }
+  }
+  return false;
 }
 
 }  // namespace caffe

@@ -229,6 +229,7 @@ void ActiveConvolutionLayer<Dtype>::SetUpParamSpecs() {
 
 template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::SetUpUpdates() {
+  CheckLimit();
   const vector<int> shape(1, start_x_.size());
   owns_positions_ = true;
   fixed_.Reshape(shape);
@@ -241,11 +242,25 @@ void ActiveConvolutionLayer<Dtype>::SetUpUpdates() {
 }
 
 template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::CheckLimit() const {
+  const float limit = this->layer_param_.active_convolution_param().position_limit();
+  CHECK(limit >= 0 && std::isfinite(limit)) << Where() << "active_convolution_param.position_limit is " << limit
+      << "; allowed: 0 (none) and more, in pixels";
+  for (int i = 0; limit > 0 && i < start_x_.size(); ++i) {
+    CHECK(std::max(std::abs(start_x_[i]), std::abs(start_y_[i])) <= limit) << Where()
+        << "active_convolution_param.position_limit is " << limit << ", and synapse " << i << " starts at ("
+        << start_x_[i] << ", " << start_y_[i] << "); allowed: 0 (none), or no less than where synapses start";
+  }
+}
+
+template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   ActiveGeometry& g = geometry_;
   for (int i = 0; i < bottom.size(); ++i) {
     CHECK(bottom[i]->shape() == bottom[0]->shape()) << Where() << "bottom " << i << " has shape "
         << bottom[i]->shape_string() << "; allowed: that of bottom 0, " << bottom[0]->shape_string();
+    CHECK(std::find(top.begin(), top.end(), bottom[i]) == top.end()) << Where() << "bottom " << i
+        << " is a top, too; allowed: a top of its own, since the layer reads pixels again after it wrote their neighbours";
   }
   CHECK(bottom[0]->num_axes() == 4 && bottom[0]->shape(1) == g.channels) << Where() << "the bottom has shape "
       << bottom[0]->shape_string() << "; allowed: num x " << g.channels << " channels x height x width";
@@ -352,7 +367,7 @@ void ActiveConvolutionLayer<Dtype>::BeforeClipping(int iter) {
 #ifdef CPU_ONLY
     NO_GPU;
 #else
-    active_set_aside_gpu(
+    active_update_gpu(
         SetAside(frozen, fixed_.gpu_data(), &Blob<Dtype>::mutable_gpu_diff, &Blob<Dtype>::mutable_gpu_data));
 #endif
   }
@@ -380,6 +395,25 @@ void ActiveConvolutionLayer<Dtype>::AfterClipping(int iter_size, bool adaptive, 
 }
 
 template <typename Dtype>
+void ActiveConvolutionLayer<Dtype>::AfterUpdate() {
+  const Dtype limit = this->layer_param_.active_convolution_param().position_limit();
+  if (!owns_positions_ || limit == 0) { return; }
+  Blob<Dtype>* x = this->blobs_[kX].get();
+  Blob<Dtype>* y = this->blobs_[kY].get();
+  if (Caffe::mode() == Caffe::CPU) {
+    const ActiveLimitKernel<Dtype> kernel = {x->count(), limit, x->mutable_cpu_data(), y->mutable_cpu_data()};
+    for (int i = 0; i < kernel.count(); ++i) { kernel(i); }
+  } else {
+#ifdef CPU_ONLY
+    NO_GPU;
+#else
+    const ActiveLimitKernel<Dtype> kernel = {x->count(), limit, x->mutable_gpu_data(), y->mutable_gpu_data()};
+    active_update_gpu(kernel);
+#endif
+  }
+}
+
+template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::ParamShared(int param_id, const Layer<Dtype>& owner, int owner_param_id) {
   const ActiveConvolutionLayer<Dtype>* first = dynamic_cast<const ActiveConvolutionLayer<Dtype>*>(&owner);
   if (param_id < kX || !first) { return; }
@@ -396,6 +430,7 @@ void ActiveConvolutionLayer<Dtype>::ParamShared(int param_id, const Layer<Dtype>
   CheckShared("warmup_iter", a.has_warmup_iter(), a.warmup_iter(), b.warmup_iter(), theirs.name());
   CheckShared("normalize_gradient", a.has_normalize_gradient(), a.normalize_gradient(), b.normalize_gradient(),
               theirs.name());
+  CheckShared("position_limit", a.has_position_limit(), a.position_limit(), b.position_limit(), theirs.name());
   CheckShared("fix_origin", a.has_fix_origin(), a.fix_origin(), b.fix_origin(), theirs.name());
 }
 

@@ -62,17 +62,4 @@ TEST(ActiveCpuTilesTest, TestTilesOfWideImagesReadLittleBeyondThemselves) {
   EXPECT_GE(strip.at.columns.count, 175);
 }
 
-TEST(ActiveCpuTilesTest, TestReachIsWhatSamplesRead) {
-  const ActiveInterval outputs = {2, 3}, reach = ActiveReach(outputs, -1, 2, -3, 4);
-  EXPECT_EQ(-1 + 2 * 2 - 3, reach.first);
-  EXPECT_EQ(-1 + 4 * 2 + 4 + 1, reach.end() - 1);  // the right neighbour of the last sample
-}
-
-TEST(ActiveCpuTilesTest, TestIntervalsMeet) {
-  const ActiveInterval a = {2, 5}, b = {4, 9}, far = {20, 1};
-  EXPECT_EQ(4, (a & b).first);
-  EXPECT_EQ(3, (a & b).count);
-  EXPECT_EQ(0, (a & far).count);
-}
-
 }  // namespace caffe

@@ -105,17 +105,33 @@ TEST(ActiveGeometryTest, TestWindowHoldsWhatAChunkReadsAndNoMore) {
         }
       }
       const ActiveChunk chunk = {0, 1, begin, end};
-      const ActiveWindow window = ActiveWindowOf(g, chunk, taps);
+      const ActiveRectangle window = ActiveWindow(g, chunk, taps);
       if (bottom == 0) {
-        EXPECT_EQ(0, window.pixels());
+        EXPECT_EQ(0, window.size());
         continue;
       }
       EXPECT_EQ(top, window.rows.first) << begin << " to " << end;
-      EXPECT_EQ(bottom, window.rows.end) << begin << " to " << end;
+      EXPECT_EQ(bottom, window.rows.end()) << begin << " to " << end;
       EXPECT_EQ(left, window.columns.first) << begin << " to " << end;
-      EXPECT_EQ(right, window.columns.end) << begin << " to " << end;
+      EXPECT_EQ(right, window.columns.end()) << begin << " to " << end;
     }
   }
+}
+
+TEST(ActiveGeometryTest, TestReachIsWhatSamplesRead) {
+  const ActiveInterval outputs = {2, 3}, reach = ActiveReach(outputs, -1, 2, -3, 4);
+  EXPECT_EQ(-1 + 2 * 2 - 3, reach.first);
+  EXPECT_EQ(-1 + 4 * 2 + 4 + 1, reach.end() - 1);  // the right neighbour of the last sample
+}
+
+TEST(ActiveGeometryTest, TestIntervalsMeetAndJoin) {
+  const ActiveInterval a = {2, 5}, b = {4, 9}, far = {20, 1};
+  EXPECT_EQ(4, (a & b).first);
+  EXPECT_EQ(3, (a & b).count);
+  EXPECT_EQ(0, (a & far).count);
+  EXPECT_EQ(2, (a | far).first);
+  EXPECT_EQ(19, (a | far).count);
+  EXPECT_EQ(5, ((a & far) | a).count);
 }
 
 }  // namespace caffe

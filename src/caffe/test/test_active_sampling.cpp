@@ -20,8 +20,27 @@ TYPED_TEST(ActiveSamplingTest, TestTapSplitsTowardsMinusInfinity) {
   EXPECT_EQ(-1, tap.y);
   EXPECT_EQ(TypeParam(0.25), tap.dx);
   EXPECT_EQ(TypeParam(0.25), tap.dy);
-  EXPECT_FALSE(tap.on_lattice());
-  EXPECT_TRUE(MakeActiveTap<TypeParam>(-3, 2).on_lattice());
+}
+
+TYPED_TEST(ActiveSamplingTest, TestAFractionRoundedToOneIsCarried) {
+  const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(TypeParam(-1e-18), 0.5), carried = tap.carried();
+  EXPECT_EQ(-1, tap.x);
+  EXPECT_EQ(1, tap.dx);
+  EXPECT_EQ(0, carried.x);
+  EXPECT_EQ(0, carried.dx);
+  EXPECT_EQ(0, carried.y);
+  EXPECT_EQ(TypeParam(0.5), carried.dy);
+}
+
+/// What has no share does not show, whatever it is.
+TYPED_TEST(ActiveSamplingTest, TestAWeightOfZeroHidesNaN) {
+  typedef TypeParam Dtype;
+  const Dtype nan = std::numeric_limits<Dtype>::quiet_NaN();
+  const ActiveTap<Dtype> down = MakeActiveTap<Dtype>(0, 0.5), across = MakeActiveTap<Dtype>(0.5, 0);
+  EXPECT_EQ(2, (ActiveBilinear<Dtype>(down).Sample(Dtype(1), nan, Dtype(3), nan)));
+  EXPECT_EQ(2, (ActiveBilinear<Dtype>(across).Sample(Dtype(1), Dtype(3), nan, nan)));
+  EXPECT_EQ(2, (ActiveSlopeX<Dtype, Dtype>(across, 1, 3, nan, nan)));
+  EXPECT_EQ(2, (ActiveSlopeY<Dtype, Dtype>(down, 1, nan, 3, nan)));
 }
 
 TYPED_TEST(ActiveSamplingTest, TestFarTapStaysFarWithoutOverflow) {
@@ -31,14 +50,14 @@ TYPED_TEST(ActiveSamplingTest, TestFarTapStaysFarWithoutOverflow) {
     const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(far[i], -far[i]);
     EXPECT_EQ(1 << 24, tap.x);
     EXPECT_EQ(-(1 << 24), tap.y);
-    EXPECT_TRUE(tap.on_lattice());
+    EXPECT_EQ(0, tap.dx);
+    EXPECT_EQ(0, tap.dy);
   }
 }
 
 TYPED_TEST(ActiveSamplingTest, TestNaNStaysInTheWeights) {
   const ActiveTap<TypeParam> tap = MakeActiveTap<TypeParam>(std::numeric_limits<TypeParam>::quiet_NaN(), 0);
   EXPECT_EQ(0, tap.x);
-  EXPECT_FALSE(tap.on_lattice());
   const TypeParam one = 1;
   EXPECT_TRUE(std::isnan(ActiveBilinear<TypeParam>(tap).Sample(one, one, one, one)));
 }

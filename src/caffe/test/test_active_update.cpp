@@ -86,4 +86,17 @@ TYPED_TEST(ActiveUpdateTest, TestRawGradientsStay) {
   EXPECT_EQ(-4, this->y_diff_[0]);
 }
 
+TYPED_TEST(ActiveUpdateTest, TestLimit) {
+  typedef TypeParam Dtype;
+  const Dtype infinity = std::numeric_limits<Dtype>::infinity();
+  Dtype x[] = {-3, -2, 0.5, 2, 2.5, infinity}, y[] = {9, 2, -2, -2.25, -infinity, std::numeric_limits<Dtype>::quiet_NaN()};
+  const ActiveLimitKernel<Dtype> kernel = {6, 2, x, y};
+  ASSERT_EQ(6, kernel.count());
+  for (int i = 0; i < 6; ++i) { kernel(i); }
+  const Dtype x_limited[] = {-2, -2, 0.5, 2, 2, 2}, y_limited[] = {2, 2, -2, -2, -2};
+  for (int i = 0; i < 6; ++i) { EXPECT_EQ(x_limited[i], x[i]) << i; }
+  for (int i = 0; i < 5; ++i) { EXPECT_EQ(y_limited[i], y[i]) << i; }
+  EXPECT_TRUE(std::isnan(y[5]));
+}
+
 }  // namespace caffe

@@ -11,7 +11,7 @@
 
 #include "caffe/layer_factory.hpp"
 #include "caffe/test/active_random_test.hpp"
-#include "caffe/util/active_threads.hpp"
+#include "caffe/util/active_machine.hpp"
 #include "caffe/util/fast_layers.hpp"
 #include "caffe/util/fast_parallel.hpp"
 

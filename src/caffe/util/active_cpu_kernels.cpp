@@ -56,7 +56,7 @@ struct Kernels {
 
   /// Sums in registers, and where they go: to c, from row to row and from column to column so many elements.
   template <int kSumRows, int kSumColumns>
-  struct Block {
+  struct Registers {
     static ACTIVE_INLINE void Prefetch(const Dtype* c, size_t row, size_t column) {
       ACTIVE_UNROLL
       for (int i = 0; i < kSumRows; ++i) {
@@ -88,7 +88,7 @@ struct Kernels {
   /// Each term takes one vector of b per column of the block, and one element of a, spread over a vector, per row.
   template <int kVectors>
   static ACTIVE_INLINE void MultiplyBlock(const ActiveProduct<Dtype>& p, const Dtype* a, const Dtype* b, Dtype* c) {
-    typedef Block<kRows, kVectors> Sums;
+    typedef Registers<kRows, kVectors> Sums;
     V sums[kRows][kVectors] = {};
     Sums::Prefetch(c, p.c_row, kLanes);
     for (int step = 0; step < p.depth; ++step, a += p.a_step, b += p.b_step) {
@@ -142,7 +142,7 @@ struct Kernels {
           for (int j = 0; j < kLaneColumns; ++j) { sums[i][j] += factor * factors[j]; }
         }
       }
-      Block<kLaneRows, kLaneColumns>::Store(sums, p.add, c, p.c_row, p.c_column);
+      Registers<kLaneRows, kLaneColumns>::Store(sums, p.add, c, p.c_row, p.c_column);
     }
   };
 
@@ -296,6 +296,24 @@ struct Kernels {
     }
   }
 
+  /// Floats are added up in so many vectors, which hide each other's latency, before their sums go into a double.
+  static constexpr int kSumVectors = 4, kSumSteps = 64;
+
+  static ACTIVE_INLINE double SumOf(int count, const Dtype* data) {
+    double total = 0;
+    int i = 0;
+    while (i + kSumVectors * kLanes <= count) {
+      V sums[kSumVectors] = {};
+      for (int step = 0; step < kSumSteps && i + kSumVectors * kLanes <= count; ++step, i += kSumVectors * kLanes) {
+        ACTIVE_UNROLL
+        for (int j = 0; j < kSumVectors; ++j) { sums[j] += Vector::Load(data + i + j * kLanes); }
+      }
+      total += Sum((sums[0] + sums[1]) + (sums[2] + sums[3]), kLanes);
+    }
+    for (; i < count; ++i) { total += data[i]; }
+    return total;
+  }
+
   /// The pixels of a tile in one output row of one image.
   struct Row {
     int image, m, n;      // the first pixel's
@@ -334,47 +352,97 @@ struct Kernels {
     }
   };
 
-  /// columns = the input between four neighbours. With kUnit, stride 1, right ones are the next pixel's left ones.
-  template <bool kUnit>
-  static ACTIVE_INLINE void SampleRun(const Run& run, const ActiveBilinear<Dtype>& w, const Dtype* data,
-                                      size_t pixel_size, Dtype* columns) {
-    const Dtype* above = data + run.above;
-    const Dtype* below = data + run.below;
-    V x00 = Vector::Load(above), x10 = Vector::Load(below);
-    for (int j = 0; j < run.length; ++j, columns += pixel_size, above += run.step, below += run.step) {
-      if (!kUnit) {
-        x00 = Vector::Load(above);
-        x10 = Vector::Load(below);
-      }
-      const V x01 = Vector::Load(above + run.next), x11 = Vector::Load(below + run.next);
-      Vector::Store(columns, w.Sample(x00, x01, x10, x11));
-      x00 = x01;
-      x10 = x11;
-    }
+  static ACTIVE_INLINE void Add(Dtype* to, V value) { Vector::Store(to, Vector::Load(to) + value); }
+
+  /// Calls body.Do<kRight, kBelow, kUnit>(): which neighbours have a share in a sample, beside the left one above, for what
+  /// the others hold must not show (all, where a position is NaN); and with kUnit, stride 1, right ones are the next
+  /// pixel's left ones.
+  template <typename Body>
+  static ACTIVE_INLINE void ForShares(const ActiveTap<Dtype>& tap, bool unit, const Body& body) {
+    const bool right = tap.dx != 0 || tap.dy != tap.dy, below = tap.dy != 0 || tap.dx != tap.dx;
+    if (!right && !below) { return body.template Do<false, false, true>(); }
+    if (!right) { return body.template Do<false, true, true>(); }
+    if (!below) { return unit ? body.template Do<true, false, true>() : body.template Do<true, false, false>(); }
+    return unit ? body.template Do<true, true, true>() : body.template Do<true, true, false>();
   }
 
-  static ACTIVE_INLINE void CopyRun(const Run& run, const Dtype* data, size_t pixel_size, Dtype* columns) {
-    const Dtype* from = data + run.above;
-    for (int j = 0; j < run.length; ++j) { Vector::Store(columns + j * pixel_size, Vector::Load(from + j * run.step)); }
-  }
+  /// columns = the input between neighbours.
+  struct SampleRun {
+    const Run& run;
+    const ActiveBilinear<Dtype> w;
+    int lanes;
+    const Dtype* data;
+    size_t pixel_size;
+    Dtype* columns;
+
+    template <bool kRight, bool kBelow, bool kUnit>
+    ACTIVE_INLINE void Do() const {
+      for (int lane = 0; lane < lanes; lane += kLanes) {
+        const Dtype* above = data + run.above + lane;
+        const Dtype* below = data + run.below + lane;
+        Dtype* to = columns + lane;
+        V x00 = Vector::Load(above), x10 = Vector::Load(below);
+        for (int j = 0; j < run.length; ++j, to += pixel_size, above += run.step, below += run.step) {
+          if (!kRight || !kUnit) {
+            x00 = Vector::Load(above);
+            x10 = Vector::Load(below);
+          }
+          const V x01 = kRight ? Vector::Load(above + run.next) : x00;
+          const V x11 = kRight ? Vector::Load(below + run.next) : x10;
+          V sample = kRight || kBelow ? w.w00 * x00 : x00;
+          if (kRight) { sample += w.w01 * x01; }
+          if (kBelow) { sample += w.w10 * x10; }
+          if (kRight && kBelow) { sample += w.w11 * x11; }
+          Vector::Store(to, sample);
+          x00 = x01;
+          x10 = x11;
+        }
+      }
+    }
+  };
+
+  /// Gives the gradient of the columns to the neighbours. With kUnit a pixel's right ones get what the next pixel gives
+  /// them as its left ones in the same addition.
+  struct ScatterRun {
+    const Run& run;
+    const ActiveBilinear<Dtype> w;
+    int lanes;
+    const Dtype* column_diff;
+    size_t pixel_size;
+    Dtype* frame_diff;
+
+    template <bool kRight, bool kBelow, bool kUnit>
+    ACTIVE_INLINE void Do() const {
+      const bool carry = kRight && kUnit;
+      for (int lane = 0; lane < lanes; lane += kLanes) {
+        const Dtype* diff = column_diff + lane;
+        Dtype* above = frame_diff + run.above + lane;
+        Dtype* below = frame_diff + run.below + lane;
+        V above_right = {}, below_right = {};
+        for (int j = 0; j < run.length; ++j, diff += pixel_size, above += run.step, below += run.step) {
+          const V g = Vector::Load(diff), w00 = kRight || kBelow ? w.w00 * g : g;
+          Add(above, carry ? above_right + w00 : w00);
+          if (kBelow) { Add(below, carry ? below_right + w.w10 * g : w.w10 * g); }
+          if (kRight) { above_right = w.w01 * g; }
+          if (kRight && kBelow) { below_right = w.w11 * g; }
+          if (kRight && !kUnit) { Add(above + run.next, above_right); }
+          if (kRight && kBelow && !kUnit) { Add(below + run.next, below_right); }
+        }
+        if (carry) { Add(above, above_right); }
+        if (carry && kBelow) { Add(below, below_right); }
+      }
+    }
+  };
 
   /// Row by row: what all synapses write of a row, its pixels' columns, lies together.
   static ACTIVE_INLINE void Sample(const ActiveFrame<Dtype>& f, const Dtype* data, size_t pixel_size, Dtype* columns) {
     ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
       for (int k = f.synapse; k < f.synapse + f.synapses; ++k) {
-        const ActiveTap<Dtype> tap = f.taps[k];
-        const ActiveBilinear<Dtype> w(tap);
+        const ActiveTap<Dtype> tap = f.taps[k].carried();
         const Run run(f, tap, row);
-        for (int lane = 0; lane < f.lanes; lane += kLanes) {
-          Dtype* to = columns + run.pixel * pixel_size + k * f.step + lane;
-          if (tap.on_lattice()) {
-            CopyRun(run, data + lane, pixel_size, to);
-          } else if (f.geometry->stride_w == 1) {
-            SampleRun<true>(run, w, data + lane, pixel_size, to);
-          } else {
-            SampleRun<false>(run, w, data + lane, pixel_size, to);
-          }
-        }
+        const SampleRun sample = {run, ActiveBilinear<Dtype>(tap), f.lanes, data, pixel_size,
+                                  columns + run.pixel * pixel_size + k * f.step};
+        ForShares(tap, f.geometry->stride_w == 1, sample);
       }
     });
   }
@@ -384,58 +452,27 @@ struct Kernels {
     V x, y;
   };
 
-  /// What the columns of a run give to their position, from their gradient. kUnit as in SampleRun.
+  /// Adds what the columns of a run give to their position, from their gradient. kUnit as in ForShares.
   template <bool kUnit>
-  static ACTIVE_INLINE Slopes SlopeRun(const Run& run, const ActiveTap<Dtype>& tap, const ActiveSpread<Dtype>& s,
-                                       const Dtype* diff, int lane) {
+  static ACTIVE_INLINE void AddSlopes(const Run& run, const ActiveTap<Dtype>& tap, const ActiveSpread<Dtype>& s,
+                                      const Dtype* diff, int lane, Slopes* sums) {
     const Dtype* above = s.frame + run.above + lane;
     const Dtype* below = s.frame + run.below + lane;
     V x00 = Vector::Load(above), x10 = Vector::Load(below);
-    Slopes sum = {};
+    Slopes some = {};
     for (int j = 0; j < run.length; ++j, diff += s.pixel_size, above += run.step, below += run.step) {
       if (!kUnit) {
         x00 = Vector::Load(above);
         x10 = Vector::Load(below);
       }
       const V g = Vector::Load(diff), x01 = Vector::Load(above + run.next), x11 = Vector::Load(below + run.next);
-      sum.x += g * ActiveSlopeX(tap, x00, x01, x10, x11);
-      sum.y += g * ActiveSlopeY(tap, x00, x01, x10, x11);
+      some.x += g * ActiveSlopeX(tap, x00, x01, x10, x11);
+      some.y += g * ActiveSlopeY(tap, x00, x01, x10, x11);
       x00 = x01;
       x10 = x11;
     }
-    return sum;
-  }
-
-  static ACTIVE_INLINE void Add(Dtype* to, V value) { Vector::Store(to, Vector::Load(to) + value); }
-
-  /// Gives the gradient of the columns to the four neighbours. With kUnit a pixel's right neighbours get what the next
-  /// pixel gives them as its left ones in the same addition.
-  template <bool kUnit>
-  static ACTIVE_INLINE void ScatterRun(const Run& run, const ActiveBilinear<Dtype>& w, const ActiveSpread<Dtype>& s,
-                                       const Dtype* diff, int lane) {
-    Dtype* above = s.frame_diff + run.above + lane;
-    Dtype* below = s.frame_diff + run.below + lane;
-    V above_right = {}, below_right = {};
-    for (int j = 0; j < run.length; ++j, diff += s.pixel_size, above += run.step, below += run.step) {
-      const V g = Vector::Load(diff);
-      Add(above, kUnit ? above_right + w.w00 * g : w.w00 * g);
-      Add(below, kUnit ? below_right + w.w10 * g : w.w10 * g);
-      above_right = w.w01 * g;
-      below_right = w.w11 * g;
-      if (!kUnit) {
-        Add(above + run.next, above_right);
-        Add(below + run.next, below_right);
-      }
-    }
-    if (kUnit) {
-      Add(above, above_right);
-      Add(below, below_right);
-    }
-  }
-
-  static ACTIVE_INLINE void ReturnRun(const Run& run, const ActiveSpread<Dtype>& s, const Dtype* diff, int lane) {
-    Dtype* to = s.frame_diff + run.above + lane;
-    for (int j = 0; j < run.length; ++j) { Add(to + j * run.step, Vector::Load(diff + j * s.pixel_size)); }
+    sums->x += some.x;
+    sums->y += some.y;
   }
 
   static ACTIVE_INLINE double Sum(V terms, int lanes) {
@@ -457,11 +494,21 @@ struct Kernels {
     Slopes slopes[kTogether][2] = {};  // of whole vectors, and of one whose last lanes are no channels
     ForEachRow(f, [&](const Row& row) __attribute__((always_inline)) {
       for (int k = first; k < first + count; ++k) {
-        const Run run(f, f.taps[k], row);
-        for (int lane = 0; lane < f.lanes; lane += kLanes) {
-          const Dtype* diff = s.column_diff + run.pixel * s.pixel_size + k * f.step + lane;
-          if (s.x_diff) { AddSlopes(f, run, f.taps[k], s, diff, lane, &slopes[k - first][lane + kLanes > f.channels]); }
-          if (s.frame_diff) { SpreadRun(f, run, f.taps[k], s, diff, lane); }
+        const bool unit = f.geometry->stride_w == 1;
+        const Dtype* diff = s.column_diff + (row.pixel * s.pixel_size + k * f.step);
+        if (s.x_diff) {
+          const Run run(f, f.taps[k], row);
+          for (int lane = 0; lane < f.lanes; lane += kLanes) {
+            Slopes* sums = &slopes[k - first][lane + kLanes > f.channels];
+            unit ? AddSlopes<true>(run, f.taps[k], s, diff + lane, lane, sums)
+                 : AddSlopes<false>(run, f.taps[k], s, diff + lane, lane, sums);
+          }
+        }
+        if (s.frame_diff) {
+          const ActiveTap<Dtype> tap = f.taps[k].carried();
+          const Run run(f, tap, row);
+          const ScatterRun scatter = {run, ActiveBilinear<Dtype>(tap), f.lanes, diff, s.pixel_size, s.frame_diff};
+          ForShares(tap, unit, scatter);
         }
       }
     });
@@ -469,26 +516,6 @@ struct Kernels {
       const Slopes* sums = slopes[k - first];
       s.x_diff[k] += Sum(sums[0].x, kLanes) + Sum(sums[1].x, f.channels % kLanes);
       s.y_diff[k] += Sum(sums[0].y, kLanes) + Sum(sums[1].y, f.channels % kLanes);
-    }
-  }
-
-  static ACTIVE_INLINE void AddSlopes(const ActiveFrame<Dtype>& f, const Run& run, const ActiveTap<Dtype>& tap,
-                                      const ActiveSpread<Dtype>& s, const Dtype* diff, int lane, Slopes* sum) {
-    const bool unit = f.geometry->stride_w == 1;
-    const Slopes some = unit ? SlopeRun<true>(run, tap, s, diff, lane) : SlopeRun<false>(run, tap, s, diff, lane);
-    sum->x += some.x;
-    sum->y += some.y;
-  }
-
-  static ACTIVE_INLINE void SpreadRun(const ActiveFrame<Dtype>& f, const Run& run, const ActiveTap<Dtype>& tap,
-                                      const ActiveSpread<Dtype>& s, const Dtype* diff, int lane) {
-    const ActiveBilinear<Dtype> w(tap);
-    if (tap.on_lattice()) {
-      ReturnRun(run, s, diff, lane);
-    } else if (f.geometry->stride_w == 1) {
-      ScatterRun<true>(run, w, s, diff, lane);
-    } else {
-      ScatterRun<false>(run, w, s, diff, lane);
     }
   }
 
@@ -617,6 +644,7 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kSums;
     target static void Add(const ActivePlanes<Dtype>& s, const Dtype* from, Dtype* to) { \
       K::template StorePlanes<true>(s, from, NULL, to); \
     } \
+    target static double Sum(int count, const Dtype* data) { return K::SumOf(count, data); } \
     target static void Sample(const ActiveFrame<Dtype>& f, const Dtype* data, size_t pixel_size, Dtype* columns) { \
       K::Sample(f, data, pixel_size, columns); \
     } \
@@ -632,7 +660,7 @@ constexpr int Kernels<Dtype, kBytes, kRows>::kSums;
     } \
     static ActiveCpuKernels<Dtype> Table() { \
       const ActiveCpuKernels<Dtype> table = {#set, K::kLanes, rows, Multiply, MultiplyLanes, Turn, TurnBack, \
-                                             Load, Store, Add, Sample, Spread, Convolve, Scatter, Correlate}; \
+                                             Load, Store, Add, Sum, Sample, Spread, Convolve, Scatter, Correlate}; \
       return table; \
     } \
   }
@@ -649,8 +677,8 @@ template <typename Dtype>
 std::vector<ActiveCpuKernels<Dtype> > FindKernels() {
   std::vector<ActiveCpuKernels<Dtype> > found;
 #ifdef ACTIVE_AVX2
-  if (ActiveHasAvx512()) { found.push_back(Avx512<Dtype>::Table()); }
-  if (ActiveHasAvx2()) { found.push_back(Avx2<Dtype>::Table()); }
+  if (ActiveVectorBytes() >= 64) { found.push_back(Avx512<Dtype>::Table()); }
+  if (ActiveVectorBytes() >= 32) { found.push_back(Avx2<Dtype>::Table()); }
 #endif
   found.push_back(Plain<Dtype>::Table());
   return found;

@@ -8,7 +8,7 @@ namespace caffe {
 
 namespace {
 
-/// Bytes of the packed weights at a time, and of the parts of their gradient: together half of the workspace's limit,
+/// Bytes of the packed weights at a time, and of the sums of their gradient: together half of the workspace's limit,
 /// with the other half left to the threads.
 const size_t kWeightBytes = 16 << 20;
 /// Terms of a product at a time, which is rows of the columns: enough to hide the sums' way to memory and back.
@@ -17,9 +17,9 @@ const int kTerms = 288;
 const int kTileBytes = 512 << 10, kFrameBytes = 512 << 10;
 /// Pixels of a tile, at least, before its synapses get frames of their own.
 const int kFewestPixels = 32;
-/// Parts of the backward pass: enough for many threads, few enough to add up quickly.
-const int kParts = 16;
-/// Bytes of the sums of one part, which should stay in a core's second cache from tile to tile.
+/// Tasks of the backward pass: enough for many threads, few enough to add up quickly.
+const int kTasks = 16;
+/// Bytes of the sums of one task, which should stay in a core's second cache from tile to tile.
 const size_t kSumBytes = 512 << 10;
 /// Pixels of a band of an image, at least: it reads and writes as many pixels beyond as its synapses reach.
 const int kBandPixels = 256;
@@ -47,49 +47,57 @@ std::vector<typename ActiveCpuPlan<Dtype>::Round> ActiveCpuPlan<Dtype>::Rounds()
 }
 
 template <typename Dtype>
-std::vector<typename ActiveCpuPlan<Dtype>::Piece> ActiveCpuPlan<Dtype>::Pieces(const Round& round, int threads) const {
+std::vector<typename ActiveCpuPlan<Dtype>::Task> ActiveCpuPlan<Dtype>::ForwardTasks(const Round& round,
+                                                                                    int threads) const {
   const int all = num_ * g_.out_size();
   const int most = std::min<size_t>(all, CeilDivide(all, threads) * round.size());
-  std::vector<Piece> pieces;
-  Cut cut;
+  std::vector<Task> tasks;
+  Task task = Task();
   for (const Segment& segment : round) {
+    task.segment = &segment;
+    task.blocks = segment.blocks;
     if (&segment == &round[0] || !segment.IsCutLike((&segment)[-1])) {
-      cut = CutPixels(segment, WholeBatch(), std::min(all, RoundUp(most, kernels_.rows)));
+      task.pixels = WholeBatch();
+      ChooseTile(std::min(all, RoundUp(most, kernels_.rows)), &task);
     }
-    for (const ActiveTile& tile : ActiveTiles(WholeBatch(), cut.tile)) {
-      const Piece piece = {&segment, cut.frame_synapses, tile};
-      pieces.push_back(piece);
+    for (const ActiveTile& tile : ActiveTiles(WholeBatch(), task.tile)) {
+      tasks.push_back(task);
+      tasks.back().pixels = tile;
     }
   }
-  return pieces;
+  return tasks;
 }
 
 template <typename Dtype>
-std::vector<typename ActiveCpuPlan<Dtype>::Part> ActiveCpuPlan<Dtype>::Parts(const Round& round,
-                                                                             bool of_weights) const {
+std::vector<typename ActiveCpuPlan<Dtype>::Task> ActiveCpuPlan<Dtype>::BackwardTasks(const Round& round,
+                                                                                     bool of_weights) const {
   size_t sums = 0;
   for (const Segment& segment : round) { sums += of_weights ? SumBytes(segment) : 0; }
-  const int count = CeilDivide(kParts, round.size());
-  std::vector<Part> parts, of_segment;
-  Cut cut;
+  const int count = CeilDivide(kTasks, round.size());
+  std::vector<Task> tasks, of_segment;
   for (const Segment& segment : round) {
-    const int slices = std::min<size_t>(SliceCount(segment, count), std::max<size_t>(1, kWeightBytes / (sums + 1)));
+    const int cuts = std::min<size_t>(CutsOfPixels(segment, count), std::max<size_t>(1, kWeightBytes / (sums + 1)));
     if (&segment == &round[0] || !segment.IsCutLike((&segment)[-1])) {
-      of_segment = Slices(segment, slices, kOverhangBytes / round.size());
-      cut = CutPixels(segment, of_segment[0].pixels, of_segment[0].pixels.size());
+      of_segment = CutPixels(segment, cuts, kOverhangBytes / round.size());
+      Task first = of_segment[0];
+      first.segment = &segment;
+      ChooseTile(first.pixels.size(), &first);
+      for (Task& task : of_segment) {
+        task.tile = first.tile;
+        task.frame_synapses = first.frame_synapses;
+      }
     }
     const int ranges = std::max<int>(CeilDivide(count, of_segment.size()), CeilDivide(SumBytes(segment), kSumBytes));
     const int blocks = CeilDivide(segment.blocks, ranges);
-    for (Part part : of_segment) {
-      part.segment = &segment;
-      part.cut = cut;
-      for (part.block = 0; part.block < segment.blocks; part.block += blocks) {
-        part.blocks = std::min(blocks, segment.blocks - part.block);
-        parts.push_back(part);
+    for (Task task : of_segment) {
+      task.segment = &segment;
+      for (task.block = 0; task.block < segment.blocks; task.block += blocks) {
+        task.blocks = std::min(blocks, segment.blocks - task.block);
+        tasks.push_back(task);
       }
     }
   }
-  return parts;
+  return tasks;
 }
 
 template <typename Dtype>
@@ -160,19 +168,19 @@ typename ActiveCpuPlan<Dtype>::Segment ActiveCpuPlan<Dtype>::MakeSegment(const A
 }
 
 template <typename Dtype>
-typename ActiveCpuPlan<Dtype>::Cut ActiveCpuPlan<Dtype>::CutPixels(const Segment& segment, const ActiveTile& whole,
-                                                                      int most) const {
+void ActiveCpuPlan<Dtype>::ChooseTile(int most, Task* task) const {
+  const Segment& segment = *task->segment;
   const int of_pixel = (segment.splat ? 0 : segment.column_size) + segment.output_size;
   const int fitting = kTileBytes / sizeof(Dtype) / of_pixel;
   most = std::min(most, std::max(kernels_.rows, fitting / kernels_.rows * kernels_.rows));
-  const bool by_image = segment.splat || (segment.turns && g_.out_size() >= kFewestPixels);  // see WorksByLines
+  const bool by_image = segment.splat || (segment.turns && g_.out_size() >= kFewestPixels);  // see WorksByRows
   if (by_image) { most = std::min(most, g_.out_size()); }
-  Cut cut = {whole, synapses_};
+  task->frame_synapses = synapses_;
   for (int pixels = most;; pixels /= 2) {
-    cut.tile = ActiveTileSize(whole, pixels, Footprint(segment, cut.frame_synapses), kernels_.lanes);
-    if (pixels == 1 || FrameBytes(segment, cut) <= kFrameBytes) { return cut; }
-    if (!segment.splat && cut.frame_synapses > 1 && pixels < 2 * kFewestPixels) {
-      cut.frame_synapses = 1;
+    task->tile = ActiveTileSize(task->pixels, pixels, Footprint(segment, task->frame_synapses), kernels_.lanes);
+    if (pixels == 1 || FrameBytes(*task) <= kFrameBytes) { return; }
+    if (!segment.splat && task->frame_synapses > 1 && pixels < 2 * kFewestPixels) {
+      task->frame_synapses = 1;
       pixels = 2 * most;
     }
   }
@@ -194,66 +202,70 @@ ActiveFootprint ActiveCpuPlan<Dtype>::Footprint(const Segment& segment, int syna
 
 template <typename Dtype>
 bool ActiveCpuPlan<Dtype>::IsNear(const Segment& segment) const {
-  const Cut few = {{0, 1, {{0, 1}, {0, std::min(g_.out_width, kFewestPixels)}}}, synapses_};
-  return FrameBytes(segment, few) <= kFrameBytes;
+  Task few = Task();
+  few.segment = &segment;
+  few.tile = {0, 1, {{0, 1}, {0, std::min(g_.out_width, kFewestPixels)}}};
+  few.frame_synapses = synapses_;
+  return FrameBytes(few) <= kFrameBytes;
 }
 
 template <typename Dtype>
-size_t ActiveCpuPlan<Dtype>::FrameBytes(const Segment& segment, const Cut& cut) const {
-  const ActiveFootprint footprint = Footprint(segment, cut.frame_synapses);
-  const double row = footprint.Pixels(1, cut.tile.at.columns.count) / footprint.span_h;
-  double rows = footprint.Pixels(cut.tile.at.rows.count, 1) / footprint.span_w;
+size_t ActiveCpuPlan<Dtype>::FrameBytes(const Task& task) const {
+  const Segment& segment = *task.segment;
+  const ActiveFootprint footprint = Footprint(segment, task.frame_synapses);
+  const double row = footprint.Pixels(1, task.tile.at.columns.count) / footprint.span_h;
+  double rows = footprint.Pixels(task.tile.at.rows.count, 1) / footprint.span_w;
   if (!segment.splat) { rows = std::min<double>(g_.height, rows); }
-  return row * (1 + cut.tile.images * rows) * RoundUp(segment.block, kernels_.lanes) * sizeof(Dtype);
+  return row * (1 + task.tile.images * rows) * RoundUp(segment.block, kernels_.lanes) * sizeof(Dtype);
 }
 
 template <typename Dtype>
-int ActiveCpuPlan<Dtype>::SliceCount(const Segment& segment, int parts) const {
-  if (segment.blocks == 1) { return parts; }
+int ActiveCpuPlan<Dtype>::CutsOfPixels(const Segment& segment, int tasks) const {
+  if (segment.blocks == 1) { return tasks; }
   const double outputs = static_cast<double>(num_) * g_.out_size() * segment.outputs * sizeof(Dtype);
-  return std::max(1, std::min<int>(parts, std::lround(std::sqrt(parts * outputs / SumBytes(segment)))));
+  return std::max(1, std::min<int>(tasks, std::lround(std::sqrt(tasks * outputs / SumBytes(segment)))));
 }
 
 template <typename Dtype>
-std::vector<typename ActiveCpuPlan<Dtype>::Part> ActiveCpuPlan<Dtype>::Slices(const Segment& segment, int slices,
-                                                                              size_t overhang_bytes) const {
-  std::vector<Part> parts;
-  for (int count = std::min(slices / num_, g_.out_size() / kBandPixels); count > 1; count /= 2) {
-    const std::vector<Part> bands = Bands(segment, count);
+std::vector<typename ActiveCpuPlan<Dtype>::Task> ActiveCpuPlan<Dtype>::CutPixels(const Segment& segment, int count,
+                                                                                 size_t overhang_bytes) const {
+  std::vector<Task> tasks;
+  for (int bands = std::min(count / num_, g_.out_size() / kBandPixels); bands > 1; bands /= 2) {
+    const std::vector<Task> of_image = Bands(segment, bands);
     size_t overhangs = 0;
-    for (const Part& band : bands) { overhangs += static_cast<size_t>(band.overhang.size()) * g_.group_channels(); }
+    for (const Task& band : of_image) { overhangs += static_cast<size_t>(band.overhang.size()) * g_.group_channels(); }
     if (overhangs * num_ * sizeof(Dtype) > overhang_bytes) { continue; }
     for (int image = 0; image < num_; ++image) {
-      for (Part band : bands) {
+      for (Task band : of_image) {
         band.pixels.image = image;
-        parts.push_back(band);
+        tasks.push_back(band);
       }
     }
-    return parts;
+    return tasks;
   }
-  Part part = Part();
-  part.pixels = WholeBatch();
-  part.own = WholeImage();
-  part.pixels.images = CeilDivide(num_, slices);
-  for (; part.pixels.image < num_; part.pixels.image += part.pixels.images) {
-    parts.push_back(part);
-    parts.back().pixels.images = std::min(part.pixels.images, num_ - part.pixels.image);
+  Task task = Task();
+  task.pixels = WholeBatch();
+  task.own = WholeImage();
+  task.pixels.images = CeilDivide(num_, count);
+  for (; task.pixels.image < num_; task.pixels.image += task.pixels.images) {
+    tasks.push_back(task);
+    tasks.back().pixels.images = std::min(task.pixels.images, num_ - task.pixels.image);
   }
-  return parts;
+  return tasks;
 }
 
 template <typename Dtype>
-std::vector<typename ActiveCpuPlan<Dtype>::Part> ActiveCpuPlan<Dtype>::Bands(const Segment& segment, int count) const {
+std::vector<typename ActiveCpuPlan<Dtype>::Task> ActiveCpuPlan<Dtype>::Bands(const Segment& segment, int count) const {
   const bool down = g_.out_height >= g_.out_width;
   const int length = down ? g_.out_height : g_.out_width;
   const int size = RoundUp(CeilDivide(length, count), down ? 1 : kernels_.lanes);
-  std::vector<Part> bands(CeilDivide(length, size));
+  std::vector<Task> bands(CeilDivide(length, size));
   int end = down ? g_.height : g_.width;
   for (int i = bands.size() - 1; i >= 0; --i) {
     const ActiveInterval outputs = {i * size, std::min(size, length - i * size)}, reach = Reach(segment, outputs, down);
     const int first = i == 0 ? 0 : reach.count == 0 ? end : std::min(end, reach.first);
     const ActiveInterval own = {first, end - first}, overhang = {end, std::max(0, reach.end() - end)};
-    Part& band = bands[i];
+    Task& band = bands[i];
     band.pixels = WholeBatch();
     band.pixels.images = 1;
     band.own = band.overhang = WholeImage();
@@ -271,12 +283,8 @@ ActiveInterval ActiveCpuPlan<Dtype>::Reach(const Segment& segment, const ActiveI
   ActiveInterval all = {0, 0};
   for (int k = 0; k < synapses_; ++k) {
     const ActiveTap<Dtype>& tap = Taps(segment)[k];
-    const ActiveInterval reach = image & (down ? ActiveReach(outputs, g_.base_h, g_.stride_h, tap.y, tap.y)
-                                               : ActiveReach(outputs, g_.base_w, g_.stride_w, tap.x, tap.x));
-    if (reach.count == 0) { continue; }
-    const int first = all.count == 0 ? reach.first : std::min(all.first, reach.first);
-    const ActiveInterval both = {first, std::max(all.end(), reach.end()) - first};
-    all = both;
+    all = all | (image & (down ? ActiveReach(outputs, g_.base_h, g_.stride_h, tap.y, tap.y)
+                               : ActiveReach(outputs, g_.base_w, g_.stride_w, tap.x, tap.x)));
   }
   return all;
 }

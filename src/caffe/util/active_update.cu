@@ -3,10 +3,12 @@
 
 namespace caffe {
 
-template <typename Dtype>
-void active_set_aside_gpu(const ActiveSetAsideKernel<Dtype>& kernel) { ActiveLaunch(kernel); }
+template <typename Kernel>
+void active_update_gpu(const Kernel& kernel) { ActiveLaunch(kernel); }
 
-template void active_set_aside_gpu<float>(const ActiveSetAsideKernel<float>&);
-template void active_set_aside_gpu<double>(const ActiveSetAsideKernel<double>&);
+template void active_update_gpu(const ActiveSetAsideKernel<float>&);
+template void active_update_gpu(const ActiveSetAsideKernel<double>&);
+template void active_update_gpu(const ActiveLimitKernel<float>&);
+template void active_update_gpu(const ActiveLimitKernel<double>&);
 
 }  // namespace caffe

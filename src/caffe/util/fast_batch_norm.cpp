@@ -111,8 +111,8 @@ void NormalizeByStored(const FastBatchNorm<Dtype>& l, const Planes& planes, cons
 /// What a plane adds to the sums of its channel: of the top's gradient, and of that times the top.
 template <typename Dtype>
 ACTIVE_INLINE void AddSums(int inner, const Dtype* diff, const Dtype* normalized, double* sum, double* product) {
-  for (int first = 0; first < inner; first += kFastBlock) {
-    const int last = first + std::min(kFastBlock, inner - first);
+  for (int first = 0; first < inner; first += kFastRun) {
+    const int last = first + std::min(kFastRun, inner - first);
     Dtype some = 0, products = 0;
 #pragma omp simd reduction(+ : some, products)
     for (int i = first; i < last; ++i) {

@@ -1,9 +1,10 @@
+#include <memory>
 #include <vector>
 
 #include "caffe/util/active_convolution.hpp"
 #include "caffe/util/active_geometry.hpp"
 #include "caffe/util/fast_layers.hpp"
-#include "caffe/util/fast_pointwise.hpp"
+#include "caffe/util/fast_parallel.hpp"
 
 namespace caffe {
 
@@ -56,10 +57,11 @@ class Planar {
     return parameters;
   }
 
-  /// The calling thread's, which lives as long as that: Caffe's layers cannot hold what lives with them.
+  /// That of the thread's active layers. It then lives as long as the thread: Caffe's layers cannot hold it.
   static ActiveCpuWorkspace<Dtype>* Workspace() {
-    static thread_local ActiveCpuWorkspace<Dtype> workspace;
-    return &workspace;
+    static thread_local const std::shared_ptr<ActiveCpuWorkspace<Dtype> > workspace =
+        ActiveCpuWorkspace<Dtype>::OfThisThread();
+    return workspace.get();
   }
 
   const int num_;
@@ -67,13 +69,22 @@ class Planar {
   std::vector<Dtype> x_, y_;  // K
 };
 
-/// Groups of one channel fill vectors where they stand side by side in them, as those of depthwise layers do; else Caffe's
-/// loop is faster.
+/// Where ours are faster; benchmark.py --layers ordinary shows both. Caffe's loop copies each pixel once per tap, but for
+/// 1x1 kernels, and packs the weights for each image; ours pack them, and sum up their gradient, once per batch. Groups of
+/// one channel fill vectors where they stand side by side in them, as those of depthwise layers do.
 template <typename Dtype>
-bool Covers(const FastConvolution& c, const Blob<Dtype>& bottom, const Blob<Dtype>& top) {
-  const int channels = bottom.shape(c.channel_axis), outputs = top.shape(c.channel_axis);
-  const bool fills_vectors = channels > c.group || (c.group > 1 && channels == outputs);
-  return UseFastLayers() && (FastIsPointwise(c) || (c.spatial_axes == 2 && fills_vectors));
+bool Pays(const FastConvolution& c, const Blob<Dtype>& bottom, const Blob<Dtype>& top) {
+  const int channels = bottom.shape(c.channel_axis) / c.group, outputs = top.shape(c.channel_axis) / c.group;
+  if (c.kernel.cpu_data()[0] == 1 && c.kernel.cpu_data()[1] == 1) { return false; }
+  if (channels == 1) { return c.group > 1 && outputs == 1; }
+  const int kManyImages = 4, kSmallProduct = 128;
+  const int num = bottom.count(0, c.channel_axis), pixels = num * top.shape(-2) * top.shape(-1);
+  return num >= kManyImages || (pixels >= 2 * outputs && (c.group > 1 || channels * outputs >= kSmallProduct));
+}
+
+template <typename Dtype>
+bool Covers(const FastConvolution& c, const std::vector<Blob<Dtype>*>& bottom, const std::vector<Blob<Dtype>*>& top) {
+  return UseFastLayers() && c.spatial_axes == 2 && !FastInPlace(bottom, top) && Pays(c, *bottom[0], *top[0]);
 }
 
 }  // namespace
@@ -81,16 +92,12 @@ bool Covers(const FastConvolution& c, const Blob<Dtype>& bottom, const Blob<Dtyp
 template <typename Dtype>
 bool FastConvolutionForward(const FastConvolution& convolution, const FastBlobs<Dtype>& blobs,
                             const std::vector<Blob<Dtype>*>& bottom, const std::vector<Blob<Dtype>*>& top) {
-  if (!Covers(convolution, *bottom[0], *top[0])) { return false; }
+  if (!Covers(convolution, bottom, top)) { return false; }
   const Dtype* weight = blobs[0]->cpu_data();
   const Dtype* bias = convolution.bias ? blobs[1]->cpu_data() : NULL;
   for (int i = 0; i < bottom.size(); ++i) {
-    if (FastIsPointwise(convolution)) {
-      FastPointwiseForward(convolution, weight, bias, *bottom[i], top[i]);
-    } else {
-      Planar<Dtype>(convolution, *bottom[i], *top[i])
-          .Forward(weight, bias, bottom[i]->cpu_data(), top[i]->mutable_cpu_data());
-    }
+    Planar<Dtype>(convolution, *bottom[i], *top[i])
+        .Forward(weight, bias, bottom[i]->cpu_data(), top[i]->mutable_cpu_data());
   }
   return true;
 }
@@ -99,19 +106,15 @@ template <typename Dtype>
 bool FastConvolutionBackward(const FastConvolution& convolution, const FastBlobs<Dtype>& blobs,
                              const std::vector<bool>& wanted, const std::vector<Blob<Dtype>*>& top,
                              const std::vector<bool>& propagate_down, const std::vector<Blob<Dtype>*>& bottom) {
-  if (!Covers(convolution, *bottom[0], *top[0])) { return false; }
+  if (!Covers(convolution, bottom, top)) { return false; }
   const Dtype* weight = blobs[0]->cpu_data();
   for (int i = 0; i < top.size(); ++i) {
     const ActiveGradients<Dtype> gradients = {
         wanted[0] ? blobs[0]->mutable_cpu_diff() : NULL,
         convolution.bias && wanted[1] ? blobs[1]->mutable_cpu_diff() : NULL, NULL, NULL,
         propagate_down[i] ? bottom[i]->mutable_cpu_diff() : NULL};
-    if (FastIsPointwise(convolution)) {
-      FastPointwiseBackward(convolution, weight, *bottom[i], *top[i], gradients);
-    } else {
-      Planar<Dtype>(convolution, *bottom[i], *top[i])
-          .Backward(weight, bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients);
-    }
+    Planar<Dtype>(convolution, *bottom[i], *top[i])
+        .Backward(weight, bottom[i]->cpu_data(), top[i]->cpu_diff(), gradients);
   }
   return true;
 }

@@ -132,12 +132,17 @@ void ReturnAverage(const FastPooling& p, const Dtype* top_diff, Dtype* diff) {
   });
 }
 
+template <typename Dtype>
+bool Covers(const FastPooling& pooling, const std::vector<Blob<Dtype>*>& bottom, const std::vector<Blob<Dtype>*>& top) {
+  return UseFastLayers() && pooling.method != PoolingParameter_PoolMethod_STOCHASTIC && !FastInPlace(bottom, top);
+}
+
 }  // namespace
 
 template <typename Dtype>
 bool FastPoolingForward(const FastPooling& pooling, Blob<int>* mask, const std::vector<Blob<Dtype>*>& bottom,
                         const std::vector<Blob<Dtype>*>& top) {
-  if (!UseFastLayers() || pooling.method == PoolingParameter_PoolMethod_STOCHASTIC) { return false; }
+  if (!Covers(pooling, bottom, top)) { return false; }
   const Dtype* data = bottom[0]->cpu_data();
   Dtype* to = top[0]->mutable_cpu_data();
   if (pooling.method == PoolingParameter_PoolMethod_AVE) {
@@ -153,7 +158,7 @@ bool FastPoolingForward(const FastPooling& pooling, Blob<int>* mask, const std::
 template <typename Dtype>
 bool FastPoolingBackward(const FastPooling& pooling, const Blob<int>& mask, const std::vector<Blob<Dtype>*>& top,
                          const std::vector<bool>& propagate_down, const std::vector<Blob<Dtype>*>& bottom) {
-  if (!UseFastLayers() || pooling.method == PoolingParameter_PoolMethod_STOCHASTIC) { return false; }
+  if (!Covers(pooling, bottom, top)) { return false; }
   if (!propagate_down[0]) { return true; }
   const Dtype* top_diff = top[0]->cpu_diff();
   Dtype* diff = bottom[0]->mutable_cpu_diff();

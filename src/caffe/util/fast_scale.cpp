@@ -53,10 +53,10 @@ template <bool kKeep, typename Dtype>
 void Forward(const FastScale<Dtype>& l, const Memory<Dtype>& memory) {
   const size_t elements = static_cast<size_t>(l.outer) * l.dim * l.inner;
   if (l.inner == 1) {
-    const int blocks = (l.dim + kFastBlock - 1) / kFastBlock;
+    const int blocks = (l.dim + kFastRun - 1) / kFastRun;
     FastParts(l.outer * blocks, elements, [=](int part) FAST_LOOP {
-      const int first = part % blocks * kFastBlock;
-      ScaleRow<kKeep>(first, first + std::min(kFastBlock, l.dim - first), part / blocks * static_cast<size_t>(l.dim),
+      const int first = part % blocks * kFastRun;
+      ScaleRow<kKeep>(first, first + std::min(kFastRun, l.dim - first), part / blocks * static_cast<size_t>(l.dim),
                       memory);
     });
   } else {
@@ -77,8 +77,8 @@ struct Sums {
 template <bool kDiff, bool kData, typename Dtype>
 ACTIVE_INLINE void BackwardPlane(int inner, Dtype scale, const Dtype* data, const Dtype* top_diff, Dtype* bottom_diff,
                                Sums* sums) {
-  for (int first = 0; first < inner; first += kFastBlock) {
-    const int last = first + std::min(kFastBlock, inner - first);
+  for (int first = 0; first < inner; first += kFastRun) {
+    const int last = first + std::min(kFastRun, inner - first);
     Dtype of_scale = 0, of_bias = 0;
 #pragma omp simd reduction(+ : of_scale, of_bias)
     for (int i = first; i < last; ++i) {
@@ -112,7 +112,7 @@ struct BackwardMemory {
 template <bool kDiff, bool kData, typename Dtype>
 void Backward(const FastScale<Dtype>& l, const BackwardMemory<Dtype>& m) {
   const int kMostTogether = 64, kRun = 1024;  // channels, elements
-  const int together = std::min(kMostTogether, std::max(1, kRun / l.inner));
+  const int together = std::min(kMostTogether, std::max(1, kRun / std::max(1, l.inner)));
   FastParts((l.dim + together - 1) / together, static_cast<size_t>(l.outer) * l.dim * l.inner, [=](int part) FAST_LOOP {
     const int first = part * together, channels = std::min(together, l.dim - first);
     Sums sums[kMostTogether] = {};

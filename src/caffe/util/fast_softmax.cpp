@@ -33,7 +33,7 @@ ACTIVE_INLINE void Softmax(const Cut& cut, int count, const Dtype* from, Dtype* 
   std::copy_n(from, count, largest);
   for (int c = 1; c < cut.channels; ++c) {
     const Dtype* x = from + static_cast<size_t>(c) * cut.inner;
-    for (int i = 0; i < count; ++i) { largest[i] = std::max(largest[i], x[i]); }
+    for (int i = 0; i < count; ++i) { largest[i] = largest[i] < x[i] ? x[i] : largest[i]; }
   }
   for (int c = 0; c < cut.channels; ++c) {
     const size_t at = static_cast<size_t>(c) * cut.inner;

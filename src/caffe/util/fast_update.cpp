@@ -28,7 +28,7 @@ bool FastSgdUpdate(Dtype rate, Dtype momentum, bool nesterov, Blob<Dtype>* param
   if (!UseFastLayers() || Caffe::mode() != Caffe::CPU) { return false; }
   Dtype* diff = parameter->mutable_cpu_diff();
   Dtype* kept = history->mutable_cpu_data();
-  FastBlocks(parameter->count(), [=](int first, int last) FAST_LOOP {
+  FastRuns(parameter->count(), [=](int first, int last) FAST_LOOP {
     if (nesterov) {
       Update<true>(first, last, rate, momentum, diff, kept);
     } else {
@@ -43,7 +43,7 @@ bool FastClearDiffs(const std::vector<Blob<Dtype>*>& parameters) {
   if (!UseFastLayers() || Caffe::mode() != Caffe::CPU) { return false; }
   for (Blob<Dtype>* parameter : parameters) {
     Dtype* diff = parameter->mutable_cpu_diff();
-    FastBlocks(parameter->count(),
+    FastRuns(parameter->count(),
                [=](int first, int last) FAST_LOOP { std::fill(diff + first, diff + last, Dtype(0)); });
   }
   return true;
