@@ -11,7 +11,7 @@ from active_convolution.errors import UserError
 
 from . import loops, pytorch
 from .layer_net import LayerNet
-from .timing import PeakMemory, interleaved
+from .timing import LEAST, PeakMemory, interleaved
 
 ACTIVE, CONVOLUTION, CONV2D, DENSE = "active", "Convolution", "conv2d", "DCLS's way"
 OURS = "Convolution, ours"  # our loops in Caffe's layer; the plain name means Caffe's own
@@ -67,8 +67,8 @@ class Benchmark:
             )
         return found[worst]
 
-    def time(self, layer, batch, names=None):
-        """Times one layer; ``names`` (default: all there are) chooses the contestants.
+    def time(self, layer, batch, names=None, least=LEAST):
+        """Times one layer; ``names`` (default: all there are) chooses the contestants, ``least`` is timing.interleaved's.
 
         Returns a dict of dicts: for each contestant forward, backward (Times), and memory (MiB at the peak, or None).
         """
@@ -85,6 +85,7 @@ class Benchmark:
                 {name: getattr(contestant, which) for name, contestant in contestants.items()},
                 self.repeats,
                 self.synchronize,
+                least,
             )
             for which in PASSES
         }

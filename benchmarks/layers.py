@@ -99,6 +99,46 @@ def _grouped():
     )
 
 
+def _ordinary():
+    """Of well-known networks: network and layer, channels, size, outputs, kernel, stride, group."""
+    table = """
+        VGG-16 conv1_1        3 224   64  3 1 1
+        VGG-16 conv2_1       64 112  128  3 1 1
+        VGG-16 conv3_1      128  56  256  3 1 1
+        VGG-16 conv4_1      256  28  512  3 1 1
+        VGG-16 conv4_2      512  28  512  3 1 1
+        VGG-16 conv5_1      512  14  512  3 1 1
+        ResNet-50 conv1       3 224   64  7 2 1
+        ResNet-50 2a,1×1     64  56   64  1 1 1
+        ResNet-50 2b,3×3     64  56   64  3 1 1
+        ResNet-50 2c,1×1     64  56  256  1 1 1
+        ResNet-50 3a,1×1/2  256  56  128  1 2 1
+        ResNet-50 3b,3×3    128  28  128  3 1 1
+        ResNet-50 4b,3×3    256  14  256  3 1 1
+        ResNet-50 4c,1×1    256  14 1024  1 1 1
+        ResNet-50 5a,1×1   2048   7  512  1 1 1
+        ResNet-50 5b,3×3    512   7  512  3 1 1
+        GoogLeNet 3a,1×1    192  28   64  1 1 1
+        GoogLeNet 3a,3×3     96  28  128  3 1 1
+        GoogLeNet 3a,5×5     16  28   32  5 1 1
+        GoogLeNet 4a,1×1    480  14  192  1 1 1
+        GoogLeNet 5b,1×1    832   7  384  1 1 1
+        GoogLeNet 5b,3×3    192   7  384  3 1 1
+        AlexNet conv1         3 224   96 11 4 1
+        AlexNet conv2        96  27  256  5 1 2
+        AlexNet conv3       256  13  384  3 1 1
+        MobileNet conv1       3 224   32  3 2 1
+        MobileNet 2,depth    64 112   64  3 2 64
+        MobileNet 3,1×1     128  56  128  1 1 1
+        MobileNet 7,depth   512  14  512  3 1 512
+        MobileNet 7,1×1     512  14  512  1 1 1
+    """
+    rows = (line.split() for line in table.strip().splitlines())
+    for network, name, *numbers in rows:
+        channels, size, outputs, kernel, stride, group = map(int, numbers)
+        yield Layer(f"{network} {name}", channels, size, outputs, stride, kernel, group)
+
+
 SETS = {
     each.name: each
     for each in (
@@ -143,6 +183,12 @@ SETS = {
             "two small layers, to try the benchmark",
             (2,),
             (Layer("small", 8, 9, 12), Layer("grouped", 8, 12, 16, stride=2, group=2)),
+        ),
+        Set(
+            "ordinary",
+            "ordinary convolutions of well-known networks",
+            (1, 16),
+            tuple(_ordinary()),
         ),
     )
 }

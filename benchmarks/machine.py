@@ -59,11 +59,16 @@ def _products(gpu):
 
 
 def _copy(threads, gpu):
-    if gpu:
-        source = pytorch.torch.zeros(COPIED[gpu] // 4, device=pytorch.device(gpu))
-        target = pytorch.torch.empty_like(source)
-        return lambda: target.copy_(source)
-    count = COPIED[gpu] // 8
+    if not gpu:
+        return copier(threads, COPIED[gpu])
+    source = pytorch.torch.zeros(COPIED[gpu] // 4, device=pytorch.device(gpu))
+    target = pytorch.torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def copier(threads, size):
+    """A call that copies ``size`` bytes by so many threads."""
+    count = size // 8
     source = np.ones(count).reshape(threads, -1) if count % threads == 0 else np.ones((1, count))
     target = np.zeros_like(source)
     pool = concurrent.futures.ThreadPoolExecutor(threads)

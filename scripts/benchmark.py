@@ -41,13 +41,17 @@ def main():
         f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: {peak}best product "
         f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s"
     )
-    rows = []
+    rows, found = [], []
     for each in sets:
+        if each.name == "ordinary":
+            found += _ordinary(benchmark, arguments.batch or each.batches, each)
+            continue
         for batch in arguments.batch or (
             (64, 256) if benchmark.gpu and each.name == "table1" else each.batches
         ):
             rows += _time(benchmark, each, batch, limits)
-    found = list(_bars(benchmark, rows, limits)) if arguments.bars else []
+    if arguments.bars and rows:
+        found += _bars(benchmark, rows, limits)
     if arguments.json:
         settings = {
             "gpu": benchmark.gpu,
@@ -141,6 +145,19 @@ def _time(benchmark, each, batch, limits):
         f"  compared with the oracle first: worst relative difference {worst:.1e}{peak}", flush=True
     )
     return rows
+
+
+def _ordinary(benchmark, batches, each):
+    """Prints what our loops do for Caffe's own layers; returns the Bars."""
+    from benchmarks import ordinary
+
+    found = []
+    for batch in batches:
+        table = ordinary.Convolutions(benchmark, each, batch)
+        print(*table.lines(), sep="\n", flush=True)
+        found += table.bars()
+    print(*ordinary.elementwise(benchmark), "", *found, sep="\n  ", flush=True)
+    return found
 
 
 def _bars(benchmark, rows, limits):

@@ -88,6 +88,17 @@ def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
     assert "of limit" in printed and "sum, ms" in printed
 
 
+@pytest.mark.slow
+def test_ordinary_layers_by_ours_and_by_caffes():
+    """The convolution that was asked for, its network's sum, and every elementwise loop beside a copy."""
+    layer = "GoogLeNet 3a,5×5"
+    options = ("--layers", f"ordinary:{layer}", "--batch", "2", "--repeats", "1", "--threads", "1")
+    done = benchmark(*options)
+    assert done.returncode == 0, done.stderr
+    for text in (layer, f"{layer} relative to Caffe's loop", "ReLU", "Softmax", "GB/s"):
+        assert text in done.stdout
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
