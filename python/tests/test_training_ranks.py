@@ -130,7 +130,7 @@ def test_two_ranks_follow_one_with_twice_the_batch(odd_data, tmp_path):
     train_alone(write_exact(tmp_path / "whole", odd_data, 2 * BATCH), tmp_path / "one")
     half = write_exact(tmp_path / "half", odd_data, BATCH)
     stdout, stderr = finish(mpirun(*command(half, tmp_path / "run")))
-    assert stdout.count("\n") == 2
+    assert stdout.count("\n") == 3
     assert re.match(rf"test error .* % after {ITERATIONS} iterations, \d+ s, in {tmp_path}", stdout)
     assert f"{ITERATIONS} iterations of {2 * BATCH} images over 2 ranks, 1.12 epochs" in stderr
     assert stderr.count("training digits_tiny_acu, ") == 1 and "images/s" in stderr

@@ -199,7 +199,7 @@ def test_without_a_whole_snapshot_it_begins_anew(original, finished, resume, cap
 
 def test_a_finished_run_says_its_result_again_wherever_it_lies(original, finished, resume, capfd):
     assert resume(finished) == 0
-    said = rf"test error .* % after 12 iterations, \d+ s, in {finished}\nnext: .*\n"
+    said = rf"test error .* % after 12 iterations, \d+ s, in {finished}\n  loss .*\nnext: .*\n"
     assert re.fullmatch(said, capfd.readouterr().out)
     assert rows(finished) == rows(original)
     assert str(finished) in (finished / "solver.prototxt").read_text()
