@@ -105,7 +105,8 @@ def _replacing(path, make, remove):
                 yield made
                 made.rename(path)
             except BaseException:
-                remove(made)
+                with contextlib.suppress(FileNotFoundError):  # stopped just after the rename
+                    remove(made)
                 raise
     finally:
         for parent in missing:
