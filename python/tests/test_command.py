@@ -105,7 +105,7 @@ def test_libraries_warn_nobody_unless_python_was_told_to():
         "export --model {0}/a.prototxt --weights {0}/b.caffemodel --output {0}/out",
         "report {0}/run --output {0}/page.html",
         "convert --model {0}/a.prototxt --output {0}/out",
-        "reproduce --table 2 --data {0}/data --output {0}/out",
+        "reproduce --table 2 --data {0}/data --runs {0}/out",
     ],
 )
 def test_every_command_says_so_of_a_folder_of_somebody_else(tmp_path, arguments):
