@@ -80,13 +80,6 @@ def test_y_points_down_and_one_scale_serves_all():
         assert axes.get_xlim() == figure.axes[0].get_xlim() and 3.25 < axes.get_xlim()[1] < 4
 
 
-def test_only_outer_axes_are_named():
-    axes = synapses.draw_positions([layer(str(number)) for number in range(5)]).axes
-    assert [bool(item.get_ylabel()) for item in axes] == [True, False, False, True, False]
-    assert [bool(item.get_xlabel()) for item in axes] == [False, False, True, True, True]
-    assert "pixels" in axes[3].get_xlabel() and "pixels" in axes[3].get_ylabel()
-
-
 def test_position_groups_have_colours():
     figure = synapses.draw_positions([layer("single"), layer("double", position_group=2)])
     assert legend(figure) == ["start", "base pixel", "learned", "learned, group 2"]
@@ -149,13 +142,6 @@ def test_stages_are_rows():
     assert legend(figure) == ["start", "base pixel", "learned"]
 
 
-def test_a_single_stage_has_no_number():
-    (axes,) = synapses.draw_stages([[layer("conv")]]).axes
-    assert axes.get_ylabel() == "y (pixels)"
-    with pytest.raises(UserError, match="no shape to draw"):
-        synapses.draw_stages([[layer("pointwise", (1, 1))]])
-
-
 # ---- Movement (Fig. 6)
 
 
@@ -215,13 +201,6 @@ def test_formats(tmp_path):
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
     assert xml.etree.ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
     assert len(list(tmp_path.iterdir())) == 3
-
-
-@pytest.mark.parametrize("name", ["a.gif", "a", ".png"])
-def test_other_formats_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match=r"\.png, \.pdf or \.svg"):
-        style.save(synapses.draw_positions([layer("conv")]), tmp_path / name)
-    assert not list(tmp_path.iterdir())
 
 
 # ---- What nobody would wish for

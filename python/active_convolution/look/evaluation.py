@@ -26,6 +26,7 @@ def evaluate(trained, data=None, ten_crop=False, batch=50, gpu=None, confusion=N
     most five classes. Without ten_crop they are those of ``caffe test``. Raises UserError for files
     that do not fit.
     """
+    network = Classifier(trained, gpu)
     layer = trained.test_layer()
     manifest = read_manifest(data, ("test",)) if data else trained.data
     if data:
@@ -40,7 +41,6 @@ def evaluate(trained, data=None, ten_crop=False, batch=50, gpu=None, confusion=N
         for name in ("mirror", "crop_size") if ten_crop else ("mirror",):
             layer.transform_param.ClearField(name)
     wrong, seen = np.zeros(2, int), 0
-    network = Classifier(trained, gpu)
     if confusion:
         confusion.begin(network.classes, manifest, layer.transform_param)
     size = max(1, batch // 10) if ten_crop else batch
