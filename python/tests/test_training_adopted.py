@@ -14,22 +14,20 @@ from test_data_adopt import COUNTS, alone, made  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
 
-NET = """
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
-        data_param { source: "nowhere" batch_size: 8 } }
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
-        data_param { source: "nowhere" batch_size: 9 } }
-layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv"
-        convolution_param { num_output: 4 kernel_size: 3
-                            weight_filler { type: "gaussian" std: 0.001 } } }
-layer { name: "score" type: "InnerProduct" bottom: "conv" top: "score"
-        inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 0.001 } } }
+DATA = """layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "nowhere" batch_size: {} }} include {{ phase: {} }} }}\n"""
+BODY = """
+layer { name: "conv" type: "ActiveConvolution" bottom: "data" top: "conv" convolution_param {
+        num_output: 4 kernel_size: 3 weight_filler { type: "gaussian" std: 0.001 } } }
+layer { name: "score" type: "InnerProduct" bottom: "conv" top: "score" inner_product_param {
+        num_output: 4 weight_filler { type: "gaussian" std: 0.001 } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }
 layer { name: "accuracy" type: "Accuracy" bottom: "score" bottom: "label" top: "accuracy"
         include { phase: TEST } }
 """
-SOLVER = """net: "net.prototxt" base_lr: 0.00001 lr_policy: "fixed" max_iter: 6
-test_iter: 1 test_interval: 2 display: 1 snapshot: 6 snapshot_prefix: "x" random_seed: 3
+NET = DATA.format(8, "TRAIN") + DATA.format(9, "TEST") + BODY
+SOLVER = """net: "net.prototxt" base_lr: 0.00001 lr_policy: "fixed" max_iter: 6 test_iter: 1
+test_interval: 2 display: 1 snapshot: 6 snapshot_prefix: "x" random_seed: 3
 """
 
 
