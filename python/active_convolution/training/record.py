@@ -1,13 +1,13 @@
 """run.json: what ran, of which code and data, on which machine, and when.
 
-``options`` (those of acu train), ``seed``; ``code``: ``commit`` and whether files of it were
-``changed``; ``machine``: ``cpu``, ``vector`` (its instructions for vectors), ``cores``,
-``threads``, ``ranks``, ``gpu``; ``versions``: of Python, of what it uses, and of the ``build`` of
-Caffe; ``sha256`` of the data set's manifest, of the prototxts without the paths of this machine,
-and of the initial weights; ``weights``: what was copied from --weights (snapshots.Copied);
-``first_losses``: of the first ten iterations; ``sessions``: ``start`` and ``end`` of each part, the
-iterations between which it trained, and how it ended: "finished", "stopped", or nothing where it
-was killed.
+``options`` (those of acu train), ``seed``, ``images`` to train on; ``code``: ``commit`` and whether
+files of it were ``changed``; ``machine``: ``cpu``, ``vector`` (its instructions for vectors),
+``cores``, ``threads``, ``ranks``, ``gpu``; ``versions``: of Python, of what it uses, and of the
+``build`` of Caffe; ``sha256`` of the data set's manifest, of the prototxts without the paths of
+this machine, and of the initial weights; ``weights``: what was copied from --weights
+(snapshots.Copied); ``first_losses``: of the first ten iterations; ``sessions``: ``start`` and
+``end`` of each part, the iterations between which it trained, and how it ended: "finished",
+"stopped", or nothing where it was killed.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ import numpy as np
 from .. import __version__
 from ..caffe import locate, messages
 from ..caffe.positions import TYPES
-from . import changes, data_layers, schedule
+from . import changes, schedule
 from .run_folder import without_paths, write_json
 
 LOSSES = 10  # of the first iterations, that a run keeps
@@ -174,20 +174,18 @@ def _openblas():
     return config().decode()
 
 
-def what_trains(net, found, ranks):
+def what_trains(net, found, ranks, images):
     """A line: the network, its data, the length, and how far a synapse can go. ``net`` is
-    pycaffe's, ``found`` a Definition, ``ranks`` how many."""
+    pycaffe's, ``found`` a Definition, ``images`` those to train on, or None."""
     solver, data = found.solver, found.data
     active = sum(layer.type in TYPES for layer in net.layers)
-    learned = sum(blob.count for name, blobs in net.params.items() for blob in blobs)
-    learned -= sum(
+    learned = sum(
         blob.count
         for layer in net.layers
         for blob in layer.blobs
-        if layer.type == "BatchNorm" or layer.type in TYPES and blob.count == 1
+        if layer.type != "BatchNorm" and (blob.count > 1 or layer.type not in TYPES)
     )
     layers = schedule.data_layers(solver, found.net, locate.caffe_pb2().TRAIN)
-    images = data_layers.images(found)
     outputs = {changes.outputs(layer).num_output for layer, _, _ in changes.judged(found)}
     seen = ranks * schedule.images_per_iteration(solver, found.net)
     source = ", ".join(schedule.reader(layer).source for layer in layers) or "data of its own"

@@ -151,7 +151,11 @@ class Trainer(ranks.Worker):
                 self._say(*copied.lines())
             stop = self.begin(snapshot)
             self.kept = self.solver.iter  # what the newest snapshot holds
-            self._say(record.what_trains(self.solver.net, self.found, self.ranks.size))
+            about = self.record.content
+            if "images" not in about:  # to count them may take a while
+                about["images"] = data_layers.images(self.found)
+            size = self.ranks.size
+            self._say(record.what_trains(self.solver.net, self.found, size, about["images"]))
             self.record.begin(self.solver, self.found, self.ranks.size, self.gpus)
             self.started = time.monotonic()
             length = dict(total=self.parameter.max_iter, initial=self.solver.iter, unit="it")
