@@ -15,6 +15,7 @@ from active_convolution.caffe import locate, messages, nets, positions
 from active_convolution.data import database
 from active_convolution.errors import UserError
 from active_convolution.export import folding, verify
+from active_convolution.export.converting import convert
 from active_convolution.networks import models
 from caffe_nets import assert_same, run, shake
 from conftest import ROOT
@@ -261,6 +262,21 @@ def test_the_command(format, files, network, shaken, tmp_path):
         assert "; the same here in " in report[-1]
         command = following.removeprefix("next: ").replace("python3", "/usr/bin/python3")
         assert subprocess.run(command, shell=True).returncode == 0
+
+
+def test_no_process_is_started(shaken, tmp_path, monkeypatch):
+    """Beside the guard's two: Caffe and all engines run in this one."""
+    given = shaken("digits/plain/baseline")
+
+    def refuse(*arguments, **options):
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
+    convert(*given, tmp_path / "acu")
+    files = tmp_path / "acu/deploy.prototxt", tmp_path / "acu/weights.caffemodel"
+    for format in ("caffe", "onnx", "torch"):
+        assert "runs in " in export(*files, tmp_path / format, format=format)["runs"]
 
 
 # ---- Without the plugin
