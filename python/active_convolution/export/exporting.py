@@ -156,7 +156,7 @@ def _made(net, trained, files, fold, learnable, max_kernel):
             kernel = dense.kernel(active[layer.name], arrays, found[layer.name])
             rows.append(_row(active[layer.name], layer, arrays, kernel, live))
             arrays = kernel
-        for blob, values in zip(result.params.get(layer.name, []), arrays, strict=True):
+        for blob, values in zip(result.params.get(layer.name, []), arrays):
             blob.data[...] = values.reshape(blob.data.shape)
     messages.write(files[0], net)
     del live, blobs

@@ -99,7 +99,7 @@ class Layer:
         values = [values] if isinstance(values, str) else values
         produced = {output for node in self.nodes for output in node.output}
         renamed = {}
-        for value, name in zip(values, names, strict=True):
+        for value, name in zip(values, names):
             if value in produced and value not in renamed:
                 renamed[value] = name
             else:  # a bottom that is passed on, or one value for several tops

@@ -114,7 +114,7 @@ def _alone(layer, blobs, image):
     own.bottom[:], own.top[:] = ["x"], ["y"]
     with tempfile.TemporaryDirectory() as folder:
         live = build(net, Path(folder) / "net.prototxt", f"layer {layer.name}")
-    for blob, values in zip(live.params[layer.name], blobs, strict=True):
+    for blob, values in zip(live.params[layer.name], blobs):
         blob.data[...] = np.reshape(values, blob.data.shape)
     return outputs(live, {"x": image})["y"]
 
@@ -138,17 +138,12 @@ def random_run(net, live):
     """(inputs, outputs), {name: array} each, of a pycaffe Net on random input: standard normal, or
     positive where it computes no numbers from that (a logarithm), or indices where some layer of
     ``net``, its NetParameter, takes them."""
-    draws = [
-        lambda draw, shape: draw.normal(size=shape),
-        lambda draw, shape: draw.uniform(0.1, 1, shape),
-    ]
-    if any(layer.type in _INDEXED for layer in net.layer):
-        draws = [lambda draw, shape: draw.integers(0, 2, shape)]
-    for numbers in draws:
-        draw = np.random.default_rng(0)
-        inputs = {
-            name: np.float32(numbers(draw, tuple(live.blobs[name].shape))) for name in live.inputs
-        }
+    indexed = any(layer.type in _INDEXED for layer in net.layer)
+    ways = [("integers", 0, 2)] if indexed else [("normal", 0, 1), ("uniform", 0.1, 1)]
+    for way, *limits in ways:
+        draw = getattr(np.random.default_rng(0), way)
+        shapes = {name: tuple(live.blobs[name].shape) for name in live.inputs}
+        inputs = {name: np.float32(draw(*limits, shape)) for name, shape in shapes.items()}
         found = outputs(live, inputs)
         if all(np.isfinite(array).all() for array in found.values()):
             break
@@ -174,9 +169,7 @@ def _onnxruntime(inputs, model):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
-    return session.run(
-        [each.name for each in session.get_outputs()], inputs
-    ), onnxruntime.__version__
+    return session.run(None, inputs), onnxruntime.__version__
 
 
 def _opencv(inputs, *files):
@@ -213,14 +206,14 @@ def engines(files, format, inputs, expected):
     """Runs exported ``files`` in whatever reads their ``format`` and is installed, and compares
     with ``expected``, {name: array}: a line that says where the result runs. Raises UserError where
     the engine that decides computes something else, or cannot run it."""
-    right, wrong, first = [], [], next(iter(_READERS[format]))
+    right, wrong, missing, first = [], [], [], next(iter(_READERS[format]))
     for engine, function in _READERS[format].items():
         decides = format != "caffe" and engine == first
         try:
             with doing(f"running the result in {engine}"):
                 found, version = function(inputs, *files)
         except ImportError:
-            wrong.append(f"{engine} (not installed)")
+            missing.append(engine)
             continue
         except Exception as error:  # whatever a foreign library raises
             if decides:
@@ -238,8 +231,9 @@ def engines(files, format, inputs, expected):
             )
         else:
             wrong.append(f"{engine} {version} (which computes something else)")
-    line = f"runs in {_ALL[format]}" + (f"; the same here in {', '.join(right)}" if right else "")
-    return line + (f"; not in {', '.join(wrong)}" if wrong else "")
+    said = {"the same here in": right, "not in": wrong, "not tried here, since missing:": missing}
+    said = [f"{words} {', '.join(engines)}" for words, engines in said.items() if engines]
+    return "; ".join([f"runs in {_ALL[format]}", *said])
 
 
 def _reason(error):
