@@ -89,95 +89,48 @@ def test_untrained_they_compute_the_same(network, tmp_path):
 
 # ---- Training: sections 3.1, 4 and 5
 
-
-@each_network
-@each_variant
-def test_solver_is_the_papers(network, variant):
-    solver = read(network, variant, "solver")
-    numbers = solver.base_lr, solver.weight_decay, solver.max_iter, *solver.stepvalue
-    assert numbers == pytest.approx(
-        {
-            "digits/plain": (0.1, 0.0001, 1000, 500, 750),
-            "digits/shallow": (0.1, 0.0001, 400, 200, 300),
-            "places365/alexnet": (0.01, 0.0005, 400000, 200000, 300000),
-            "places365/residual": (0.1, 0.0001, 350000, 200000, 300000),
-        }.get(network, (0.1, 0.0001, 64000, 32000, 48000))
-    )
-    assert (solver.type, solver.momentum, solver.lr_policy) == (
-        "Nesterov",
-        pytest.approx(0.9),
-        "multistep",
-    )
-    assert (solver.gamma, solver.iter_size, solver.regularization_type) == (
-        pytest.approx(0.1),
-        1,
-        "L2",
-    )
-
-
-@each_network
-def test_positions_wait_for_the_warm_up(network):
-    warmup_iter = {
-        "digits/plain": 156,
-        "digits/shallow": 62,
-        "places365/alexnet": 50000,
-        "places365/residual": 50000,
-    }.get(network, 10000)
-    for name in ACTIVE[network]:
-        parameter = layers(read(network, "acu", "train_val"))[name].active_convolution_param
-        assert parameter.warmup_iter == warmup_iter
-        assert parameter.normalize_gradient and parameter.fix_origin and not parameter.position
-
-
-def data_layers(network, variant):
-    return [layer for layer in read(network, variant, "train_val").layer if layer.type == "Data"]
+# max_iter, the two steps, warm-up; base_lr, weight_decay; images of a batch, size, test images
+CIFAR = 64000, 32000, 48000, 10000, 0.1, 0.0001, 64, 32, 10000
+PAPER = {
+    **{network: CIFAR for network in ACTIVE},
+    "digits/plain": (1000, 500, 750, 156, 0.1, 0.0001, 64, 8, 297),
+    "digits/shallow": (400, 200, 300, 62, 0.1, 0.0001, 64, 16, 299),
+    "places365/alexnet": (400000, 200000, 300000, 50000, 0.01, 0.0005, 32, 227, 36500),
+    "places365/residual": (350000, 200000, 300000, 50000, 0.1, 0.0001, 32, 224, 36500),
+}
 
 
 @each_network
 @each_variant
-def test_batches_are_the_papers(network, variant):
-    """For Places365 those of each of the four GPUs."""
-    train, _ = data_layers(network, variant)
-    assert train.data_param.batch_size == (32 if network.startswith("places365") else 64)
-
-
-@each_network
-@each_variant
-def test_training_images_are_cropped_and_mirrored(network, variant):
-    train, test = (layer.transform_param for layer in data_layers(network, variant))
-    size = {
-        "digits/plain": 8,
-        "digits/shallow": 16,
-        "places365/alexnet": 227,
-        "places365/residual": 224,
-    }.get(network, 32)
+def test_trains_as_the_paper_says(network, variant):
+    """The batches for Places365 are those of each of the four GPUs. Each test image is tested
+    once."""
+    max_iter, *steps, warmup, base_lr, decay, batch, size, tested = PAPER[network]
+    solver, net = (read(network, variant, kind) for kind in ("solver", "train_val"))
+    assert (solver.max_iter, list(solver.stepvalue)) == (max_iter, steps)
+    assert (solver.base_lr, solver.weight_decay) == pytest.approx((base_lr, decay))
+    assert (solver.type, solver.lr_policy) == ("Nesterov", "multistep")
+    assert (solver.momentum, solver.gamma) == pytest.approx((0.9, 0.1))
+    assert (solver.iter_size, solver.regularization_type) == (1, "L2")
+    train, test = (layer for layer in net.layer if layer.type == "Data")
+    assert train.data_param.batch_size == batch
+    assert test.data_param.batch_size * solver.test_iter[0] == tested
+    train, test = train.transform_param, test.transform_param
     assert (train.crop_size, train.mirror) == (size, not network.startswith("digits"))
-    assert list(read(network, variant, "deploy").layer[0].input_param.shape[0].dim)[2:] == [
-        size,
-        size,
-    ]
     if network.startswith("places365"):
         assert list(train.mean_value) == list(test.mean_value) == [104, 117, 123]
         assert (test.crop_size, test.mirror) == (size, False)
     else:
         assert test.ByteSize() == 0  # whole and ready to use in the database
+    shape = read(network, variant, "deploy").layer[0].input_param.shape[0]
+    assert list(shape.dim)[2:] == [size, size]
+    for name in ACTIVE[network] if variant == "acu" else ():
+        parameter = layers(net)[name].active_convolution_param
+        assert parameter.warmup_iter == warmup
+        assert parameter.normalize_gradient and parameter.fix_origin and not parameter.position
 
 
-@each_network
-def test_every_test_image_is_tested_once(network):
-    images = {
-        "digits/plain": 297,
-        "digits/shallow": 299,
-        "places365/alexnet": 36500,
-        "places365/residual": 36500,
-    }.get(network, 10000)
-    _, test = data_layers(network, "acu")
-    assert test.data_param.batch_size * read(network, "acu", "solver").test_iter[0] == images
-
-
-@pytest.mark.parametrize(
-    "network", [network for network in ACTIVE if network.startswith("places365")]
-)
+@pytest.mark.parametrize("network", ["places365/alexnet", "places365/residual"])
 def test_solvers_for_several_gpus_say_so(network):
     text = (ROOT / "models" / network / "acu/solver.prototxt").read_text()
     assert "caffe train --gpu 0,1,2,3" in text and "iter_size: 4" in text
