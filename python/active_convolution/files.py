@@ -117,20 +117,27 @@ def _replacing(path, make, remove):
 @contextlib.contextmanager
 def _locked(path, made, make):
     """Locks ``made``, so that another process can tell whether a killed one left it, or one is
-    writing there: then it raises UserError."""
+    writing there: then it raises UserError. Some disks, such as NFS, lock no folders."""
     while True:
         descriptor, found = make(made), False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, path)
             with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
                 found = os.path.samestat(os.fstat(descriptor), made.stat())
             if found:
                 yield
                 return
-        except BlockingIOError:
-            raise UserError(f"another process is writing {path}: wait for its end") from None
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor, path):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is writing {path}: wait for its end") from None
+    except OSError:
+        pass
 
 
 # ---- Reading

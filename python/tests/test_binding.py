@@ -235,9 +235,10 @@ def test_a_layer_whose_net_is_gone_says_so(caffe, python_net):
 
 
 def test_the_command_caffe_runs_a_layer_in_python(python_net, tmp_path):
+    programs = Path(sys.executable).parent if locate.INSTALLED else locate.BUILD / "out/tools"
     done = subprocess.run(
         [
-            locate.BUILD / "out/tools/caffe",
+            programs / "caffe",
             "time",
             "--model",
             python_net("Fine"),

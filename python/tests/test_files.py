@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all, and what is there in their place stays."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -147,6 +149,17 @@ def test_two_processes_do_not_write_the_same(tmp_path, kind):
         (first / "a").touch() if kind is whole_folder else first.write("first")
     assert names(tmp_path) == ["another", "out"]
     assert names(tmp_path / "out") if kind is whole_folder else (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [whole_file, whole_folder])
+def test_a_disk_that_locks_nothing_is_written(tmp_path, kind, monkeypatch):
+    def refuse(descriptor, how):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with kind(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
 
 
 # ---- Reading

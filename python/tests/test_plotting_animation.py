@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from active_convolution.caffe.positions import by_stage
 from active_convolution.errors import UserError
 from active_convolution.look import animation
 from commands import acu, refused
@@ -26,10 +25,10 @@ def frames(path):
 
 
 def test_a_frame_per_record(moving, tmp_path):
-    animation.animate(moving, by_stage(moving.layers()), tmp_path / "film.GIF")
+    animation.animate(moving, tmp_path / "film.GIF")
     pictures = list(frames(tmp_path / "film.GIF"))
     assert len(pictures) == 5 and len({picture.shape for picture in pictures}) == 1
-    title = len(pictures[0]) // 20  # rows of pixels: the iteration there changes in every frame
+    title = len(pictures[0]) // 12  # rows of pixels: the iteration there changes in every frame
     below = [picture[title:] for picture in pictures]
     assert (np.abs(below[0] - below[2]) > 60).mean() < 1e-4, "moved in the warm-up"
     assert (np.abs(below[0] - below[-1]) > 60).mean() > 1e-3, "did not move"
@@ -38,10 +37,10 @@ def test_a_frame_per_record(moving, tmp_path):
 
 def test_colours_stay_what_they_are(moving, tmp_path):
     """Of the dots, the pixels and the paper, in every frame."""
-    film = animation.Film(moving, by_stage(moving.layers()))
+    film = animation.Film(moving)
     dots = [line for _, lines, _ in film._moving for line in lines]
     colours = [to_rgb(line.get_color()) for line in dots] + [to_rgb("#EEF0F2"), (1, 1, 1)]
-    animation.animate(moving, by_stage(moving.layers()), tmp_path / "film.gif")
+    animation.animate(moving, tmp_path / "film.gif")
     for picture in frames(tmp_path / "film.gif"):
         for colour in colours:
             apart = np.abs(picture - 255 * np.array(colour)).max(axis=-1)
@@ -49,8 +48,13 @@ def test_colours_stay_what_they_are(moving, tmp_path):
 
 
 def test_frames_show_the_records(moving):
-    film = animation.Film(moving, by_stage(moving.layers()))
+    film = animation.Film(moving, [[each] for each in moving.layers()])
     assert [axes.get_title() for axes in film.figure.axes] == ["conv1/1", "conv2/1"]
+    places = [
+        [axes.get_subplotspec().rowspan.start for axes in each.figure.axes]
+        for each in (film, animation.Film(moving))
+    ]
+    assert places == [[0, 1], [0, 0]], "a row per stage, or side by side"
     titles = {0: "iteration 0, warm-up", 2: "iteration 10, warm-up", 3: "iteration 20"}
     for index, title in titles.items():
         film.show(index)
@@ -71,7 +75,7 @@ def test_frames_show_the_records(moving):
 @pytest.mark.slow
 def test_long_runs_are_thinned():
     long = history([layer("conv")], range(0, 3001, 3))
-    shown = animation.Film(long, [long.layers()]).frames
+    shown = animation.Film(long).frames
     assert len(shown) == animation.FRAMES and (shown[0], shown[-1]) == (0, 1000)
 
 
@@ -79,15 +83,15 @@ def test_all_that_moves_stays_in_sight():
     """Also what comes back before the end."""
     there = history([layer("conv", shift=3)], [0, 20])
     there.append(40, history([layer("conv")], [0, 20]).layers())
-    (axes,) = animation.Film(there, [there.layers()]).figure.axes
+    (axes,) = animation.Film(there).figure.axes
     assert axes.get_xlim()[1] > 4
 
 
 def test_what_cannot_be_animated(moving, tmp_path):
     with pytest.raises(UserError, match=r"end the name of .* in \.gif"):
-        animation.animate(moving, by_stage(moving.layers()), tmp_path / "a.mp4")
+        animation.animate(moving, tmp_path / "a.mp4")
     with pytest.raises(UserError, match="recorded only once"):
-        animation.animate(history([layer("conv")], [0]), [[layer("conv")]], tmp_path / "a.gif")
+        animation.animate(history([layer("conv")], [0]), tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """``acu export``: everything it does is in active_convolution.export.exporting."""
 
 import dataclasses
+import shlex
 
 from . import options
 
@@ -19,40 +20,29 @@ EXAMPLES = """\
   acu export --model deploy.prototxt --weights net.caffemodel --data data/flowers \\
       --output exported"""
 _NEXT = {
-    "caffe": "import cv2; cv2.dnn.readNet('{0}/weights.caffemodel', '{0}/deploy.prototxt')",
-    "onnx": "import onnxruntime; onnxruntime.InferenceSession('{0}/model.onnx')",
-    "torch": "import sys; sys.path.append('{0}'); import network; network.load()",
+    "caffe": 'import cv2; cv2.dnn.readNet("{0}/weights.caffemodel", "{0}/deploy.prototxt")',
+    "onnx": 'import onnxruntime; onnxruntime.InferenceSession("{0}/model.onnx")',
+    "torch": 'import sys; sys.path.append("{0}"); import network; network.load()',
+}
+_FLAGS = {
+    "fold": "let BatchNorm and Scale go into the convolutions",
+    "logits": "leave out the Softmax at the network's end",
+    "learnable": "with --format torch: leave ACUs what they are, as a class whose positions learn",
 }
 
 
 def parser(prog):
     parser = options.Parser(prog, DESCRIPTION, EXAMPLES, check=_wrong)
     options.trained(parser)
-    parser.add_argument(
-        "--data", type=options.path, metavar="DIR", help="its data set (default: RUN's)"
-    )
-    parser.add_argument(
-        "--format", choices=_NEXT, default="caffe", help="of the network (default: %(default)s)"
-    )
+    options.data(parser, "its data set (default: RUN's)")
+    formats = "of the network (default: %(default)s)"
+    parser.add_argument("--format", choices=_NEXT, default="caffe", help=formats)
     options.output(parser, "a new folder (default: RUN/export-FORMAT)", "DIR", default=None)
-    parser.add_argument(
-        "--fold", action="store_true", help="let BatchNorm and Scale go into the convolutions"
-    )
-    parser.add_argument(
-        "--logits", action="store_true", help="leave out the Softmax at the network's end"
-    )
-    parser.add_argument(
-        "--learnable",
-        action="store_true",
-        help="with --format torch: leave ACUs what they are, as a class whose positions learn",
-    )
-    parser.add_argument(
-        "--max-kernel",
-        type=options.integer(1, 1024),
-        default=63,
-        metavar="N",
-        help="the most taps of a kernel along an axis (default: %(default)s)",
-    )
+    for name, help in _FLAGS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=help)
+    kernel = dict(type=options.integer(1, 1024), default=63, metavar="N")
+    taps = "the most taps of a kernel along an axis (default: %(default)s)"
+    parser.add_argument("--max-kernel", **kernel, help=taps)
     return parser
 
 
@@ -70,9 +60,6 @@ def run(arguments):
     if arguments.data:
         trained = dataclasses.replace(trained, data=read_manifest(arguments.data, ()))
     output = arguments.output or arguments.run / f"export-{arguments.format}"
-    wanted = {
-        name: getattr(arguments, name)
-        for name in ("format", "fold", "learnable", "logits", "max_kernel")
-    }
+    wanted = {name: getattr(arguments, name) for name in ("format", "max_kernel", *_FLAGS)}
     print(exporting.text(exporting.export(trained, output, **wanted)), end="")
-    print(f'next: python3 -c "{_NEXT[arguments.format].format(output)}"')
+    print(f"next: python3 -c {shlex.quote(_NEXT[arguments.format].format(output))}")

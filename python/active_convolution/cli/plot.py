@@ -29,7 +29,7 @@ def parser(prog):
     parser.add_argument(
         "--by-stage",
         action="store_true",
-        help="a row per stage in the picture: layers of the same resolution beside each other",
+        help="a row per stage: layers of the same resolution beside each other",
     )
     parser.add_argument(
         "--animate",
@@ -65,7 +65,7 @@ def run(arguments):
             beside = output.with_stem(output.stem + "-movement")
             _save(synapses.draw_movement(history), beside)
     if film:
-        animation.animate(history, stages, film)
+        animation.animate(history, film, stages if arguments.by_stage else None)
         print(f"wrote {film}")
     if history:
         _say_why(source, layers)

@@ -14,13 +14,13 @@ from . import style, synapses
 from .common import spread
 
 FRAMES = 100  # at most: more records are thinned, the first and the last stay
-_FRAMES_PER_SECOND, _DPI, _COLOURS = 12, 80, 128
+_FRAMES_PER_SECOND, _DPI, _COLOURS = 12, 100, 128
 
 
-def animate(history, stages, path):
+def animate(history, path, stages=None):
     """Writes the GIF ``path``: a frame for each of at most FRAMES records of ``history``
-    (positions.History). ``stages`` is what positions.by_stage gives. Raises UserError where there
-    is nothing to move."""
+    (positions.History); with ``stages``, what positions.by_stage gives, a row per stage. Raises
+    UserError where there is nothing to move."""
     check_name(path)
     synapses.check_moves(history)
     film = Film(history, stages)
@@ -44,10 +44,10 @@ class Film:
     """``figure``, which ``show`` brings to one of the records ``frames`` (indices) of a run's
     History."""
 
-    def __init__(self, history, stages):
+    def __init__(self, history, stages=None):
         self._history = history
         self.frames = spread(len(history.iterations), FRAMES)
-        self.figure, moving = synapses.draw_film(stages, history)
+        self.figure, moving = synapses.draw_film(history, stages)
         self._moving = [(history.positions(layer.name), *drawn) for layer, *drawn in moving]
         FigureCanvasAgg(self.figure)
         self.figure.set_dpi(_DPI)

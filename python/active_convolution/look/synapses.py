@@ -50,15 +50,20 @@ def draw_positions(layers):
     from each to where it went; where no start is known they are the kernel's grid, without lines.
     Colours tell position groups apart, as far as there are so many.
     """
-    layers = drawable(layers)
-    _, columns = arrange(len(layers))
-    return _draw_rows([layers[first : first + columns] for first in range(0, len(layers), columns)])
+    return _draw_rows(_in_rows(layers))
 
 
 def draw_stages(stages):
     """The same with a row per stage of the network: ``stages`` is what positions.by_stage gives."""
     rows = _rows(stages)
     return _draw_rows(rows, _head(rows))
+
+
+def _in_rows(layers):
+    """The layers to draw, in rows that fill a rectangle."""
+    layers = drawable(layers)
+    _, columns = arrange(len(layers))
+    return [layers[first : first + columns] for first in range(0, len(layers), columns)]
 
 
 def _rows(stages):
@@ -207,13 +212,14 @@ def _add_timed_lines(axes, iterations, lines, width):
 # ---- An animation: see animation.py
 
 
-def draw_film(stages, history):
-    """A Figure like draw_stages's, with room for all that ``history`` (positions.History) recorded,
-    and what moves in it: a list of (layer, the Line2D of each position group's dots, an empty
-    LineCollection for the paths behind them, in the same colours)."""
-    rows = _rows(stages)
+def draw_film(history, stages=None):
+    """A Figure like draw_positions's, or with ``stages`` draw_stages's, with room for all that
+    ``history`` (positions.History) recorded, and what moves in it: a list of (layer, the Line2D of
+    each position group's dots, an empty LineCollection for the paths behind them, in the same
+    colours)."""
+    rows = _rows(stages) if stages else _in_rows(history.layers())
     reach = _reach([history.positions(name) for name in history.names])
-    figure, panels = _planes(rows, _head(rows), reach)
+    figure, panels = _planes(rows, _head(rows) if stages else "", reach)
     moving = []
     for layer, axes in panels:
         groups, synapses = layer.xy.shape[:2]
