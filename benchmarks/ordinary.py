@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 from active_convolution.caffe import locate
-from active_convolution.columns import aligned
+from active_convolution.command import aligned
 from active_convolution.errors import UserError
 
 from . import contestants, loops

@@ -68,22 +68,23 @@ void FastRuns(int count, const Body& body) {
   });
 }
 
-/// The sum of term(i), i < count. Four at a time, in vectors of their own, hide each other's latency.
+/// The sum of term(i), i < count, in so many sums side by side that they hide each other's latency in any vectors.
 template <typename Dtype, typename Term>
 ACTIVE_INLINE double FastSum(int count, const Term& term) {
+  const int kSums = 64;
   double total = 0;
   for (int first = 0; first < count; first += kFastRun) {
-    const int last = first + std::min(kFastRun, count - first), quarter = (last - first) / 4;
-    Dtype a = 0, b = 0, c = 0, d = 0;
-#pragma omp simd reduction(+ : a, b, c, d)
-    for (int i = first; i < first + quarter; ++i) {
-      a += term(i);
-      b += term(i + quarter);
-      c += term(i + 2 * quarter);
-      d += term(i + 3 * quarter);
+    const int last = first + std::min(kFastRun, count - first);
+    Dtype sums[kSums] = {}, sum = 0;
+    int i = first;
+    for (; i + kSums <= last; i += kSums) {
+#pragma omp simd
+      for (int j = 0; j < kSums; ++j) { sums[j] += term(i + j); }
     }
-    for (int i = first + 4 * quarter; i < last; ++i) { a += term(i); }
-    total += (a + b) + (c + d);
+    for (; i < last; ++i) { sum += term(i); }
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < kSums; ++j) { sum += sums[j]; }
+    total += sum;
   }
   return total;
 }

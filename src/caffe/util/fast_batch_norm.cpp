@@ -24,7 +24,7 @@ ACTIVE_INLINE void NormalizePlane(int inner, Dtype mean, Dtype deviation, const 
 /// The channels' planes. A part of the work are all images' planes of some channels: so few that they are still in the
 /// second cache when they are read again, so many that neighbouring planes make a run of memory worth loading.
 struct Planes {
-  enum { kMostTogether = 256, kRun = 1024 };  // channels, elements
+  enum { kMostTogether = 256, kRun = 4096 };  // channels, elements
 
   int num, channels, inner, together;
 

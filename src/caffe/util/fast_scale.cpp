@@ -111,7 +111,7 @@ struct BackwardMemory {
 /// A part of the work are some channels: so many that what each image has of them makes a run worth loading.
 template <bool kDiff, bool kData, typename Dtype>
 void Backward(const FastScale<Dtype>& l, const BackwardMemory<Dtype>& m) {
-  const int kMostTogether = 64, kRun = 1024;  // channels, elements
+  const int kMostTogether = 64, kRun = 4096;  // channels, elements
   const int together = std::min(kMostTogether, std::max(1, kRun / std::max(1, l.inner)));
   FastParts((l.dim + together - 1) / together, static_cast<size_t>(l.outer) * l.dim * l.inner, [=](int part) FAST_LOOP {
     const int first = part * together, channels = std::min(together, l.dim - first);
