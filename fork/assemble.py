@@ -116,8 +116,8 @@ def planned_files(caffe, project, fast_layers=True):
             for edit in of_this_file:
                 if edit.required:
                     raise ForkError(
-                        f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a Caffe, or no "
-                        "whole one"
+                        f"{caffe} has no {name}, which '{edit.name}' changes: it is too old a "
+                        "Caffe, or no whole one"
                     )
         else:
             text, left = edited(texts[name], of_this_file, broken)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import fast_layers
 
 MESSAGES = """
-// Parameters of ActiveConvolution, beside convolution_param; see layers/active_convolution_layer.hpp.
+// Parameters of ActiveConvolution, beside convolution_param; see its header.
 message ActiveConvolutionParameter {
   // A synapse's place relative to the base pixel, in pixels; x to the right, y downwards.
   message Position {
@@ -28,7 +28,7 @@ message ActiveConvolutionParameter {
   optional float position_limit = 7 [default = 0];  // |x| and |y| at most so many pixels; 0: none
 }
 
-// Parameters of AConvFast, the layer type of the paper's published code; see layers/aconv_fast_layer.hpp.
+// Parameters of AConvFast, the layer type of the paper's published code; see its header.
 message AConvParameter {
   enum FilterType {
     SQUARE = 0;
@@ -41,7 +41,7 @@ message AConvParameter {
   optional int32 pad_w = 4 [default = 0];
   optional float base_radius = 5 [default = 1];
   optional float base_angle = 6 [default = 0];  // radians
-  optional float pos_filler_std = 7 [default = 0.05];  // of base_radius; negative: whole pixels, no noise
+  optional float pos_filler_std = 7 [default = 0.05];  // of base_radius; negative: integers
   optional bool normalize = 8 [default = false];
   optional uint32 position_group = 9 [default = 1];
 }
@@ -213,7 +213,8 @@ class Edit:
             return False
         if found != 1 and not self.everywhere:
             raise AnchorError(
-                f"{self.file}: the anchor of '{self.name}' matches {found} times, not once: /{self.anchor}/"
+                f"{self.file}: the anchor of '{self.name}' matches {found} times, not once: "
+                f"/{self.anchor}/"
             )
         return True
 
@@ -299,7 +300,8 @@ OURS = [
     Edit(
         "call where layers share a blob",
         "src/caffe/net.cpp",
-        anchor=r"^(?=    const int learnable_param_id = learnable_param_ids_\[owner_net_param_id\];)",
+        anchor=r"^(?=    const int learnable_param_id = "
+        r"learnable_param_ids_\[owner_net_param_id\];)",
         new=_literal(SHARING.lstrip("\n")),
         done=r"->ParamShared\(",
     ),
@@ -321,8 +323,10 @@ HDF5 = [
         "HDF5 snapshots: layers with / in their names are found",
         "src/caffe/net.cpp",
         anchor=r"^(    string source_layer_name = )(hdf5_get_name_by_idx\(data_hid, i\);\n)",
-        new=r"    const string group_name = \2\1group_name;\n    if (!layer_names_index_.count(group_name)) {\n"
-        r"      std::replace(source_layer_name.begin(), source_layer_name.end(), '\\\\', '/');\n    }\n",
+        new=r"    const string group_name = \2\1group_name;\n"
+        r"    if (!layer_names_index_.count(group_name)) {\n"
+        r"      std::replace(source_layer_name.begin(), source_layer_name.end(), '\\\\',\n"
+        r"          '/');\n    }\n",
         done=r"string group_name = ",
         required=False,
         together="HDF5",
@@ -533,7 +537,8 @@ PYCAFFE = [
     Edit(
         "scikit-image and SciPy are imported where an image is read",
         "python/caffe/io.py",
-        anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\nfrom skimage\.transform import resize\n",
+        anchor=r"^import skimage\.io\nfrom scipy\.ndimage import zoom\n"
+        r"from skimage\.transform import resize\n",
         new=_literal(LATER.lstrip("\n")),
         done=r"class _Skimage",
         required=False,
@@ -632,7 +637,8 @@ CONTINUE = [
         (
             "what a layer can be told",
             "include/caffe/layers/base_data_layer.hpp",
-            r"(?<=^  virtual void DataLayerSetUp\(const vector<Blob<Dtype>\*>& bottom,\n      const vector<Blob<Dtype>\*>& top\) \{\}$)\n",
+            r"(?<=^  virtual void DataLayerSetUp\(const vector<Blob<Dtype>\*>& bottom,\n"
+            r"      const vector<Blob<Dtype>\*>& top\) \{\}$)\n",
             "\n" + CONTINUE_BASE,
             r"virtual void ContinueAt\(",
             True,
@@ -640,7 +646,8 @@ CONTINUE = [
         (
             "the layer Data",
             "include/caffe/layers/data_layer.hpp",
-            r"^(  virtual void DataLayerSetUp\(.*\n.*;\n)(?=(?:.*\n)*?  shared_ptr<db::Cursor> cursor_;\n)",
+            r"^(  virtual void DataLayerSetUp\(.*\n.*;\n)"
+            r"(?=(?:.*\n)*?  shared_ptr<db::Cursor> cursor_;\n)",
             r"\1  virtual void ContinueAt(uint64_t passes);\n",
             r"virtual void ContinueAt\(",
             False,
@@ -739,14 +746,15 @@ FAMILIES = [
         "NVIDIA 0.16 and later",
         "include/caffe/layer.hpp",
         mark=r"^class LayerBase\b",
-        refused="its layers and blobs choose their types at run time (LayerBase, TBlob), and its solver updates each "
-        "parameter as soon as its gradient is there; take its branch caffe-0.15 or older",
+        refused="its layers and blobs choose their types at run time (LayerBase, TBlob), and "
+        "its solver updates each parameter as soon as its gradient is there; take its branch "
+        "caffe-0.15 or older",
     ),
     Family(
         "Intel",
         "cmake/Dependencies.cmake",
         mark=r"\bDownload_MKLDNN\b",
-        refused="with several machines its solver updates layer by layer, past the call that freezes and normalises "
-        "positions, and its build downloads and compiles a MKL-DNN of 2018",
+        refused="with several machines its solver updates layer by layer, past the call that "
+        "freezes and normalises positions, and its build downloads and compiles a MKL-DNN of 2018",
     ),
 ]

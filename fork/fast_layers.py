@@ -10,25 +10,29 @@ SCALE = """FastScale<Dtype>{
       outer_dim_, scale_dim_, inner_dim_, bottom.size() > 1 ? bottom[1] : this->blobs_[0].get(),
       bias_layer_ ? this->blobs_[bias_param_id_].get() : NULL, bottom[0], top[0], &temp_}"""
 BIAS = """FastScale<Dtype>{
-      outer_dim_, bias_dim_, inner_dim_, NULL, bottom.size() > 1 ? bottom[1] : this->blobs_[0].get(),
+      outer_dim_, bias_dim_, inner_dim_, NULL,
+      bottom.size() > 1 ? bottom[1] : this->blobs_[0].get(),
       bottom[0], top[0], NULL}"""
 # Caffe overwrites the gradient of its scale instead of adding to it where it needs no sum, or no
 # second one.
 SCALE_WANTED = """FastScaleWanted{
-      propagate_down[0], bottom.size() > 1 ? propagate_down[1] : bool(this->param_propagate_down_[0]),
+      propagate_down[0],
+      bottom.size() > 1 ? propagate_down[1] : bool(this->param_propagate_down_[0]),
       bottom.size() == 1 && (outer_dim_ != 1 || (scale_dim_ == 1 && inner_dim_ != 1)),
       bias_layer_ && this->param_propagate_down_.back(), true}"""
 BIAS_WANTED = """FastScaleWanted{
-      propagate_down[0], false, false, bottom.size() > 1 ? propagate_down[1] : bool(this->param_propagate_down_[0]),
+      propagate_down[0], false, false,
+      bottom.size() > 1 ? propagate_down[1] : bool(this->param_propagate_down_[0]),
       bottom.size() == 1}"""
 BATCH_NORM = """FastBatchNorm<Dtype>{
-      channels_, use_global_stats_, moving_average_fraction_, eps_, &mean_, &variance_, &x_norm_, this->blobs_}"""
+      channels_, use_global_stats_, moving_average_fraction_, eps_, &mean_, &variance_, &x_norm_,
+      this->blobs_}"""
 POOLING = """FastPooling{
-      this->layer_param_.pooling_param().pool(), bottom[0]->num() * channels_, height_, width_, pooled_height_,
-      pooled_width_, kernel_h_, kernel_w_, stride_h_, stride_w_, pad_h_, pad_w_}"""
+      this->layer_param_.pooling_param().pool(), bottom[0]->num() * channels_, height_, width_,
+      pooled_height_, pooled_width_, kernel_h_, kernel_w_, stride_h_, stride_w_, pad_h_, pad_w_}"""
 CONVOLUTION = """FastConvolution{
-      this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_, this->kernel_shape_, this->stride_,
-      this->pad_, this->dilation_}"""
+      this->channel_axis_, this->num_spatial_axes_, this->group_, this->bias_term_,
+      this->kernel_shape_, this->stride_, this->pad_, this->dilation_}"""
 UPDATE = """FastSgdUpdate(
       rate * Dtype(this->net_->params_lr()[param_id]), Dtype(this->param_.momentum()), {nesterov},
       this->net_->learnable_params()[param_id], this->history_[param_id].get())"""
@@ -127,8 +131,8 @@ CALLS = [
         "layers/conv_layer.cpp",
         "ConvolutionLayer",
         "Backward_cpu",
-        f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n      this->param_propagate_down_, top, propagate_down, "
-        "bottom)",
+        f"FastConvolutionBackward({CONVOLUTION}, this->blobs_,\n"
+        "      this->param_propagate_down_, top, propagate_down, bottom)",
     ),
     ("solvers/sgd_solver.cpp", "SGDSolver", "ComputeUpdateValue", UPDATE.format(nesterov="false")),
     (
@@ -170,7 +174,10 @@ def edits(make):
                 )
             )
             included.add(file)
-        anchor = rf"\A(?=[\s\S]*{MARKS.get(source, '')})([\s\S]*?^void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)"
+        anchor = (
+            rf"\A(?=[\s\S]*{MARKS.get(source, '')})"
+            rf"([\s\S]*?^void {layer}<Dtype>::{function}\([^{{}}]*\{{\n)"
+        )
         made.append(
             make(
                 name,
