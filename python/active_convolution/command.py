@@ -26,6 +26,8 @@ def run(main):
         logging.lastResort.setLevel(logging.CRITICAL)
     _let_stops_clean_up()
     status = _status(main)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # it ends: a second stop must not change how
     try:
         sys.stdout.flush()
     except OSError as error:
