@@ -35,10 +35,10 @@ ELEMENTWISE = (
 
 
 class Convolutions:
-    """The table of a set of ordinary convolutions, with PyTorch's conv2d beside where it is installed."""
+    """The table of a set of ordinary convolutions; nothing else takes turns, for its threads would still be awake."""
 
     def __init__(self, benchmark, each, batch):
-        names = (contestants.CONVOLUTION, contestants.OURS, contestants.CONV2D)
+        names = (contestants.CONVOLUTION, contestants.OURS)
         self.title = f"{each.title}, batch {batch}, {benchmark.threads} threads"
         self.rows = [
             (layer.name, benchmark.time(layer, batch, names, LEAST)) for layer in each.layers
