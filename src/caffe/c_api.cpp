@@ -30,22 +30,24 @@ class CheckFailed : public std::runtime_error {
 #if __has_include(<glog/types.h>)  // glog 0.7 or later, whose fatal message may throw
 static thread_local string fatal_text;
 
-class FatalText : public google::LogSink {
- public:
-  virtual void send(google::LogSeverity severity, const char*, const char*, int, const google::LogMessageTime&,
-                    const char* message, size_t size) {
-    if (severity == google::GLOG_FATAL) {
-      fatal_text.assign(message, size);
-    }
-  }
-};
-
 [[noreturn]] static void ThrowOrAbort() {
   if (api_calls) {
     throw CheckFailed(fatal_text);
   }
   abort();
 }
+
+/// Keeps the text, and says what then happens: whoever starts glog has it end the process.
+class FatalText : public google::LogSink {
+ public:
+  virtual void send(google::LogSeverity severity, const char*, const char*, int, const google::LogMessageTime&,
+                    const char* message, size_t size) {
+    if (severity == google::GLOG_FATAL) {
+      fatal_text.assign(message, size);
+      google::InstallFailureFunction(ThrowOrAbort);
+    }
+  }
+};
 #endif
 
 static void Keep(int kind, const string& text) {
@@ -119,7 +121,6 @@ int caffe_checks_are_errors() {
   if (!sink) {
     sink = new FatalText();
     google::AddLogSink(sink);
-    google::InstallFailureFunction(ThrowOrAbort);
   }
   return 1;
 #else
