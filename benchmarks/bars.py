@@ -29,7 +29,8 @@ class Bar:
         return f"{'reached' if self.reached else 'MISSED ':7}  {self.measured:6.2f}  ({wanted})  {self.name}"
 
 
-# (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to PyTorch's conv2d
+# (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to
+# PyTorch's conv2d
 CPU = {
     ("table1", 64, "forward"): (0.40, 1.00),
     ("table1", 64, "both"): (0.45, 1.05),
@@ -74,7 +75,8 @@ def of_times(sums, gpu):
 
 
 def of_peak(rows, limits):
-    """How much of the machine's peak a set's products reach; ``rows`` as summary.Row, ``limits`` as machine.limits."""
+    """How much of the machine's peak a set's products reach; ``rows`` as summary.Row, ``limits`` as
+    machine.limits."""
     if not limits["gflops_peak"]:
         return
     for (name, batch, passes), least in PEAK.items():
@@ -104,15 +106,16 @@ def of_peak(rows, limits):
 
 
 def of_workspace(rows):
-    """``rows``: {(set, batch, layer): MiB}; what the process's memory grew by in the first pass of each layer."""
+    """``rows``: {(set, batch, layer): MiB}; what the process's memory grew by in the first pass of
+    each layer."""
     worst = max(rows, key=rows.get, default=None)
     if worst:
         yield Bar(f"MiB of workspace, {worst[0]} {worst[2]}, batch {worst[1]}", rows[worst], 64)
 
 
 def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
-    """Times ``layer`` over batches, kernels and threads: exponents of the growth, and the speed-up. Not on a GPU, which
-    small batches do not fill."""
+    """Times ``layer`` over batches, kernels and threads: exponents of the growth, and the speed-up.
+    Not on a GPU, which small batches do not fill."""
     if benchmark.gpu:
         return
     by_batch = {batch: _both(benchmark, layer, batch) for batch in (16, 32, 64, 128)}
@@ -144,8 +147,8 @@ def of_growth(benchmark, layer=layers.SETS["table1"].layers[3]):
 
 
 def of_iteration(benchmark, batch=64):
-    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its baseline and
-    PyTorch's iteration of that."""
+    """Times a training iteration of the whole plain network: on a GPU by the clock, else beside its
+    baseline and PyTorch's iteration of that."""
     times = iteration.times(benchmark, batch=batch)
     title = f"one training iteration of {iteration.MODEL.folder}, batch {batch}"
     pairs = [

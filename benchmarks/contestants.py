@@ -20,7 +20,8 @@ PASSES = ("forward", "backward")
 
 
 class Benchmark:
-    """Where to run (``gpu``: a device number, None: on the CPU), how many threads, and how often to repeat."""
+    """Where to run (``gpu``: a device number, None: on the CPU), how many threads, and how often to
+    repeat."""
 
     def __init__(self, gpu=None, threads=None, repeats=9):
         self.gpu, self.repeats = gpu is not None, repeats
@@ -47,7 +48,8 @@ class Benchmark:
             pytorch.torch.cuda.synchronize()
 
     def verify(self, layer):
-        """The largest relative difference between layer and oracle, on one image; UserError where it is too large."""
+        """The largest relative difference between layer and oracle, on one image; UserError where
+        it is too large."""
         case, values = layer.case(1), layer.values(1)
         net = LayerNet(case, "ActiveConvolution", values)
         net.forward()
@@ -68,10 +70,11 @@ class Benchmark:
         return found[worst]
 
     def time(self, layer, batch, names=None, least=LEAST):
-        """Times one layer; ``names`` (default: all there are) chooses the contestants, ``least`` is timing.interleaved's.
+        """Times one layer; ``names`` (default: all there are) chooses the contestants, ``least`` is
+        timing.interleaved's.
 
-        Returns a dict of dicts: for each contestant forward, backward (Times), and memory (MiB at the peak, or None).
-        """
+        Returns a dict of dicts: for each contestant forward, backward (Times), and memory (MiB at
+        the peak, or None)."""
         values = layer.values(batch)
         contestants = {
             name: make(layer, values)
@@ -121,7 +124,8 @@ class Benchmark:
         return made
 
     def _first_pass(self, contestant):
-        """Runs both passes; returns the peak growth of the process's memory in MiB (None on a GPU)."""
+        """Runs both passes; returns the peak growth of the process's memory in MiB (None on a
+        GPU)."""
         with PeakMemory() as peak:
             for which in PASSES:
                 getattr(contestant, which)()
@@ -139,7 +143,8 @@ def _exact(values):
 
 
 def _agree(layer, contestants):
-    """UserError where contestants that should compute the same do not: then their times say nothing."""
+    """UserError where contestants that should compute the same do not: then their times say
+    nothing."""
     for one, others in ((ACTIVE, (DENSE, DEFORMABLE, PER_SYNAPSE)), (CONVOLUTION, (OURS, CONV2D))):
         for other in others:
             if one in contestants and other in contestants:

@@ -1,4 +1,5 @@
-"""Whole training iterations of the paper's networks, beside those of their baselines, and of these in PyTorch."""
+"""Whole training iterations of the paper's networks, beside those of their baselines, and of these
+in PyTorch."""
 
 import tempfile
 from pathlib import Path
@@ -28,9 +29,9 @@ DROPOUT = 1e-9  # the ratio: all of a Dropout layer's work, and nothing dropped,
 
 
 class Iteration:
-    """Both passes and the update, on random images: on a CPU from a database as in training, on a GPU such as stay on
-    the device. At a rate of 0, so that all is computed and nothing changes: the positions stay off the grid, and every
-    iteration costs the same."""
+    """Both passes and the update, on random images: on a CPU from a database as in training, on a
+    GPU such as stay on the device. At a rate of 0, so that all is computed and nothing changes: the
+    positions stay off the grid, and every iteration costs the same."""
 
     def __init__(self, model, variant, batch, gpu, of_caffe=False):
         self._of_caffe = of_caffe
@@ -60,7 +61,8 @@ class Iteration:
         ]
 
     def compute_gradients(self):
-        """Both passes alone: afterwards the net holds the gradients, which an update at a rate of 0 would make zero."""
+        """Both passes alone: afterwards the net holds the gradients, which an update at a rate of 0
+        would make zero."""
         with loops.of_caffe(self._of_caffe):
             self.solver.net.clear_param_diffs()
             self.solver.net.forward()
@@ -72,7 +74,8 @@ class Iteration:
 
 
 def times(benchmark, model=MODEL, batch=64):
-    """{contestant: Time} of one iteration; PyTorch's, on a CPU, is that of the baseline, compared with it first."""
+    """{contestant: Time} of one iteration; PyTorch's, on a CPU, is that of the baseline, compared
+    with it first."""
     variants = {
         name: of
         for name, of in VARIANTS.items()

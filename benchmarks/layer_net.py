@@ -8,11 +8,12 @@ from . import loops
 
 
 class LayerNet:
-    """A net of an Input and one ``layer_type`` (ActiveConvolution or Convolution) with the shape of ``case``; by Caffe's
-    own loop, if ``of_caffe``."""
+    """A net of an Input and one ``layer_type`` (ActiveConvolution or Convolution) with the shape of
+    ``case``; by Caffe's own loop, if ``of_caffe``."""
 
     def __init__(self, case, layer_type, values, of_caffe=False):
-        """Gives the blobs, data and gradients, the Values; gradients that the layer computes start at zero."""
+        """Gives the blobs, data and gradients, the Values; gradients that the layer computes start
+        at zero."""
         self._of_caffe = of_caffe
         with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
             file.write(case.net(layer_type))
@@ -43,7 +44,8 @@ class LayerNet:
         return self._net.blobs["top"].data
 
     def results(self):
-        """The output and, after a single backward pass, the gradients of input, weight and, of an ACU, x and y."""
+        """The output and, after a single backward pass, the gradients of input, weight and, of an
+        ACU, x and y."""
         image, parameters = self.diffs
         return [self.top, image, parameters[0], *parameters[2:]]
 

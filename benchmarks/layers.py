@@ -39,7 +39,8 @@ class Layer:
         return 2e-9 * batch * self.out_size**2 * self.weights
 
     def gigabytes(self, batch):
-        """What (the forward pass, the backward pass) must read and write once: the input, the output, the weights."""
+        """What (the forward pass, the backward pass) must read and write once: the input, the
+        output, the weights."""
         image, output = self.channels * self.size**2, self.outputs * self.out_size**2
         forward = batch * (image + output) + self.weights
         backward = batch * (2 * image + output) + 2 * self.weights
@@ -52,7 +53,8 @@ class Layer:
         return Case(shape, (batch, self.channels, self.size, self.size), bias=False)
 
     def values(self, batch, reach=1.5, seed=0):
-        """Random Values, float32; positions are up to ``reach`` pixels off the grid in both directions."""
+        """Random Values, float32; positions are up to ``reach`` pixels off the grid in both
+        directions."""
         draw, case = np.random.default_rng(seed), self.case(batch)
         of_a_set = (1, 1, self.kernel, self.kernel)
         x, y = (
@@ -196,7 +198,8 @@ DEFAULT = ("table1", "alexnet", "residual")
 
 
 def choose(names):
-    """The Sets that ``names`` lists: names of sets, or set:layer for one of a set's layers. BadValue names a wrong one."""
+    """The Sets that ``names`` lists: names of sets, or set:layer for one of a set's layers.
+    BadValue names a wrong one."""
     chosen = {}
     for name in names:
         of_set, _, layer = name.partition(":")

@@ -13,7 +13,8 @@ def ours_are_built():
 
 @contextlib.contextmanager
 def of_caffe(wanted=True):
-    """Inside ``with``, Caffe's own, if that is ``wanted``. Both passes of a layer must run the same ones."""
+    """Inside ``with``, Caffe's own, if that is ``wanted``. Both passes of a layer must run the same
+    ones."""
     switch = _switch() if wanted else None
     if switch is None:
         yield

@@ -9,16 +9,16 @@ from active_convolution.caffe import locate
 
 from . import pytorch, timing
 
-# On a CPU short enough to go undisturbed now and then on a busy machine, on a GPU long enough to fill it: the best of all
-# repeats counts, it is a limit.
+# On a CPU short enough to go undisturbed now and then on a busy machine, on a GPU long enough to
+# fill it: the best of all repeats counts, it is a limit.
 SIZE = {False: 640, True: 8192}  # of the square matrices; on a GPU?
 COPIED = {False: 64 << 20, True: 2 << 30}  # bytes of the array that is copied: beyond the caches
 REPEATS = {False: 60, True: 10}
 
 
 def limits(threads, gpu, synchronize):
-    """A dict: gflops, of the best library for products; gflops_by, its name; gflops_peak, of multiply-adds alone (None on a
-    GPU); gigabytes_per_second, read and written."""
+    """A dict: gflops, of the best library for products; gflops_by, its name; gflops_peak, of
+    multiply-adds alone (None on a GPU); gigabytes_per_second, read and written."""
     products = _products(gpu)
     times = timing.interleaved(products, REPEATS[gpu], synchronize, least=0)
     best = min(times, key=lambda name: times[name].least)
@@ -37,7 +37,8 @@ def limits(threads, gpu, synchronize):
 
 
 def peak(threads):
-    """GFLOP/s that no product can exceed; a BLAS's best one is no limit. The clock moves: the best of several calls counts."""
+    """GFLOP/s that no product can exceed; a BLAS's best one is no limit. The clock moves: the best
+    of several calls counts."""
     done = subprocess.run(
         [locate.BUILD / "out/tools/measure_peak", str(threads)],
         stdout=subprocess.PIPE,

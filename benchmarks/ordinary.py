@@ -1,4 +1,5 @@
-"""What the fork's loops (fast_layers.hpp) do for Caffe's own layers on the CPU: each layer by ours and by Caffe's."""
+"""What the fork's loops (fast_layers.hpp) do for Caffe's own layers on the CPU: each layer by ours
+and by Caffe's."""
 
 import tempfile
 
@@ -35,7 +36,8 @@ ELEMENTWISE = (
 
 
 class Convolutions:
-    """The table of a set of ordinary convolutions; nothing else takes turns, for its threads would still be awake."""
+    """The table of a set of ordinary convolutions; nothing else takes turns, for its threads would
+    still be awake."""
 
     def __init__(self, benchmark, each, batch):
         names = (contestants.CONVOLUTION, contestants.OURS)
@@ -86,11 +88,12 @@ def _both(times):
 
 
 def elementwise(benchmark):
-    """Yields the lines of the elementwise layers: milliseconds by Caffe's loop and by ours, and ours in GB/s beside a
-    copy of as many elements."""
+    """Yields the lines of the elementwise layers: milliseconds by Caffe's loop and by ours, and
+    ours in GB/s beside a copy of as many elements."""
     elements = int(np.prod(SHAPE))
     copy = _copy_rate(benchmark, elements)
-    yield f"\nelementwise layers of {elements / 1e6:.1f} million floats, {benchmark.threads} threads; a copy: {copy:.1f} GB/s"
+    yield f"\nelementwise layers of {elements / 1e6:.1f} million floats, {benchmark.threads} threads"
+    yield f"a copy: {copy:.1f} GB/s"
     cells = [["layer", "pass", "Caffe's, ms", "ours, ms", "ours, GB/s", "of the copy's"]]
     for name, text, *passes in ELEMENTWISE:
         nets = {of_caffe: _Net(text, of_caffe) for of_caffe in (True, False)}

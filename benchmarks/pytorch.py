@@ -1,8 +1,8 @@
 """The same convolutions in PyTorch, an optional extra of the benchmark.
 
-Each class computes the passes of a layer from its Values: ``forward()``, then ``backward()`` any number of times, which
-returns the gradients of input, weight and, where positions have a part, x and y.
-"""
+Each class computes the passes of a layer from its Values: ``forward()``, then ``backward()`` any
+number of times, which returns the gradients of input, weight and, where positions have a part, x
+and y."""
 
 import math
 
@@ -94,13 +94,15 @@ class Conv2d:
 
 
 class Dense(Conv2d):
-    """The way of DCLS: the equivalent dense kernel, built from weights and positions, then an ordinary convolution."""
+    """The way of DCLS: the equivalent dense kernel, built from weights and positions, then an
+    ordinary convolution."""
 
     def __init__(self, layer, values, where):
         super().__init__(layer, values, where)
         self.wanted += [self.x, self.y]
         _, _, x, y = values.parameters
-        # The smallest square kernel around the base pixel that holds the neighbours of all positions.
+        # The smallest square kernel around the base pixel that holds the neighbours of all
+        # positions.
         self.reach = max(math.floor(max(x.max(), y.max())) + 1, -math.floor(min(x.min(), y.min())))
 
     def compute(self):
@@ -175,7 +177,8 @@ class Deformable(Dense):
 
 
 def _neighbours(x, y):
-    """Row, column (both relative to the base pixel) and bilinear weight of each of the four neighbours; K each."""
+    """Row, column (both relative to the base pixel) and bilinear weight of each of the four
+    neighbours; K each."""
     left, upper = x.detach().floor(), y.detach().floor()
     dx, dy = x - left, y - upper
     for below, right in CORNERS:

@@ -1,4 +1,5 @@
-"""A network of ours in PyTorch: built from its NetParameter, with the same weights, and trained by the same method."""
+"""A network of ours in PyTorch: built from its NetParameter, with the same weights, and trained by
+the same method."""
 
 import numpy as np
 from active_convolution.caffe import locate
@@ -10,16 +11,18 @@ if pytorch.available():
     import torch
     from torch import nn
 
-# Relative, in the L2 norm. Rounding moves some values across a ReLU's kink, which gradients show in the third digit (they
-# differ by so much from those in double precision); in another network, all would be others.
+# Relative, in the L2 norm. Rounding moves some values across a ReLU's kink, which gradients show in
+# the third digit (they differ by so much from those in double precision); in another network, all
+# would be others.
 TOLERANCE = 5e-2
 
 
 class Iteration:
-    """Both passes and the update of ``net``, a caffe.Net, with ordinary convolutions and an input that stays in place.
+    """Both passes and the update of ``net``, a caffe.Net, with ordinary convolutions and an input
+    that stays in place.
 
-    ``memory_format``: torch.contiguous_format, PyTorch's default, or torch.channels_last. At a rate of 0, as ours.
-    """
+    ``memory_format``: torch.contiguous_format, PyTorch's default, or torch.channels_last. At a rate
+    of 0, as ours."""
 
     def __init__(self, net, proto, solver, memory_format):
         self._net, self._format = net, memory_format
@@ -46,7 +49,8 @@ class Iteration:
         return nn.functional.cross_entropy(self.model(self.image), self.label)
 
     def check(self):
-        """UserError unless loss and weights' gradients are those that ``net`` has after its own passes."""
+        """UserError unless loss and weights' gradients are those that ``net`` has after its own
+        passes."""
         expected = {"loss": self._net.blobs["loss"].data} | {
             name: self._net.params[name][0].diff for name in self.model.weights
         }
@@ -67,7 +71,8 @@ class Iteration:
 
 
 class _Model(nn.Module if pytorch.available() else object):
-    """The layers of ``proto`` from the data to the loss, run in its order. Scale belongs to the BatchNorm before it."""
+    """The layers of ``proto`` from the data to the loss, run in its order. Scale belongs to the
+    BatchNorm before it."""
 
     def __init__(self, net, proto):
         super().__init__()

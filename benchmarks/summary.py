@@ -20,7 +20,8 @@ class Row:
     times: dict
 
     def products(self, which, limits):
-        """Milliseconds of a pass's products at the machine's peak, or, where that is not known, at a library's best rate."""
+        """Milliseconds of a pass's products at the machine's peak, or, where that is not known, at
+        a library's best rate."""
         return (
             1e3
             * self.gflop
@@ -54,8 +55,9 @@ def _add(of_set, name, which, milliseconds):
 
 
 def table(title, rows, limits):
-    """The lines of one set at one batch: milliseconds (and half the distance of the quartiles), the fraction of the
-    limit that ours reaches, our times relative to the others', and the peak of memory beside the blobs."""
+    """The lines of one set at one batch: milliseconds (and half the distance of the quartiles), the
+    fraction of the limit that ours reaches, our times relative to the others', and the peak of
+    memory beside the blobs."""
     names = list(rows[0].times)
     total = sums(rows, limits)[rows[0].set, rows[0].batch]
     lines = []

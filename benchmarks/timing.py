@@ -33,11 +33,11 @@ class Time:
 
 
 def interleaved(calls, repeats, synchronize=lambda: None, least=LEAST):
-    """Times ``calls`` (dict of callables) in turns, each ``repeats`` times; returns a dict of Times.
+    """Times ``calls`` (dict of callables) in turns, each ``repeats`` times; returns a dict of
+    Times.
 
-    One measurement repeats a call until about ``least`` seconds are over. ``synchronize`` waits until the device has done
-    all work. The first call of each is not timed.
-    """
+    One measurement repeats a call until about ``least`` seconds are over. ``synchronize`` waits
+    until the device has done all work. The first call of each is not timed."""
     counts, seconds = {}, {name: [] for name in calls}
     for name, call in calls.items():
         call()
@@ -62,7 +62,8 @@ def _measure(call, count, synchronize):
 
 
 class PeakMemory:
-    """What the process's memory grows by at its peak inside ``with``, in MiB; NaN where the system does not tell."""
+    """What the process's memory grows by at its peak inside ``with``, in MiB; NaN where the system
+    does not tell."""
 
     def __enter__(self):
         self.mebibytes = math.nan

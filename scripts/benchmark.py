@@ -1,12 +1,14 @@
 #!/usr/bin/python3
-"""Compares active convolutions with the oracle, then times them beside Caffe's Convolution and PyTorch.
+"""Compares active convolutions with the oracle, then times them beside Caffe's and PyTorch's.
 
-PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. With it in a virtual environment:
+PyTorch (and torchvision, on a GPU) is an optional extra of this program alone. With it in a
+virtual environment:
 
     python3 -m venv --system-site-packages ~/torch && ~/torch/bin/pip install torch torchvision
     ~/torch/bin/python scripts/benchmark.py
 
-Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them from working ones.
+Where other work shares the cores, OMP_WAIT_POLICY=passive keeps waiting threads from taking them
+from working ones.
 """
 
 import itertools
@@ -23,7 +25,8 @@ from active_convolution.cli import options  # noqa: E402
 from active_convolution.files import whole_file  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks import layers  # noqa: E402; what imports Caffe and PyTorch waits until something is timed
+# What imports Caffe and PyTorch waits until something is timed.
+from benchmarks import layers  # noqa: E402
 
 
 def main():
@@ -38,8 +41,9 @@ def main():
     limits = machine.limits(benchmark.threads, benchmark.gpu, benchmark.synchronize)
     peak = "" if benchmark.gpu else f"multiply-adds {limits['gflops_peak']:.0f} GFLOP/s, "
     print(
-        f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: {peak}best product "
-        f"{limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), copy {limits['gigabytes_per_second']:.0f} GB/s"
+        f"{limits['processor']}, {benchmark.threads} threads, load {limits['load']:.1f}: {peak}"
+        f"best product {limits['gflops']:.0f} GFLOP/s ({limits['gflops_by']}), "
+        f"copy {limits['gigabytes_per_second']:.0f} GB/s"
     )
     rows, found = [], []
     for each in sets:

@@ -90,7 +90,8 @@ def test_table_says_what_is_missing_and_what_was_compared(tiny_run):
 
 @pytest.mark.slow
 def test_ordinary_layers_by_ours_and_by_caffes():
-    """The convolution that was asked for, its network's sum, and every elementwise loop beside a copy."""
+    """The convolution that was asked for, its network's sum, and every elementwise loop beside a
+    copy."""
     layer = "GoogLeNet 3a,5×5"
     options = ("--layers", f"ordinary:{layer}", "--batch", "2", "--repeats", "1", "--threads", "1")
     done = benchmark(*options)

@@ -116,7 +116,8 @@ def test_one_frozen_coordinate_leaves_the_other_its_whole_step(solver, frozen, t
 @pytest.mark.parametrize("normalised", ["true", "false"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_positions_stay_within_their_limit(solver, normalised, tmp_path):
-    """Those that would leave stand at it; within it, and so up to the first arrival, nothing changes."""
+    """Those that would leave stand at it; within it, and so up to the first arrival, nothing
+    changes."""
     active = f"fix_origin: false position_lr_mult: 1 normalize_gradient: {normalised}"
     free = trained_by(solver, tmp_path / "free", active).path(12)
     limit = 1 + 2.0 ** (-4 if normalised == "true" else -13)  # raw steps of AdaDelta are tiny
