@@ -45,7 +45,6 @@ CPU = {
         for passes in ("forward", "both")
     },
 }
-PEAK = {("table1", 64, "forward"): 0.80, ("table1", 64, "backward"): 0.72}
 GPU = {
     ("table1", batch, passes): (None, most)
     for batch in (64, 256)
@@ -72,37 +71,6 @@ def of_times(sums, gpu):
                     np.inf,
                     2,
                 )
-
-
-def of_peak(rows, limits):
-    """How much of the machine's peak a set's products reach; ``rows`` as summary.Row, ``limits`` as
-    machine.limits."""
-    if not limits["gflops_peak"]:
-        return
-    for (name, batch, passes), least in PEAK.items():
-        of_set = [row for row in rows if (row.set, row.batch) == (name, batch)]
-        if of_set:
-            taken = sum(row.times[contestants.ACTIVE][passes].median for row in of_set)
-            yield Bar(
-                f"{name}, batch {batch}, {passes}: of the machine's peak",
-                sum(row.products(passes, limits) for row in of_set) / taken,
-                np.inf,
-                least,
-            )
-    reached = {
-        (name, row.set, row.batch, row.layer, passes): row.products(passes, limits)
-        / times[passes].median
-        for row in rows
-        for name, times in row.times.items()
-        for passes in contestants.PASSES
-    }
-    fastest = max(reached, key=reached.get, default=None)
-    if fastest:
-        yield Bar(
-            f"the most that anybody reaches of the peak, {' '.join(map(str, fastest))}",
-            reached[fastest],
-            1,
-        )
 
 
 def of_workspace(rows):

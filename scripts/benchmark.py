@@ -175,7 +175,6 @@ def _bars(benchmark, rows, limits):
     print("\nBars")
     for bar in itertools.chain(
         bars.of_times(summary.sums(rows, limits), benchmark.gpu),
-        bars.of_peak(rows, limits),
         bars.of_workspace(known),
         bars.of_growth(benchmark),
         bars.of_iteration(benchmark),
