@@ -750,6 +750,18 @@ TYPED_TEST(ActiveConvolutionLayerTest, TestUpdateOfTinyGradients) {
   EXPECT_EQ(1, layer->blobs()[2]->cpu_diff()[0]);
 }
 
+TYPED_TEST(ActiveConvolutionLayerTest, TestPositionsStayWithinTheLimit) {
+  this->FillBottom(1, 1, 5, 5);
+  auto layer = this->Make("convolution_param { num_output: 1 kernel_size: 3 } active_convolution_param { position_limit: 2 }");
+  layer->blobs()[2]->mutable_cpu_data()[0] = -3;
+  layer->blobs()[3]->mutable_cpu_data()[0] = 7.5;
+  layer->AfterUpdate();
+  for (int k = 0; k < 9; ++k) {
+    EXPECT_EQ(k ? k % 3 - 1 : -2, layer->blobs()[2]->cpu_data()[k]) << k;
+    EXPECT_EQ(k ? k / 3 - 1 : 2, layer->blobs()[3]->cpu_data()[k]) << k;
+  }
+}
+
 TYPED_TEST(ActiveConvolutionLayerTest, TestLayerIsRegistered) {
   this->FillBottom(1, 1, 5, 5);
   shared_ptr<Layer<typename TypeParam::Dtype> > layer =
