@@ -4,6 +4,7 @@ what they print."""
 import doctest
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -153,6 +154,19 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 
 # ---- The pages
 
+
+def test_readme(tmp_path, root, monkeypatch):
+    commands, session = marked(root / "README.md", HERE)
+    flowers(tmp_path, 40).rename(tmp_path / "pictures")
+    write(tmp_path / "new.jpg", picture(1, 40, 45))
+    for command in blocks(commands):
+        run(command, tmp_path)
+    assert (tmp_path / "runs/mine/positions.png").stat().st_size > 1000
+    path = [os.environ["PYTHONPATH"], f"{BUILD}/fork/python"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    script = session.strip("`\n")
+    said = run(f"/usr/bin/python3 -c {shlex.quote(script)}", tmp_path)
+    assert said.split("\n")[0] in KINDS and "[[[[-1." in said
 
 def test_data(tmp_path, root):
     cifar(tmp_path, "cifar100", "cifar-100-python")
