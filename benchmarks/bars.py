@@ -26,7 +26,8 @@ class Bar:
             f"at most {self.most:.2f}" if not self.least else f"{self.least:.2f} to {self.most:.2f}"
         )
         wanted = f"at least {self.least:.2f}" if self.most == np.inf else wanted
-        return f"{'reached' if self.reached else 'MISSED ':7}  {self.measured:6.2f}  ({wanted})  {self.name}"
+        outcome = "reached" if self.reached else "MISSED "
+        return f"{outcome}  {self.measured:6.2f}  ({wanted})  {self.name}"
 
 
 # (set, batch, passes) -> the most that ours may take relative to Caffe's Convolution and to
@@ -126,7 +127,8 @@ def of_iteration(benchmark, batch=64):
     for ours, other in pairs:
         if ours in times and other in times:
             yield Bar(
-                f"{title}: {ours} ({times[ours].median:.3g} ms) relative to {other}'s {times[other].median:.3g} ms",
+                f"{title}: {ours} ({times[ours].median:.3g} ms) relative to {other}'s "
+                f"{times[other].median:.3g} ms",
                 times[ours].median / times[other].median,
                 1,
             )

@@ -65,7 +65,8 @@ class Benchmark:
         worst = max(found, key=found.get)
         if not found[worst] <= cases.TOLERANCE["float"]:
             raise UserError(
-                f"{layer.name} differs from the oracle by {found[worst]:.1e} in {worst}: nothing is timed"
+                f"{layer.name} differs from the oracle by {found[worst]:.1e} in {worst}: "
+                "nothing is timed"
             )
         return found[worst]
 
@@ -156,6 +157,6 @@ def _agree(layer, contestants):
                     )
                     if not difference <= cases.TOLERANCE["float"]:
                         raise UserError(
-                            f"{layer.name}: {other} differs from {one} by {difference:.1e} in {name}: "
-                            "nothing is timed"
+                            f"{layer.name}: {other} differs from {one} by {difference:.1e} in "
+                            f"{name}: nothing is timed"
                         )

@@ -25,7 +25,7 @@ PYTORCH = {
 }  # name: its memory format
 REACH = 1.5  # pixels that positions are away from the grid, at most
 IMAGES = 256  # of the database
-DROPOUT = 1e-9  # the ratio: all of a Dropout layer's work, and nothing dropped, so that networks can be compared
+DROPOUT = 1e-9  # the ratio: a Dropout layer's work, and nothing dropped, to compare networks
 
 
 class Iteration:

@@ -211,7 +211,8 @@ def choose(names):
         if not found:
             known = ", ".join(SETS)
             raise BadValue(
-                f"--layers {name}: no such layers; there are {known}, and their layers as in table1:conv1/1"
+                f"--layers {name}: no such layers; there are {known}, and their layers as in "
+                "table1:conv1/1"
             )
         chosen.setdefault(of_set, []).extend(
             each for each in found if each not in chosen.get(of_set, [])

@@ -92,7 +92,8 @@ def elementwise(benchmark):
     ours in GB/s beside a copy of as many elements."""
     elements = int(np.prod(SHAPE))
     copy = _copy_rate(benchmark, elements)
-    yield f"\nelementwise layers of {elements / 1e6:.1f} million floats, {benchmark.threads} threads"
+    size = f"{elements / 1e6:.1f} million floats"
+    yield f"\nelementwise layers of {size}, {benchmark.threads} threads"
     yield f"a copy: {copy:.1f} GB/s"
     cells = [["layer", "pass", "Caffe's, ms", "ours, ms", "ours, GB/s", "of the copy's"]]
     for name, text, *passes in ELEMENTWISE:
@@ -132,12 +133,14 @@ class _Net:
         self._of_caffe = of_caffe
         dims = " ".join(f"dim: {size}" for size in SHAPE)
         inputs = "".join(
-            f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims} }} }} }}\n'
+            f'layer {{ name: "{name}" type: "Input" top: "{name}" '
+            f"input_param {{ shape {{ {dims} }} }} }}\n"
             for name in ("image", *(["other"] if '"other"' in text else []))
         )
         with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
             file.write(
-                f'force_backward: true\n{inputs}layer {{ name: "layer" bottom: "image" top: "top" {text} }}\n'
+                f"force_backward: true\n{inputs}"
+                f'layer {{ name: "layer" bottom: "image" top: "top" {text} }}\n'
             )
             file.flush()
             with loops.of_caffe(of_caffe):

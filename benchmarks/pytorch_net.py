@@ -66,7 +66,8 @@ class Iteration:
             )
             if not difference <= TOLERANCE:
                 raise UserError(
-                    f"PyTorch's network differs from ours by {difference:.1e} in {name}: nothing is timed"
+                    f"PyTorch's network differs from ours by {difference:.1e} in {name}: "
+                    "nothing is timed"
                 )
 
 

@@ -73,8 +73,8 @@ def parser():
     parser = options.Parser(Path(sys.argv[0]).name, __doc__)
     options.gpu(
         parser,
-        "on this GPU (without ID: on 0); needs PyTorch, and a fork built with --gpu whose build-gpu/env.sh is "
-        "sourced",
+        "on this GPU (without ID: on 0); needs PyTorch, and a fork built with --gpu whose "
+        "build-gpu/env.sh is sourced",
         nargs="?",
         const=0,
     )

@@ -168,6 +168,7 @@ def test_readme(tmp_path, root, monkeypatch):
     said = run(f"/usr/bin/python3 -c {shlex.quote(script)}", tmp_path)
     assert said.split("\n")[0] in KINDS and "[[[[-1." in said
 
+
 def test_data(tmp_path, root):
     cifar(tmp_path, "cifar100", "cifar-100-python")
     flowers(tmp_path, 80)
