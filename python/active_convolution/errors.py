@@ -34,8 +34,8 @@ def out_of_range(value, least, most=None, above=False):
 
 
 def explained(error):
-    """The line to say of an exception that is no fault of the program: the user's, or one that the
-    machine raises in the middle of anything. None for any other."""
+    """The line to say of an exception that is not a fault of the program: the user's, or one that
+    the machine raises in the middle of anything. None for any other."""
     if isinstance(error, UserError):
         line = str(error)
     elif isinstance(error, MemoryError):
@@ -43,7 +43,7 @@ def explained(error):
     elif isinstance(error, RuntimeError) and _is_from_pycaffe(error):
         line = f"Caffe: {plain(str(error))}"
     elif isinstance(error, UnicodeEncodeError):
-        line = f"the name {error.object!r} is no text in UTF-8: rename it, or set LC_ALL=C.UTF-8"
+        line = f"the name {error.object!r} is not UTF-8 text: rename it, or set LC_ALL=C.UTF-8"
     elif isinstance(error, OSError) and error.errno is not None:
         names = " and ".join(
             _shown(name) for name in (error.filename, error.filename2) if name is not None

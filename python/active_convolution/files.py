@@ -163,7 +163,7 @@ def content(path):
     """The bytes of a regular file: a pipe may never end, or never begin. Raises UserError for
     one."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UserError(f"{path} is no regular file: give the path of one")
+        raise UserError(f"{path} is not a regular file: give the path of one")
     return Path(path).read_bytes()
 
 

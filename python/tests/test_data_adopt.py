@@ -132,14 +132,14 @@ def test_names_and_places_of_ones_own(made, tmp_path):
 
 
 def test_what_cannot_be_told_is_refused(made, tmp_path, digits_data):
-    with pytest.raises(UserError, match="is no folder of databases"):
+    with pytest.raises(UserError, match="is not a folder of databases"):
         adopt(made / "train_lmdb")
     with pytest.raises(UserError, match="holds train.txt and train_encoded: name one"):
         adopt(made)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds none: give an LMDB"):
         adopt(tmp_path / "empty")
-    with pytest.raises(UserError, match="names.png is no database of Caffe's"):
+    with pytest.raises(UserError, match="names.png is not one of Caffe's databases"):
         adopt(tmp_path, source=tmp_path / "names.png")
     with pytest.raises(BadValue, match="--size is for lists of images"):
         adopt(made, source=made / "train_lmdb", size=(8, 8), output=tmp_path)

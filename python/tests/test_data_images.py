@@ -377,5 +377,5 @@ def test_a_data_set_that_is_not_whole_is_refused(tmp_path):
     (tmp_path / "out/manifest.json").write_text(text[: len(text) // 2])
     with pytest.raises(UserError, match="manifest.json is damaged"):
         read_manifest("out")
-    with pytest.raises(UserError, match="source is no data set.*acu data adopt source"):
+    with pytest.raises(UserError, match="source is not a data set.*acu data adopt source"):
         read_manifest("source")

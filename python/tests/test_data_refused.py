@@ -39,7 +39,7 @@ def nothing(tmp_path):
         ("28-gtsrb", "Test.csv lists the images"),
         ("10-c_kaggle", "trainLabels.csv lists the images in .*--list"),
         ("10-d_darknet", "train has 30 images in no class's folder"),
-        ("10-j_zip/j_macos.zip", "is no folder: unpack it"),
+        ("10-j_zip/j_macos.zip", "is not a folder: unpack it"),
     ],
 )
 def test_cases(shared_cases, nothing, case, said):
@@ -179,7 +179,7 @@ def test_lists(tmp_path, nothing, text, said):
         ("train/0.png,ant\ntrain/1.png,bee\n", "has no heading: add one"),
         ("id,label\ntrain/0.png\n", "has the row train/0.png,None: give it 2 cells"),
         ("id,label\ntrain/0.png,-1\n", "the label -1: labels are integers"),
-        ("id\xff".encode("latin-1"), "is no text in UTF-8"),
+        ("id\xff".encode("latin-1"), "is not UTF-8 text"),
     ],
 )
 def test_tables(tmp_path, nothing, text, said):

@@ -513,7 +513,7 @@ def test_command(ordinary, tmp_path):
 @pytest.mark.parametrize(
     "arguments, status, message",
     [
-        (["--kernel", "3by3"], 2, "error: --kernel 3by3 is no kernel such as 3 or 3x5"),
+        (["--kernel", "3by3"], 2, "error: --kernel 3by3 is not a kernel size such as 3 or 3x5"),
         (["--layers", "nothing"], 1, "error: no convolution of "),
         (["--warmup-iter", "-1"], 2, "error: "),
     ],

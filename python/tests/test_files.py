@@ -168,7 +168,7 @@ def test_a_disk_that_locks_nothing_is_written(tmp_path, kind, monkeypatch):
 def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(UserError, match="is no regular file"):
+        with pytest.raises(UserError, match="is not a regular file"):
             content(path)
     with pytest.raises(IsADirectoryError):
         content(tmp_path)

@@ -73,7 +73,7 @@ def test_a_plan_grows_seed_by_seed_on_both_sides(tmp_path, scale, length):
 def test_what_is_wrong_is_said_before_it_trains(small, tmp_path):
     options = "--table", 2, "--runs", tmp_path / "runs", "--data", small / "nowhere"
     status, stdout, stderr = finish(reproduce(*options))
-    assert (status, stdout) == (1, "") and "nowhere/cifar10 is no data set" in stderr
+    assert (status, stdout) == (1, "") and "nowhere/cifar10 is not a data set" in stderr
     for wrong, expected in (
         (("--scale", "1.5"), "--scale 1.5 is out of range"),
         (

@@ -107,4 +107,5 @@ def test_the_command_animates_a_run(moving, tmp_path):
 
 def test_a_snapshot_does_not_move(shared_reference, tmp_path):
     source = shared_reference / "acu_plain_cifar10_iter_64000.caffemodel"
-    assert "single moment" in refused("plot", source, "--animate", tmp_path / "a.gif", status=2)
+    assert "is a file" in refused("plot", source, "--animate", tmp_path / "a.gif", status=2)
+    assert "there is no" in refused("plot", tmp_path / "nothing")

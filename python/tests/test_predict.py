@@ -161,9 +161,9 @@ def test_whitened_images(tmp_path):
 
 def test_what_is_no_image_or_no_run_is_said(run, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    assert "a.png is no whole image" in refused("predict", run, tmp_path / "a.png")
+    assert "a.png is not a complete image" in refused("predict", run, tmp_path / "a.png")
     assert "cannot read missing.png" in refused("predict", run, "missing.png")
     (tmp_path / "empty").mkdir()
     assert "empty holds no images" in refused("predict", run, tmp_path / "empty")
-    assert "no run of acu train" in refused("predict", tmp_path, tmp_path / "a.png")
+    assert "not a run of acu train" in refused("predict", tmp_path, tmp_path / "a.png")
     assert "no snapshot of iteration 3" in refused("predict", run, tmp_path, "--iteration", 3)

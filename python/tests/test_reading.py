@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(backend, tmp_path):
 
 @pytest.mark.parametrize("backend, file", [("LMDB", "data.mdb"), ("LEVELDB", "CURRENT")])
 def test_a_folder_of_something_else_is_no_database(backend, file, tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path} is no .*{file}"):
+    with pytest.raises(UserError, match=f"{tmp_path} is not an? .*{file}"):
         list(reading.batches(reading.layer(tmp_path, backend)))
 
 

@@ -225,4 +225,4 @@ def test_what_caffe_train_leaves_is_no_run(tmp_path):
     (tmp_path / "solver.prototxt").write_text("base_lr: 1")
     (tmp_path / "net_iter_1.caffemodel").touch()
     said = refused("report", tmp_path)
-    assert "is no run of acu train" in said and "acu train --solver" in said
+    assert "is not a run of acu train" in said and "acu train --solver" in said

@@ -173,7 +173,7 @@ def test_position_limit_is_known(found):
         (dict(set=["solver.base_lr=fast"]), BadValue, "base_lr=fast is not in Caffe's schema"),
         (dict(set=["conv.convolution_param.pad=-1"]), BadValue, "pad=-1 is not in"),
         (dict(set=["none.param=1"]), BadValue, "names no layer of .*: give solver, or one of data"),
-        (dict(set=["conv"]), BadValue, "is no setting: give solver.FIELD=VALUE or LAYER"),
+        (dict(set=["conv"]), BadValue, "is not a setting: give solver.FIELD=VALUE or LAYER"),
         (dict(set=["conv.param.lr_mult=1"]), BadValue, "not in Caffe's schema"),
         (dict(set=["conv.param[5].lr_mult=1"]), BadValue, "not in Caffe's schema"),
         (dict(set=["solver.base_lr.x=1"]), BadValue, "not in Caffe's schema"),

@@ -33,7 +33,7 @@ def assert_refused(tmp_path, expected, *arguments, **options):
     [
         (dict(model="nowhere"), "no folder nowhere.*: give .*acu models list"),
         (dict(variant="other"), "no folder .*/other: .*baseline, acu"),
-        (dict(data="nowhere"), "nowhere is no data set.*acu data"),
+        (dict(data="nowhere"), "nowhere is not a data set.*acu data"),
         (
             dict(model="cifar10/plain"),
             "layer data of .* crops images to 32×32, and those in .* 1×10×10",

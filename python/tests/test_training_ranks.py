@@ -258,7 +258,7 @@ def test_what_rank_0_refuses_is_said_once(tiny, digits_data, tmp_path):
     options = "--data", tmp_path / "nowhere", "--output", tmp_path / "run"
     _, stderr = mpirun(tiny, *options).communicate(timeout=TIMEOUT)
     said = re.findall("^error: .*$|Traceback|interrupted", stderr, re.MULTILINE)
-    assert len(said) == 1 and "nowhere is no data set" in said[0]
+    assert len(said) == 1 and "nowhere is not a data set" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_without_a_whole_snapshot_it_begins_anew(original, finished, resume, cap
     assert resume(finished) == 0
     stderr = capfd.readouterr().err
     assert stderr.count("warning: passing over") == 4
-    assert "no whole snapshot: starting at iteration 0\n" in stderr
+    assert "no complete snapshot: starting at iteration 0\n" in stderr
     assert column(finished, "loss") == column(original, "loss")
 
 

@@ -112,6 +112,6 @@ def test_the_longest_warm_up_counts():
 
 @pytest.mark.parametrize("gamma, max_iter", [(-0.5, 96_000), (1e38, 32_000), (1.1, 1)])
 def test_a_rate_that_knows_no_other_length_is_refused(gamma, max_iter):
-    """gamma ** iter: -0.5 ** 1.5 is no real number, and the others' powers are no float32."""
+    """gamma ** iter: -0.5 ** 1.5 is not real, and the others' powers are no float32."""
     with pytest.raises(UserError, match="lr_policy exp .* cannot be brought to another number"):
         shortened(CIFAR10, max_iter, lr_policy="exp", gamma=gamma)

@@ -48,7 +48,7 @@ def read_solver(path):
 
 
 def _read_text(path, message, what):
-    with reading(path, f"is no valid prototxt of a {what}", "mend the file", reason=True):
+    with reading(path, f"is not a valid prototxt of a {what}", "mend the file", reason=True):
         stored = content(path)
         text = stored.removeprefix(codecs.BOM_UTF8).decode(errors="replace")  # comments are bytes
         try:
@@ -58,7 +58,7 @@ def _read_text(path, message, what):
             raise UserError(
                 mistaken(path, stored, what)
                 or foreign(path, text, why)
-                or f"{path} is no valid prototxt of a {what}: {why}"
+                or f"{path} is not a valid prototxt of a {what}: {why}"
             ) from error
 
 

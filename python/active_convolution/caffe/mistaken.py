@@ -1,5 +1,5 @@
-"""What to say of a file that is no network, solver or weights, or that another Caffe knows: what it
-is, and what to give."""
+"""What to say of a file that is not a network, solver or weights, or that another Caffe knows:
+what it is, and what to give."""
 
 import re
 import warnings
@@ -80,7 +80,10 @@ def parsed_as(kind, stored, as_text=False):
 def foreign(path, text, why):
     """What to do about fields that this Caffe does not know; None for any other error."""
     found = re.search(r'(\d+):\d+ : .*"caffe\.(\w+)" has no field named "(\w+)"', why)
-    if not found or found[2] in ("NetParameter", "SolverParameter"):  # then it is no network at all
+    if not found or found[2] in (
+        "NetParameter",
+        "SolverParameter",
+    ):  # then it is not a network at all
         return None
     there = set(re.findall(r"(\w+)\s*:?\s*\{", text))
     trees = {tree: set(fields.split()) for tree, fields in _FIELDS.items()}

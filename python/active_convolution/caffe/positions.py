@@ -285,7 +285,7 @@ class History(_Shown):
         something else."""
         remedy = "remove it, or name another run"
         arrays = load_npz(path, remedy)
-        with reading(path, "is no record of positions", remedy, reason=True):
+        with reading(path, "is not a record of positions", remedy, reason=True):
             about = json.loads(arrays["about"].item())
             history = cls(int(about["warmup_iter"]))
             over_time = []

@@ -31,7 +31,7 @@ def layer(source, backend="LMDB", transform=None, **images):
 
 
 def source(layer):
-    """What the data layer ``layer`` reads, a path; None where it is no data layer."""
+    """What the data layer ``layer`` reads, a path; None where it is not a data layer."""
     name = _PARAMETERS.get(layer.type)
     return getattr(layer, name).source if name else None
 
@@ -75,8 +75,8 @@ def _in_lmdb(path):
     import lmdb
 
     if not (path / "data.mdb").is_file():
-        raise UserError(f"{path} is no LMDB, it has no data.mdb: give the folder of one")
-    with reading(path, "is no LMDB", "make it anew", lmdb.Error, reason=True):
+        raise UserError(f"{path} is not an LMDB, it has no data.mdb: give the folder of one")
+    with reading(path, "is not an LMDB", "make it anew", lmdb.Error, reason=True):
         with lmdb.open(os.fspath(path), readonly=True, lock=False) as opened:
             return opened.stat()["entries"]
 
@@ -84,7 +84,7 @@ def _in_lmdb(path):
 def _in_leveldb(path):
     """As Caffe's own tool counts, since no library but Caffe's is there to read it."""
     if not (path / "CURRENT").is_file():
-        raise UserError(f"{path} is no LevelDB, it has no CURRENT: give the folder of one")
+        raise UserError(f"{path} is not a LevelDB, it has no CURRENT: give the folder of one")
     try:
         log = locate.tool("compute_image_mean", "-backend=leveldb", path)
     except UserError as error:
@@ -95,7 +95,7 @@ def _in_leveldb(path):
 def _rows(name, dataset):
     import h5py
 
-    with reading(name, "is no HDF5 file of data", "make it anew", KeyError, reason=True):
+    with reading(name, "is not an HDF5 file of data", "make it anew", KeyError, reason=True):
         with h5py.File(name, "r") as file:
             return len(file[dataset])
 

@@ -48,7 +48,7 @@ def _kernel(text):
     """N or HxW as (vertical, horizontal)."""
     sizes = text.lower().split("x")
     if len(sizes) > 2 or not all(size.isdecimal() and int(size) for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text} is no kernel such as 3 or 3x5")
+        raise argparse.ArgumentTypeError(f"{text} is not a kernel size such as 3 or 3x5")
     return int(sizes[0]), int(sizes[-1])
 
 

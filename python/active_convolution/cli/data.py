@@ -110,13 +110,17 @@ def _size(parser, more):
 def _pixels(text):
     match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text} is no size: give width and height, as in 64x64")
+        raise argparse.ArgumentTypeError(
+            f"{text} is not a size: give width and height, as in 64x64"
+        )
     return int(match[1]), int(match[2])
 
 
 def _columns(text):
     if len(columns := tuple(text.split(","))) != 2:
-        raise argparse.ArgumentTypeError(f"{text} is no two columns: give such as filename,class")
+        raise argparse.ArgumentTypeError(
+            f"{text} does not name two columns: give them as in filename,class"
+        )
     return columns
 
 

@@ -85,12 +85,12 @@ def result(text):
 
 def integer(least, most=None):
     """The type of an option that is an integer, ``least`` to ``most`` (None: without end)."""
-    return _number(int, "integer", least, most)
+    return _number(int, "an integer", least, most)
 
 
 def number(least, most=None, above=False):
     """... that is a number; ``above``: not ``least`` itself."""
-    return _number(float, "number", least, most, above)
+    return _number(float, "a number", least, most, above)
 
 
 def _number(kind, name, *limits):
@@ -98,7 +98,7 @@ def _number(kind, name, *limits):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text} is no {name}") from None
+            raise argparse.ArgumentTypeError(f"{text} is not {name}") from None
         wrong = out_of_range(value, *limits)
         if wrong:
             raise argparse.ArgumentTypeError(f"{text} {wrong}")
@@ -116,7 +116,7 @@ def devices(text):
     parts = text.split(",")
     if not all(part.isdecimal() and len(part) < 6 for part in parts):
         raise argparse.ArgumentTypeError(
-            f"{text} is no list of device numbers such as 0 or 0,1,2,3"
+            f"{text} is not a list of device numbers such as 0 or 0,1,2,3"
         )
     numbers = [int(part) for part in parts]
     if len(set(numbers)) < len(numbers):

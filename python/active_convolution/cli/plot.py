@@ -42,12 +42,14 @@ def parser(prog):
 
 def run(arguments):
     from ..caffe import positions
-    from ..errors import BadValue
+    from ..errors import BadValue, UserError
     from ..look import animation, style, synapses
 
     source, output, film = arguments.source, arguments.output, arguments.animate
+    if not source.exists():
+        raise UserError(f"there is no {source}: give the folder of a run, or a .caffemodel")
     if not source.is_dir() and (film or not output):
-        raise BadValue(f"{source} is a single moment, no folder of a run: give --output alone")
+        raise BadValue(f"{source} is a file, not the folder of a run: give --output, no --animate")
     output = output or (None if film else source / "positions.png")
     if output:
         style.check_name(output)

@@ -32,7 +32,7 @@ def adopt(folder, source=None, val_source=None, output=None, label_names=None, s
     """
     folder, output = Path(folder), Path(output or folder)
     if not folder.is_dir() or _backend(folder):
-        raise UserError(f"{folder} is no folder of databases: give the one in which they lie")
+        raise UserError(f"{folder} is not a folder of databases: give the one in which they lie")
     known = output / MANIFEST
     if known.exists() and '"adopted": true' not in known.read_text(errors="replace"):
         raise UserError(f"{output} is a data set already: give it as --data, or name an --output")
@@ -91,7 +91,7 @@ def _part(path, split, folder, output, size, manifest):
     """The Part of the source at ``path``; ``manifest`` is told what its values are."""
     backend = _backend(path)
     if backend is None:
-        raise UserError(f"{path} is no database of Caffe's: {_GIVE}")
+        raise UserError(f"{path} is not one of Caffe's databases: {_GIVE}")
     if size and backend != "IMAGES":
         raise BadValue(f"--size is for lists of images, and {path} is none: leave it out")
     if path.suffix.lower() in _HDF5:

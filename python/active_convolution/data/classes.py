@@ -90,7 +90,7 @@ def _tree(folder):
     """{subfolder: sorted paths of all images below it}, those in no subfolder under ""."""
     folder = Path(folder)
     if not folder.is_dir():
-        lacks = "is no folder: unpack it, and" if folder.exists() else "does not exist:"
+        lacks = "is not a folder: unpack it, and" if folder.exists() else "does not exist:"
         raise UserError(f"{folder} {lacks} give the folder of the images")
     tree = {"": []}
     for path, folders, names in os.walk(folder):
@@ -212,7 +212,7 @@ def _text(file):
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text in UTF-8: store it so") from error
+        raise UserError(f"{file} is not UTF-8 text: store it so") from error
 
 
 def _lines(file):

@@ -127,9 +127,9 @@ def _of(kind, entries):
 def read_manifest(folder, splits=SPLITS):
     """The Manifest of the data set in ``folder``.
 
-    Raises UserError where that is no whole data set: no manifest, another one than this version's,
-    one of ``splits`` is missing, or a database has another size than when the manifest was
-    written, as after an interrupted copy.
+    Raises UserError where that is not a complete data set: no manifest, another one than this
+    version's, one of ``splits`` is missing, or a database has another size than when the manifest
+    was written, as after an interrupted copy.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -137,8 +137,8 @@ def read_manifest(folder, splits=SPLITS):
         manifest = Manifest.of(json.loads(path.read_bytes()))
     except OSError as error:
         raise UserError(
-            f"{folder} is no data set, {path} cannot be read ({error.strerror}): make it with acu "
-            f"data, or, where another tool made its databases, with acu data adopt {folder}"
+            f"{folder} is not a data set, {path} cannot be read ({error.strerror}): make it with "
+            f"acu data, or, where another tool made its databases, with acu data adopt {folder}"
         ) from error
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}): make {folder} anew") from error

@@ -74,7 +74,9 @@ class Whitening(NamedTuple):
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(*(arrays[name] for name in cls._fields))
         except Exception as error:  # a damaged zip can raise nearly anything
-            raise UserError(f"{path} is no whitening ({error}): make the data set again") from error
+            raise UserError(
+                f"{path} is not a whitening ({error}): make the data set again"
+            ) from error
 
 
 def _many(rows, mean):

@@ -109,5 +109,5 @@ def _bgr(image):
     except OSError as error:
         raise UserError(f"cannot read {image}: {error.strerror}") from error
     if found is None:
-        raise UserError(f"{image} is no whole image: name another file")
+        raise UserError(f"{image} is not a complete image: name another file")
     return found

@@ -36,7 +36,7 @@ _HEADS = ("run", "network", "iteration", "time", "test error", "best", "")
 
 def write(folders, output):
     """Writes the report about the run folders ``folders`` to ``output``, whole or not at all;
-    returns its bytes. Raises UserError where a folder is no run, or a file of it is damaged."""
+    returns its bytes. Raises UserError where a folder is not a run, or a file of it is damaged."""
     folders = [Path(folder) for folder in folders]
     runs = [Reported(name, folder) for name, folder in zip(_names(folders), folders)]
     parts = ["<h1>Training runs</h1>", _table(runs)]

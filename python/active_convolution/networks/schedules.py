@@ -49,7 +49,7 @@ CIFAR10 = Task(
     *(100, 100),
 )
 CIFAR100 = dataclasses.replace(CIFAR10, name="cifar100", classes=100)
-# The same schedule in proportion. A mirrored digit is no digit.
+# The same schedule in proportion. A mirrored digit is not a digit.
 DIGITS = Task(
     *("digits", 10, 1, 8, 1500),
     *(1000, (500, 750), 156, (100, 250, 10)),
@@ -126,7 +126,7 @@ def _step(iteration, scale):
 
 
 def _root(gamma, scale):
-    """gamma ** (1 / scale), which is no real number for a negative one, and too large for some."""
+    """gamma ** (1 / scale), which is not real for a negative one, and too large for some."""
     try:
         root = gamma ** (1 / scale)
         if not isinstance(root, complex) and abs(root) < _MOST_FLOAT:

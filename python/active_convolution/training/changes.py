@@ -158,7 +158,9 @@ def _freeze(found, pattern):
 def _set(found, text):
     path, equals, value = text.partition("=")
     if not equals or not value.strip():
-        raise BadValue(f"--set {text} is no setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE")
+        raise BadValue(
+            f"--set {text} is not a setting: give solver.FIELD=VALUE or LAYER.FIELD=VALUE"
+        )
     if path.startswith("solver."):
         _assign(found.solver, path.removeprefix("solver."), value.strip(), text)
         return

@@ -49,7 +49,10 @@ def of_model(model, variant=None, solver=None):
         folder = folder / (variant or both[-1].name)
     if not folder.is_dir():
         known = ", ".join(models.VARIANTS)
-        raise UserError(f"no folder {folder}: give one with {known}, or one of acu models list")
+        raise UserError(
+            f"there is no folder {folder}: give one of a network (or of {known}), "
+            "or one of acu models list"
+        )
     own = folder / "solver.prototxt"
     if not (solver or own.is_file()):
         raise BadValue(f"{folder} holds no solver.prototxt: give a folder with one, or --solver")

@@ -49,7 +49,7 @@ def steps(trained, shape):
             with np.load(f"{folder}/{how.whitening}", allow_pickle=False) as stored:
                 arrays = {f"whitening_{name}": stored[name] for name in ("mean", "matrix")}
     if how.mean_file:
-        with reading(f"{folder}/{how.mean_file}", "is no array", "make the data set anew"):
+        with reading(f"{folder}/{how.mean_file}", "is not an array", "make the data set anew"):
             mean = mean + np.load(f"{folder}/{how.mean_file}")
     if not how.contrast_scale:  # which undoes factor and offset
         mean, transform_scale = (mean - offset) / factor, factor * transform.scale
@@ -77,6 +77,8 @@ def steps(trained, shape):
 
 def _mean_blob(path):
     """The mean_file of a transform_param, (C, H, W)."""
-    with reading(path, "is no mean file", "give the one of the training", (*DAMAGE, DecodeError)):
+    with reading(
+        path, "is not a mean file", "give the one of the training", (*DAMAGE, DecodeError)
+    ):
         blob = messages.parsed(locate.caffe_pb2().BlobProto, Path(path).read_bytes())
         return messages.values(blob).reshape(messages.shape(blob)[-3:]).astype(float)

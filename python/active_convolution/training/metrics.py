@@ -86,8 +86,8 @@ class Metrics:
 
 
 def _numbers(row):
-    """A row of the file: a loss need not be finite, and an error that is no fraction, as of a layer
-    that counts in per cent, is none."""
+    """A row of the file: a loss need not be finite, and an error that is not a fraction, as of a
+    layer that counts in per cent, is none."""
     if None in row or None in row.values():
         raise ValueError("a row of other length")
     values = {name: float(text) if text else None for name, text in row.items()}

@@ -89,7 +89,7 @@ def existing(path):
     run = RunFolder(path)
     if not (run.solver.is_file() and run.train_val.is_file()):
         raise UserError(
-            f"{path} is no run of acu train, it has no solver.prototxt and train_val.prototxt: "
+            f"{path} is not a run of acu train, it has no solver.prototxt and train_val.prototxt: "
             "name its --output (caffe train keeps no records; acu train --solver FILE does)"
         )
     return run

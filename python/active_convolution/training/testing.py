@@ -108,7 +108,7 @@ class Tests:
 
 def _error(accuracy, loss):
     """1 - ``accuracy``, and 1 for a diverged network: Caffe's Accuracy counts NaN scores as right.
-    None where it is no fraction, as of somebody's layer that counts in per cent."""
+    None where it is not a fraction, as of somebody's layer that counts in per cent."""
     if not math.isfinite(loss):
         return 1.0
     return max(1 - accuracy, 0.0) if 0 <= accuracy <= 1 + 1e-6 else None  # a mean is rounded

@@ -171,7 +171,7 @@ class Trainer(ranks.Worker):
         """Brings the records to the newest whole snapshot, and returns it; None without one."""
         snapshot = snapshots.newest_whole(self.parameter.snapshot_prefix, self.solver, self._say)
         if snapshot is None:
-            self._say("no whole snapshot: starting at iteration 0")
+            self._say("no complete snapshot: starting at iteration 0")
             if self.events:
                 self.events.truncate(-1)
             self._weights = self._weights or self.record.content.get("weights", {}).get("file")

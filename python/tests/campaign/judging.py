@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 _BAR = re.compile(r"\d+%\||\d+\S* ?\[\d\d:\d\d|^\s*$")  # tqdm's
-_PROGRESS = "going on from ", "no whole snapshot: ", "warning: ", "eigenvectors of ", "training "
+_PROGRESS = "going on from ", "no complete snapshot: ", "warning: ", "eigenvectors of ", "training "
 # What may change beside the outputs: LMDB's lock, and what LevelDB writes when it is opened.
 _MAY_CHANGE = re.compile(r"out|.*lock\.mdb$|.*_leveldb/")
 
