@@ -122,7 +122,7 @@ def test_without_a_data_set_that_is_said(run, tmp_path):
     weights = next((folder / "snapshots").glob("*.caffemodel"))
     files = "--model", folder / "deploy.prototxt", "--weights", weights
     done = acu("export", *files, "--output", tmp_path / "a")
-    assert "images: nobody said how they were prepared" in done.stdout
+    assert "images: how they were prepared is unknown" in done.stdout
     assert not (tmp_path / "a/preprocessing.json").exists()
     done = acu("export", *files, "--data", folder.parent / "data", "--output", tmp_path / "b")
     assert (tmp_path / "b/preprocessing.json").exists() and "images: BGR" in done.stdout

@@ -104,7 +104,9 @@ def test_positions_learn_as_asked(tmp_path):
 
 @pytest.mark.parametrize("like", ["cifar10/deep", "cifar10"])
 def test_what_cannot_be_made_leaves_nothing(tmp_path, like):
-    with pytest.raises(BadValue, match=f"--like {like} is none of the networks here: give one of"):
+    with pytest.raises(
+        BadValue, match=f"--like {like} is not one of the networks here: give one of"
+    ):
         own.new(tmp_path / "x", like)
     (tmp_path / "y").mkdir()
     with pytest.raises(UserError, match="y exists already: remove it or name another --output"):

@@ -15,7 +15,7 @@ FILE = "preprocessing.json"
 def write(folder, prepared):
     """Writes what ``of`` gives into ``folder``; returns a line about it."""
     if prepared is None:
-        return "images: nobody said how they were prepared (export a RUN, or give --data)"
+        return "images: how they were prepared is unknown (export a RUN, or give --data)"
     content, arrays = prepared
     with whole_file(folder / FILE) as file:
         json.dump(content, file, indent=2, ensure_ascii=False)

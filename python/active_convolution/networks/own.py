@@ -59,7 +59,7 @@ def _model(like, output, test_images, given):
     found = models.named(like)
     if found is None:
         known = ", ".join(model.folder for model in models.MODELS)
-        raise BadValue(f"--like {like} is none of the networks here: give one of {known}")
+        raise BadValue(f"--like {like} is not one of the networks here: give one of {known}")
     name = os.path.basename(os.path.realpath(output))
     task = dataclasses.replace(found.dataset, name=name, crops=True, **given)
     if test_images is not None:

@@ -84,8 +84,8 @@ def _network_in(folder):
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(
-            f"{folder} holds no train_val.prototxt, and of other networks for training {names}: "
-            "give it one"
+            f"{folder} needs a train_val.prototxt, or exactly one other network for training "
+            f"(there: {names}): call the one to train train_val.prototxt"
         )
     return found[0]
 
