@@ -93,6 +93,9 @@ def test_parameters_and_gradients_are_those_of_boosts(kind, caffe, solver_file):
     golden = json.loads(GOLDEN.read_text())[kind]
     found = norms_after_three_steps(caffe, solver_file(kind))
     assert len(found) == len(golden) > 20
+    if kind in ("AdaGrad", "RMSProp", "Adam"):  # these take whole steps along a gradient of nothing
+        # but rounding errors: a bias that BatchNorm subtracts again; and so the mean that it keeps.
+        found, golden = (np.delete(norms, [2, 3, 8]) for norms in (found, golden))
     np.testing.assert_allclose(found, golden, rtol=1e-3, atol=1e-5)
 
 
@@ -248,7 +251,7 @@ def test_the_command_caffe_runs_a_layer_in_python(python_net, tmp_path):
         ],
         env={
             **os.environ,
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": f"{tmp_path}:{Path(locate.caffe().__file__).parents[1]}",
             "GLOG_minloglevel": "0",
         },
