@@ -126,7 +126,7 @@ def test_a_class_without_images_is_said(shared_cases, tmp_path, capsys):
         (["train/a", "train/b", "test/a", "test/c"], "is of the class c, and the classes .*a, b"),
         (
             ["flowers/a", "flowers/b"],
-            "1 folders of images .'flowers'.: give the folder above the classes",
+            "one folder of images, flowers: give the folder above the classes",
         ),
         (["a", "b", "."], "1 images in no class's folder"),
         (["a", "b"], "has no images to test on: give --val-source.*--test-fraction"),

@@ -72,7 +72,7 @@ def of_folders(folder, names=(), tree=None):
     found = {name: images for name, images in tree.items() if name and images}
     loose = tree[""]
     if loose or len(found) < 2:
-        seen = f"{len(found)} folders of images {list(found)}"
+        seen = f"one folder of images, {', '.join(found)}" if found else "no folders of images"
         if loose:
             seen = f"{len(loose)} images in no class's folder, {loose[0]} first"
         raise UserError(f"{folder} has {seen}: give the folder above the classes', or {_LIST}")
