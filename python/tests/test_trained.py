@@ -33,6 +33,8 @@ def test_files_take_the_network_beside_them(run, tmp_path):
 def test_a_folder_that_is_no_run(run, tmp_path):
     with pytest.raises(UserError, match="not a run of acu train.* acu train --solver"):
         Trained.of_run(tmp_path)
+    with pytest.raises(UserError, match="there is no .*missing"):
+        Trained.of_run(tmp_path / "missing")
 
 
 def test_a_network_without_test_data(shared_cases):

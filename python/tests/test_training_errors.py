@@ -147,7 +147,7 @@ def test_a_solver_with_a_folder_trains_the_folders_network_or_none(
     twin = tmp_path / "twin"
     twin.mkdir()
     assert_refused(
-        tmp_path, "twin holds no train_val.prototxt, .* none", twin, output="r", **options
+        tmp_path, "twin needs a train_val.prototxt, .* none", twin, output="r", **options
     )
     shutil.copy(model / "acu/train_val.prototxt", twin / "lenet_train_test.prototxt")
     for name in ("deploy", "solver"):

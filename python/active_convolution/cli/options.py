@@ -16,7 +16,7 @@ ITERATIONS = 2**31  # what Caffe counts
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
-        none = action.default in (None, argparse.SUPPRESS, []) or action.default is False
+        none = action.default in (None, argparse.SUPPRESS, [], ()) or action.default is False
         told = none or "(default" in action.help
         return action.help if told else f"{action.help} (default: %(default)s)"
 

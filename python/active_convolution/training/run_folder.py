@@ -87,6 +87,8 @@ def write_json(path, content):
 def existing(path):
     """The RunFolder of a training that was begun. Raises UserError for any other folder."""
     run = RunFolder(path)
+    if not run.path.exists():
+        raise UserError(f"there is no {path}: give the --output of acu train")
     if not (run.solver.is_file() and run.train_val.is_file()):
         raise UserError(
             f"{path} is not a run of acu train, it has no solver.prototxt and train_val.prototxt: "
