@@ -21,7 +21,8 @@ def single(layer, image, path, blobs=None):
     """A net of one layer (LayerParameter, reading "image") with these arrays as its blobs."""
     dims = " ".join(f"dim: {size}" for size in image)
     net = live(path, INPUT.format(dims) + f"layer {{ {layer} }}")
-    for blob, values in zip(net.layers[-1].blobs, blobs or [], strict=bool(blobs)):
+    assert blobs is None or len(blobs) == len(net.layers[-1].blobs)
+    for blob, values in zip(net.layers[-1].blobs, blobs or []):
         blob.data[...] = np.reshape(values, blob.data.shape)
     return net
 

@@ -81,7 +81,8 @@ def test_network_there_and_back(ordinary, tmp_path):
     export(*twin, tmp_path / "back")
     back = nets.load(tmp_path / "back/deploy.prototxt", tmp_path / "back/weights.caffemodel")
     for name, blobs in original.params.items():
-        for blob, same in zip(blobs, back.params[name], strict=True):
+        assert len(blobs) == len(back.params[name])
+        for blob, same in zip(blobs, back.params[name]):
             np.testing.assert_array_equal(blob.data, same.data)
     found = messages.read_net(tmp_path / "back/deploy.prototxt").layer
     for layer, same in zip(messages.read_net(BASELINE / "deploy.prototxt").layer, found):
@@ -317,7 +318,8 @@ def test_authors_layer(text, kernel, tmp_path):
     of_base = (at_rest == 0).all(axis=0).reshape(at_rest.shape[1], -1)
     assert (np.array(blobs[2:]).reshape(2, *of_base.shape)[:, of_base] == 0).all()
     assert of_base.any(axis=1).all()
-    for blob, values in zip(fresh.params["layer"], blobs, strict=True):
+    assert len(fresh.params["layer"]) == len(blobs)
+    for blob, values in zip(fresh.params["layer"], blobs):
         assert blob.data.shape == values.shape
         blob.data[...] = values
     assert_same(run(fresh, image), expected)

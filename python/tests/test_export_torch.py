@@ -254,7 +254,8 @@ def test_gradients_of_the_layer_itself(tmp_path):
         tmp_path / "net.prototxt",
         "force_backward: true\n" + INPUT.format(dims) + f"layer {{ {text} }}",
     )
-    for blob, values in zip(net.params["c"], blobs, strict=True):
+    assert len(net.params["c"]) == len(blobs)
+    for blob, values in zip(net.params["c"], blobs):
         blob.data[...] = np.reshape(values, blob.data.shape)
     module = active_module(parameter, blobs, torch.float32)
     seen = torch.tensor(image, dtype=torch.float32, requires_grad=True)

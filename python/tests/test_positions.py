@@ -337,7 +337,9 @@ def test_pycaffe_net_and_its_snapshot_agree(tmp_path):
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     net.save(str(tmp_path / "net.caffemodel"))
     from_file = positions.from_caffemodel(tmp_path / "net.caffemodel")
-    for live, saved in zip(positions.from_net(net), from_file, strict=True):
+    from_net = positions.from_net(net)
+    assert len(from_net) == len(from_file)
+    for live, saved in zip(from_net, from_file):
         assert (live.name, live.type, live.kernel) == (saved.name, saved.type, saved.kernel)
         np.testing.assert_array_equal(live.xy, saved.xy)
         np.testing.assert_array_equal(live.xy, saved.start, "an untrained layer is where it starts")

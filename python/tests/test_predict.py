@@ -62,7 +62,8 @@ def test_the_command_names_classes(run, tmp_path):
     assert last.startswith("next: acu export ")
     answers = json.loads((tmp_path / "a.json").read_text())
     expected = active_convolution.load(run).predict(images)
-    for index, (line, answer, row) in enumerate(zip(lines, answers, expected, strict=True)):
+    assert len(lines) == len(answers) == len(expected)
+    for index, (line, answer, row) in enumerate(zip(lines, answers, expected)):
         assert line.startswith(f"{tmp_path}/images/{index}.png: digit {row.argmax()} ")
         assert line.count("%") == 5
         assert list(answer["probabilities"]) == names

@@ -105,7 +105,8 @@ def blobs(run, iteration=ITERATIONS):
 
 def assert_same_training(run, expected):
     """Weights, positions over the iterations, losses and test errors, to rounding."""
-    for (name, values), (_, wanted) in zip(blobs(run), blobs(expected), strict=True):
+    assert len(blobs(run)) == len(blobs(expected))
+    for (name, values), (_, wanted) in zip(blobs(run), blobs(expected)):
         near = 1e-5 * np.abs(wanted).max()
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=near, err_msg=name)
     history, wanted = positions.load_run(run), positions.load_run(expected)
