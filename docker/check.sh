@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds the images and uses them as a user would: the tests, the demo, scripts and caffe by name, users of any number.
 #
-#   docker/check.sh [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu]    (default: cpu)
+#   docker/check.sh [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu] [wheel]    (default: cpu)
 #
 # --debian SUITE builds over a Debian that debootstrap makes (as root), such as trixie, Debian 13. Without it docker takes
 # debian:12, and buildah makes bookworm, Debian 12.
 # --network host builds in the machine's own network, for an engine that has none to give (dockerd --bridge=none).
+# wheel is the image that only installs the wheel of dist/; its tests are those of scripts/check_wheel.sh.
 # --own-tree also compiles the fork from a Caffe tree below the project's root, as a user's own: twice the compiling.
 # CUDA_ARCH_BIN, where it is set, names the GPU image's compute capabilities, such as "90": fewer build faster. Without
 # it the image has the Dockerfile's, and the fork of the tree 9.0 alone.
@@ -18,7 +19,7 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "error: $*" >&2; exit 1; }
 
-usage() { echo "error: usage: $0 [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu]" >&2; exit 2; }
+usage() { echo "error: usage: $0 [--own-tree] [--debian SUITE] [--network host] [cpu] [gpu] [wheel]" >&2; exit 2; }
 
 own_tree=
 suite=
@@ -34,7 +35,8 @@ while [[ ${1-} = -* ]]; do
 done
 kinds=("$@")
 [ $# -gt 0 ] || kinds=(cpu)
-for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu)$ ]] || usage; done
+for kind in "${kinds[@]}"; do [[ $kind =~ ^(cpu|gpu|wheel)$ ]] || usage; done
+[[ " ${kinds[*]} " != *" wheel "* ]] || [ -e "$(echo dist/*.whl)" ] || fail "there is no wheel in dist/: ./scripts/wheel.sh"
 
 work=$(mktemp -d)
 log=$work/log
@@ -74,7 +76,7 @@ if docker info > /dev/null 2>&1; then
   run_as() { docker run --rm --user "$1" "${mounts[@]}" "${@:2}"; }
   size() { docker image ls --format '{{.Size}}' "$1"; }
   cleanup() {
-    for kind in "${kinds[@]}"; do docker image rm "check-$kind-"{build,image,test} "$base"; done > /dev/null 2>&1 || true
+    docker image rm check-{cpu,gpu}-{build,image,test,wheel} "$base" > /dev/null 2>&1 || true
     rm -rf "$work" ${own_tree:+"$own_tree"}
   }
 else
@@ -168,7 +170,7 @@ tests_pass() {
 
 demo_runs() {
   run_as 1000 "$1" demo
-  grep -q 'Demo finished' "$log"
+  grep -q '^Learned positions: ' "$log"
   [ "$(stat -c %u "$workspace/runs/demo/positions.png")" = 1000 ]
 }
 
@@ -180,6 +182,17 @@ trains_as_any_user() {
   run_as 4711:4711 "$1" caffe time --model=models/digits/plain/acu/deploy.prototxt --iterations=1
   [ "$(stat -c %u "$workspace/other/positions.png")" = 4711 ]
   rm -r "$workspace/other"
+}
+
+check_wheel() {
+  local image=check-cpu-wheel
+  step "wheel: build" build cpu wheel
+  echo "wheel: the image has $(size $image)"
+  step "wheel: holds what runs, and no compiler" holds_what_runs $image
+  step "wheel: starts as a normal user" starts_as_a_normal_user $image
+  step "wheel: trains as any user" trains_as_any_user $image
+  step "wheel: demo" demo_runs $image
+  tail -6 "$log"
 }
 
 check() {  # check KIND
@@ -210,5 +223,7 @@ check() {  # check KIND
 
 trap cleanup EXIT
 prepare
-for kind in "${kinds[@]}"; do check "$kind"; done
+for kind in "${kinds[@]}"; do
+  if [ "$kind" = wheel ]; then check_wheel; else check "$kind"; fi
+done
 echo "Images checked with $engine: ${kinds[*]}"

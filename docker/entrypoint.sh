@@ -34,8 +34,8 @@ NAME is a sub-command of acu (NAME --help says more),
 
 TEXT
   subcommands
-  printf '\nor a script,\n\n'
   local file name
+  [ ! -e "$root/scripts/test.sh" ] || printf '\nor a script,\n\n'  # the wheel brings none
   for file in "$root"/scripts/*.{py,sh}; do
     name=$(basename "${file%.*}")
     script "$name" > /dev/null && ! grep -q '^cli\.script' "$file" || continue

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a fresh Debian in the folder DIR with debootstrap, as root; its apt asks the mirror that this machine's apt does.
+# Makes a fresh Debian in the folder DIR with debootstrap, as root; its apt asks the mirror that this machine's apt does,
+# and pip has this machine's settings and certificates.
 #
 #   docker/make_base.sh SUITE DIR      SUITE: bookworm (Debian 12), trixie (Debian 13), or another that debootstrap knows
 set -euo pipefail
@@ -27,6 +28,9 @@ debootstrap --variant=minbase --include=ca-certificates "$suite" "$dir" "$archiv
   [ -z "$security" ] || [ "$suite" = sid ] || echo "deb $security $suite-security main"
 } > "$dir/etc/apt/sources.list"
 apt-config dump | grep '^Acquire::' > "$dir/etc/apt/apt.conf.d/50machine"  # proxies, say
+[ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$dir/etc/"
+[ ! -d /usr/local/share/ca-certificates ] || cp -r /usr/local/share/ca-certificates "$dir/usr/local/share/"
+chroot "$dir" update-ca-certificates
 echo 'Acquire::Languages "none";' > "$dir/etc/apt/apt.conf.d/60languages"
 echo force-unsafe-io > "$dir/etc/dpkg/dpkg.cfg.d/unsafe-io"
 rm -rf "$dir"/var/cache/apt/archives/*.deb "$dir"/var/lib/apt/lists/*

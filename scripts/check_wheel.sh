@@ -26,10 +26,6 @@ check() {  # check SUITE: everything of it goes to the log
   mount --bind /dev "$system/dev"
   mount -t tmpfs -o mode=1777 tmpfs "$system/dev/shm"
   cp --dereference /etc/resolv.conf /etc/hosts "$system/etc/"
-  [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$system/etc/"
-  mkdir -p "$system/usr/local/share/ca-certificates"
-  find /usr/local/share/ca-certificates -name '*.crt' -exec cp -t "$system/usr/local/share/ca-certificates/" {} +
-  in_system "$system" update-ca-certificates
   in_system "$system" apt-get -q update
   in_system "$system" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install python3-venv
   in_system "$system" useradd --create-home --shell /bin/bash newcomer
