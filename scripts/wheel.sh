@@ -40,7 +40,7 @@ if [ ! -e "$work/env/ready" ]; then
   "${pip[@]}" --no-deps --require-hashes -r <(echo "$openblas")
   touch "$work/env/ready"
 fi
-mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | awk '$1 == "Debian" && !/security/ { print $2; exit }')
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | awk '$1 == "Debian" && !/security/ && !found++ { print $2 }')
 [ -n "$mirror" ] || fail "the machine's apt sources name no mirror of Debian"
 
 if [ ! -d "$root" ]; then
