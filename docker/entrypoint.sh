@@ -8,8 +8,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 # What an image cannot do: these need a compiler, the CUDA toolkit or root, and the tests are there with --target test alone.
-absent=" setup build sanitize check_gpu check_system "
-[ -d "$root/python/tests" ] || absent+="test "
+absent=" setup build sanitize check_gpu check_system check_compilers check_wheel wheel lint "
+[ -d "$root/python/tests" ] || absent+="test campaign "
 
 fail() { echo "error: $*" >&2; exit 127; }
 

@@ -167,7 +167,7 @@ def edits(make):
                 make(
                     f"{name}, header",
                     file,
-                    anchor=r"\A((?:#include [^\n]*\n|\n)*#include [^\n]*\n)",
+                    anchor=r"\A([\s\S]*?^#include [^\n]*\n)",
                     new=rf'\1#include "{HEADER}"\n',
                     done=HEADER,
                     required=False,

@@ -30,9 +30,9 @@ inside() { chroot "$root" env -i PATH=/w/tools/cmake/data/bin:/usr/sbin:/usr/bin
 # ---- What is fetched
 
 step "Installing what this needs on this system"
-DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
-  debootstrap g++ git patchelf protobuf-compiler python3-venv debian-archive-keyring > "$work/apt.log" 2>&1 ||
-  { tail "$work/apt.log" >&2; fail "apt-get install failed"; }
+{ apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
+    debootstrap g++ git patchelf protobuf-compiler python3-venv debian-archive-keyring; } > "$work/apt.log" 2>&1 ||
+  { tail "$work/apt.log" >&2; fail "apt-get failed"; }
 if [ ! -e "$work/env/ready" ]; then
   python3 -m venv "$work/env"
   pip=("$work/env/bin/pip" -q --disable-pip-version-check install)
@@ -71,8 +71,7 @@ fi
 
 step "Compiling protobuf, glog and OpenCV in Debian 11"
 cp scripts/wheel/libraries.sh "$root/w/"
-inside apt-get -q update > "$work/libraries.log" 2>&1
-inside bash /w/libraries.sh >> "$work/libraries.log" 2>&1 || { tail -n 40 "$work/libraries.log" >&2; fail "see $work/libraries.log"; }
+{ inside apt-get -q update && inside bash /w/libraries.sh; } > "$work/libraries.log" 2>&1 || { tail -n 40 "$work/libraries.log" >&2; fail "see $work/libraries.log"; }
 
 step "Compiling Caffe"
 python3 fork/assemble.py --caffe "$work/caffe" --project . --output "$work/fork" > /dev/null

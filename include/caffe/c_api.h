@@ -2,7 +2,7 @@
 #define CAFFE_C_API_H_
 
 /**
- * The C interface of the library, which pycaffe calls by Python's ctypes (fork/binding/_caffe.py): one library serves every
+ * The C interface of the library, which pycaffe calls by Python's ctypes (fork/binding/caffe/_caffe.py): one library serves every
  * Python.
  *
  * Handles. An object is passed as a handle. A function that returns one gives it to the caller, who gives it back to

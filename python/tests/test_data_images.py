@@ -356,11 +356,11 @@ def test_unreadable_images_are_left_out_and_named(tmp_path, capsys):
     for number in (0, 4):
         path = next((tmp_path / "source/train").rglob(f"{number}.png"))
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UserError, match="2 train images cannot be taken .*--max-unreadable"):
+    with pytest.raises(UserError, match="2 train images cannot be used .*--max-unreadable"):
         make("source", "--max-unreadable", 1)
     manifest = make("source", "--max-unreadable", 2)
     assert manifest.train.images == 10
-    assert "note: 2 train images cannot be taken" in capsys.readouterr().out
+    assert "note: 2 train images cannot be used" in capsys.readouterr().out
     said = (tmp_path / "out/train_unreadable.txt").read_text().splitlines()
     assert [line.split("\t")[1] for line in said] == ["no whole image"] * 2
     assert content(tmp_path / "out", "train").items() < expected("train").items()

@@ -231,6 +231,22 @@ def test_the_case_of_an_own_network(shared_cases, digits_data, tmp_path):
     assert sources(found.net) == [f"{digits_data}/{split}_lmdb" for split in ("train", "test")]
 
 
+def test_a_test_sees_each_image_once_whatever_the_batch(tiny, digits_data, tmp_path):
+    """Also where the layers for training and for testing have one name."""
+    changes = Changes(set=["data.data_param.batch_size=9"])
+    found = resolve(tmp_path, tiny, "acu", digits_data, changes=changes)
+    test = next(each for each in found.net.layer[:2] if each.include[0].phase == 1)
+    assert test.data_param.batch_size * found.solver.test_iter[0] == 297
+    changes = Changes(set=["data.data_param.batch_size=9", "solver.test_iter=2"])
+    found = resolve(tmp_path, tiny, "acu", digits_data, changes=changes)
+    assert list(found.solver.test_iter) == [2]
+
+
+def test_names_of_any_alphabet_can_be_set(found):
+    Changes(set=["data.data_param.source=/tmp/数é"]).apply(found)
+    assert layer(found, "data").data_param.source == "/tmp/数é"
+
+
 def test_sources_of_its_own_are_looked_for(tmp_path, digits_data, monkeypatch):
     monkeypatch.chdir(digits_data)
     path = solver(tmp_path, 'net: "a.prototxt" test_iter: 1', a=TRAIN)

@@ -47,6 +47,15 @@ def test_bad_options(tiny, digits_data, tmp_path, options, expected):
     assert_refused(tmp_path, expected, **{**given, **options})
 
 
+def test_a_network_of_ones_own_is_not_overwritten(model, digits_data, tmp_path):
+    assert_refused(
+        tmp_path,
+        "holds a network of its own: name another --output",
+        *(model / "acu", None, digits_data, model / "acu"),
+        max_iter=1,
+    )
+
+
 def edit(name, old, new):
     """A function that replaces text in one of the model's files."""
 

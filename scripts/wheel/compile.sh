@@ -25,7 +25,7 @@ blas=$("$work/env/bin/python" -c "import scipy_openblas32 as b; print(b.get_incl
 cp "$blas/openblas_config.h" "$work/headers/"
 { grep -o 'scipy_cblas_[a-z0-9_]*' "$blas/cblas.h" | sort -u | sed 's/^scipy_\(.*\)/#define \1 &/'; cat "$blas/cblas.h"; } > "$work/headers/cblas.h"
 
-mapfile -t sources < <(find "$fork/src/caffe" -name '*.cpp' ! -path '*/test/*' | sort)
+mapfile -t sources < <(find "$fork/src/caffe" -name '*.cpp' ! -path "$fork/src/caffe/test/*" | sort)
 rm -f "$objects"/*
 for ((i = 0; i < ${#sources[@]}; i++)); do echo "#include \"${sources[i]}\""  >> "$objects/unity_$((i / 8)).cpp"; done
 cp "$work/generated/caffe/proto/caffe.pb.cc" "$objects/caffe.pb.cpp"

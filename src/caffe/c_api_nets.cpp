@@ -54,9 +54,9 @@ extern "C" {
 caffe_handle caffe_net_new(const char* file, int phase, int level, const char* const* stages, int count,
                            const char* weights) {
   return Made([&] {
-    CheckFile(file);
+    MustBeReadable(file);
     if (weights) {
-      CheckFile(weights);
+      MustBeReadable(weights);
     }
     NetParameter param;
     ReadNetParamsFromTextFileOrDie(file, &param);

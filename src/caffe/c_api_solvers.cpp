@@ -43,7 +43,7 @@ extern "C" {
 
 caffe_handle caffe_solver_new(const char* file, const char* type) {
   return Made([&] {
-    CheckFile(file);
+    MustBeReadable(file);
     SolverParameter param;
     ReadSolverParamsFromTextFileOrDie(file, &param);
     if (type) {
@@ -63,7 +63,7 @@ int caffe_solver_solve(caffe_handle solver, const char* resume_file) {
 int caffe_solver_step(caffe_handle solver, int steps) { return Done([&] { SolverOf(solver).Step(steps); }); }
 int caffe_solver_restore(caffe_handle solver, const char* file) {
   return Done([&] {
-    CheckFile(file);
+    MustBeReadable(file);
     SolverOf(solver).Restore(file);
   });
 }

@@ -25,8 +25,9 @@ class Net(Object):
 
     def __init__(self, network_file, phase, *rest, level=0, stages=None, weights=None):
         if isinstance(phase, (str, bytes)):  # the old order: network, weights, phase
-            text = f"DEPRECATION WARNING - use Net('{network_file}', {rest[0]}, weights='{phase}')"
-            lib.caffe_log(1, as_bytes(text))
+            if not rest:
+                raise TypeError("the phase is missing: Net(network_file, phase, weights=...)")
+            lib.caffe_log(1, b"Net(file, weights, phase) is the old order: name weights=")
             phase, weights, rest = rest[0], phase, ()
         level, stages, weights = (*rest, *(level, stages, weights)[len(rest) :])
         stages = [as_bytes(stage) for stage in stages or ()]

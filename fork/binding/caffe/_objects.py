@@ -91,7 +91,9 @@ class Blob(Object):
     def _legacy(self, axis):
         shape = self.shape
         if len(shape) > 4:
-            raise RuntimeError("Cannot use legacy accessors on Blobs with > 4 axes.")
+            raise RuntimeError(
+                f"num, channels, height and width are of 4 axes, not of {len(shape)}"
+            )
         return shape[axis] if axis < len(shape) else 1
 
     num = property(lambda self: self._legacy(0))

@@ -65,9 +65,9 @@ caffe_handle Made(Function function) {
 }
 
 /// The mistake that people make most is an error also where a failed check ends the process.
-inline void CheckFile(const char* name) {
+inline void MustBeReadable(const char* name) {
   if (!std::ifstream(name).good()) {
-    throw std::runtime_error(string("Could not open file ") + name);
+    throw std::runtime_error(string("cannot read the file ") + name);
   }
 }
 

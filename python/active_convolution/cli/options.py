@@ -135,10 +135,6 @@ def device(text):
 # ---- Options
 
 
-def model(parser, help):
-    parser.add_argument("--model", type=path, required=True, metavar="PROTOTXT", help=help)
-
-
 def weights(parser, help="its .caffemodel", **options):
     parser.add_argument("--weights", type=path, metavar="FILE", help=help, **options)
 

@@ -36,8 +36,9 @@ def run(arguments):
     probabilities = network.predict(paths)
     if arguments.json:
         with whole_file(arguments.json) as file:
-            rows = [dict(zip(network.classes, row)) for row in probabilities.tolist()]
-            answers = [dict(image=str(path), probabilities=row) for path, row in zip(paths, rows)]
+            rows = zip(map(str, paths), probabilities.tolist())
+            images = [dict(image=path, probabilities=row) for path, row in rows]
+            answers = dict(classes=network.classes, images=images)
             json.dump(answers, file, indent=1, ensure_ascii=False)
             file.write("\n")
     for path, row in zip(paths, probabilities):

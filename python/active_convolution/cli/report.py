@@ -8,7 +8,7 @@ iterations, and what acu evaluate RUN --json RUN/evaluation.json found.
 
 The file needs nothing else, no network either: open it from the disk, or send it to somebody."""
 EXAMPLES = """\
-  acu report runs/demo/1/baseline runs/demo/1/acu --output report.html"""
+  acu report runs/demo/baseline-1 runs/demo/acu-1 --output report.html"""
 
 
 def parser(prog):

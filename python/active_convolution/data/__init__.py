@@ -2,8 +2,8 @@
 
 - ``manifest``: what a data set folder says of itself;
 - ``datum``, ``database``: an image file as Caffe's Datum; arrays or files to an LMDB;
-- ``layouts``, ``lists``: which image is of which class, by folders or by a list;
+- ``classes``: which image is of which class, by folders or by a list;
 - ``images``: people's own images, by these; Places365 is a preset of it;
-- ``cifar``, ``small``: CIFAR and the digits; ``preprocess``: section 3.1 of the paper;
+- ``small``: CIFAR and the digits; ``preprocess``: section 3.1 of the paper;
 - ``adopt``: databases that other tools made.
 """

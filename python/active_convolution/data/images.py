@@ -227,7 +227,7 @@ def _left_out(folder, split, images, unreadable, options):
     with whole_file(report) as file:
         file.writelines(f"{name}\t{reason}\n" for name, reason in sorted(unreadable.items()))
     name, reason = min(unreadable.items())
-    said = f"{len(unreadable)} {split} images cannot be taken ({name}: {reason}, ...)"
+    said = f"{len(unreadable)} {split} images cannot be used ({name}: {reason}, ...)"
     if len(unreadable) > options.max_unreadable or len(unreadable) == len(images):
         raise UserError(f"{said}: mend them, or allow more with --max-unreadable")
     return [f"{said}: {report.name} names them"]

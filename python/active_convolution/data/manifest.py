@@ -127,9 +127,9 @@ def _of(kind, entries):
 def read_manifest(folder, splits=SPLITS):
     """The Manifest of the data set in ``folder``.
 
-    Raises UserError where that is not a complete data set: no manifest, another one than this
-    version's, one of ``splits`` is missing, or a database has another size than when the manifest
-    was written, as after an interrupted copy.
+    Raises UserError where that is not a complete data set: no manifest, one of ``splits`` is
+    missing, or a database has another size than when the manifest was written, as after an
+    interrupted copy.
     """
     folder = Path(folder)
     path = folder / MANIFEST

@@ -193,9 +193,7 @@ def fetch(dataset, folder=None):
             _receive(PAGE + name, file)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(
-            f"cannot fetch {PAGE}{name} ({reason}): {again} and give --source"
-        ) from error
+        raise UserError(f"cannot fetch {PAGE}{name} ({reason}): {again}") from error
     found = hashlib.md5(part.read_bytes()).hexdigest()
     if found != known:
         part.unlink()

@@ -13,7 +13,7 @@ FILE = "preprocessing.json"
 
 
 def write(folder, prepared):
-    """Writes what ``of`` gives into ``folder``; returns a line about it."""
+    """Writes what ``imaging.steps`` gives into ``folder``; returns a line about it."""
     if prepared is None:
         return "images: how they were prepared is unknown (export a RUN, or give --data)"
     content, arrays = prepared
@@ -23,7 +23,7 @@ def write(folder, prepared):
     if arrays:
         with whole_file(folder / ARRAYS, "wb") as file:
             np.savez(file, **arrays)
-    said = "" if content["channel_order_known"] else " (nobody said; so Caffe's tools store them)"
+    said = "" if content["channel_order_known"] else " (assumed: Caffe's order)"
     mean, norm = content["mean"], content["contrast_scale"]
     steps = [
         f"{content['channel_order']}{said}, 0 to 255",

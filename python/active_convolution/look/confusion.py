@@ -51,7 +51,8 @@ class Confusion:
     def _by_class(self):
         """(name, images, error in %, None without images) of each class, by label."""
         images = self.matrix.sum(axis=1)
-        wrong = images - self.matrix.diagonal()
+        right = self.matrix.diagonal()  # shorter where classes outnumber the outputs
+        wrong = images - np.pad(right, (0, len(images) - len(right)))
         return [
             (name, int(all_of), float(100 * bad / all_of) if all_of else None)
             for name, all_of, bad in zip(self.names, images, wrong)

@@ -197,7 +197,7 @@ def _assign(message, path, value, text):
             if index:  # one more than there are makes another
                 message = message.add() if int(index) == len(message) else message[int(index)]
         parsed = text_format.Parse(_written(message, name, value), type(message)())
-    except (AttributeError, KeyError, ValueError, IndexError, text_format.ParseError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, text_format.ParseError) as error:
         fields = getattr(getattr(message, "DESCRIPTOR", None), "fields_by_name", ())
         near = difflib.get_close_matches(name, fields, 1)
         raise BadValue(
@@ -214,6 +214,6 @@ def _written(message, name, value):
     if field.type == field.TYPE_MESSAGE:
         return f"{name} {value}"
     if field.type in (field.TYPE_STRING, field.TYPE_BYTES) and value[0] not in "\"'[":
-        return f"{name}: {json.dumps(value)}"
+        return f"{name}: {json.dumps(value, ensure_ascii=False)}"
     repeated = messages.is_repeated(getattr(message, name))
     return f"{name}: [{value.strip('[]')}]" if repeated else f"{name}: {value}"

@@ -18,11 +18,11 @@ _TYPES = {"LMDB": "Data", "LEVELDB": "Data", "HDF5": "HDF5Data", "IMAGES": "Imag
 
 def point(found, manifest):
     """Lets the layers of a Definition that read a data set read the splits of the one with this
-    Manifest, and each test see its test images once. Raises UserError where they do not fit."""
+    Manifest. Raises UserError where they do not fit."""
     pb2, solver = locate.caffe_pb2(), found.solver
     train = schedule.data_layers(solver, found.net, pb2.TRAIN)
     _check_one(found, train, "training")
-    for index, rounds in enumerate(solver.test_iter):
+    for index in range(len(solver.test_iter)):
         layers = schedule.data_layers(solver, found.net, pb2.TEST, index)
         _check_one(found, layers, "testing")
         if layers[0] in train:
@@ -30,13 +30,20 @@ def point(found, manifest):
                 f"layer {layers[0].name} of {found.source} reads data for both training and "
                 "testing: give two layers, one for each phase"
             )
-        if rounds > 0:  # else there is no test
-            reader = schedule.reader(layers[0])
-            reader.batch_size, solver.test_iter[index] = one_pass(
-                manifest.test.images, reader.batch_size
-            )
         _read(layers[0], manifest.test)
     _read(train[0], manifest.train)
+
+
+def see_once(found, manifest):
+    """Lets each test of a Definition see the test images of this Manifest once."""
+    test = locate.caffe_pb2().TEST
+    for index, rounds in enumerate(found.solver.test_iter):
+        if rounds > 0:  # else there is no test
+            (layer,) = schedule.data_layers(found.solver, found.net, test, index)
+            reader = schedule.reader(layer)
+            reader.batch_size, found.solver.test_iter[index] = one_pass(
+                manifest.test.images, reader.batch_size
+            )
 
 
 def _check_one(found, layers, phase):

@@ -130,11 +130,12 @@ def _machine(ranks, gpus):
     model = re.search(r"model name\s*: (.*)", cpuinfo)
     flags = set((re.search(r"(?:flags|Features)\s*: (.*)", cpuinfo) or [0, ""])[1].split())
     cores = len(os.sched_getaffinity(0))
+    threads = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))  # "4,2": of a level each
     return {
         "cpu": model[1] if model else platform.machine(),
         "vector": [name for name in _VECTORS if name in flags],
         "cores": cores,
-        "threads": int(os.environ.get("OMP_NUM_THREADS", cores)),
+        "threads": int(threads[0]) if threads else cores,
         "ranks": ranks,
         "gpu": list(gpus),
     }

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 
 from ..caffe import messages
@@ -47,8 +48,10 @@ class RunFolder:
         UserError where there is none. (Caffe writes the solver's state last: where that is there,
         the weights are whole.)"""
         models = {
-            int(state.stem.rpartition("_iter_")[2]): state.with_suffix(".caffemodel")
-            for state in self.snapshots.glob("*_iter_*.solverstate")
+            int(number[1]): state.with_suffix(".caffemodel")
+            for state in self.snapshots.glob("*.solverstate")
+            for number in [re.search(r"_iter_(\d+)$", state.stem)]
+            if number
         }
         if not models:
             raise UserError(f"{self.path} has no snapshot: name a run that has one")
@@ -134,6 +137,8 @@ def opened(run, found, resume=False):
         _check_there(run)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
+        if any(path.exists() for path in (run.solver, run.train_val)) and not run.log.exists():
+            raise UserError(f"{run.path} holds a network of its own: name another --output")
         log = open(run.log, "a")
     except OSError as error:
         raise UserError(f"cannot write {run.path}: {error.strerror}") from error

@@ -103,6 +103,8 @@ def resolve(
     changes.apply(found)
     if data is None:
         data_layers.find(found)
+    elif not any(text.startswith("solver.test_iter") for text in changes.set):
+        data_layers.see_once(found, found.data)
     data_layers.check(found)
     if found.data and found.deploy is None:
         shape = (found.data.test if found.solver.test_iter else found.data.train).shape
@@ -195,8 +197,8 @@ class Trainer(ranks.Worker):
             reads = not self.solver.net.bottom_names[name] and layer.type != "Input"
             if reads and not (layer.type == "Data" and hasattr(layer, "continue_at")):
                 self._say(
-                    f"warning: layer {name} ({layer.type}) begins its data anew: only Data goes on "
-                    "where it stood"
+                    f"warning: layer {name} ({layer.type}) starts at its first record: "
+                    "only Data goes on where it stood"
                 )
         return snapshot
 

@@ -169,7 +169,6 @@ template <typename Dtype>
 void ActiveConvolutionLayer<Dtype>::SetUpBlobs() {
   this->param_propagate_down_.resize(kBlobs, true);
   if (this->blobs_.size() > 0) {
-    LOG(INFO) << "Skipping parameter initialization";
     CheckBlobs();
     return;
   }
