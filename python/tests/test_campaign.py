@@ -39,7 +39,9 @@ def test_what_is_left_is_seen(tmp_path):
     assert judging.half_done(tmp_path, "export --output out") == "out"
     assert judging.half_done(tmp_path, "train --output out") is None
     (tmp_path / ".out.partial").mkdir()
-    assert judging.half_done(tmp_path, "train --output out") == ".out.partial"
+    assert judging.half_done(tmp_path, "train --output out") is None
+    (tmp_path / ".temporary").mkdir()
+    assert judging.half_done(tmp_path, "train --output out") == ".temporary"
     before = judging.state(tmp_path)
     (tmp_path / "touched").touch()
     assert judging.state(tmp_path) != before

@@ -111,7 +111,8 @@ def read_weights(path):
     active convolution are taken for one.
     """
     wrong, remedy = "is damaged or no .caffemodel", "fetch it again, or name another snapshot"
-    with reading(path, wrong, remedy, DAMAGE, reason=True):
+    damage = *DAMAGE, RuntimeError  # the latter is how h5py says it
+    with reading(path, wrong, remedy, damage, reason=True):
         stored = content(path)
         if stored.startswith(HDF5):
             net = _from_hdf5(path)

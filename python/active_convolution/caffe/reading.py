@@ -95,7 +95,8 @@ def _in_leveldb(path):
 def _rows(name, dataset):
     import h5py
 
-    with reading(name, "is not an HDF5 file of data", "make it anew", KeyError, reason=True):
+    damage = KeyError, RuntimeError  # h5py's
+    with reading(name, "is not an HDF5 file of data", "make it anew", damage, reason=True):
         with h5py.File(name, "r") as file:
             return len(file[dataset])
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[3]
 _BAR = re.compile(r"\d+%\||\d+\S* ?\[\d\d:\d\d|^\s*$")  # tqdm's
 _PROGRESS = "going on from ", "no complete snapshot: ", "warning: ", "eigenvectors of ", "training "
 # What may change beside the outputs: LMDB's lock, and what LevelDB writes when it is opened.
-_MAY_CHANGE = re.compile(r"out|.*lock\.mdb$|.*_leveldb/")
+# What Caffe was writing when a check ended it stays in a hidden folder; the same command clears it.
+_MAY_CHANGE = re.compile(r"out|\.out\.partial/|.*lock\.mdb$|.*_leveldb/")
 
 
 def start(command, folder, prefix=()):
@@ -76,7 +77,8 @@ def ended_badly(status, said):
 def half_done(folder, command):
     """What a program that failed left: a hidden file, or an output, but for a training's own, one
     of two pictures, and what the same command goes on with."""
-    left = [str(path.relative_to(folder)) for path in folder.rglob(".*")]
+    hidden = (str(path.relative_to(folder)) for path in folder.rglob(".*"))
+    left = [name for name in hidden if name != ".out.partial"]
     if command.split()[0] not in ("train", "plot"):
         names = (path.name for path in folder.glob("out*"))
         left += [name for name in names if not re.match(r"out_run|out\..*\.partial$", name)]
