@@ -34,7 +34,8 @@ def test_the_demo_shows_that_active_convolutions_are_better_and_goes_on_where_it
     assert re.search(r"^next: acu report ", done.stdout, re.MULTILINE)
 
     again = demo(tmp_path)
-    assert again.returncode == 0 and again.stdout == done.stdout
+    assert again.returncode == 0  # without the lines that tell how each training ended
+    assert again.stdout.split("Test error")[1] == done.stdout.split("Test error")[1]
 
 
 def test_a_training_that_fails_ends_the_demo_with_its_words(tmp_path):

@@ -332,7 +332,7 @@ def test_the_command_draws_the_authors_stages(shared_reference, tmp_path):
     "source, output, status, complaint",
     [
         ("run", "a.gif", 2, "a.gif: end its name in .png, .pdf or .svg"),
-        ("missing.caffemodel", "a.png", 1, "cannot read {0}/missing.caffemodel: No such file"),
+        ("missing.caffemodel", "a.png", 1, "there is no {0}/missing.caffemodel: give"),
         (".", "a.png", 1, "{0} has no positions.npz: name the --output folder"),
         ("run", "run/positions.npz/a.png", 1, "cannot write {0}/run/positions.npz/a.png"),
     ],
@@ -342,4 +342,8 @@ def test_the_command_says_what_is_wrong(run_folder, tmp_path, source, output, st
     assert done.returncode == status and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ") and complaint.format(tmp_path) in done.stderr
     assert not list(tmp_path.rglob("*.png")) and "wrote" not in done.stdout
-    assert "give --output" in refused("plot", "net.caffemodel", status=2)
+
+
+def test_the_picture_of_a_file_needs_a_place(tmp_path):
+    (tmp_path / "net.caffemodel").touch()
+    assert "give --output" in refused("plot", tmp_path / "net.caffemodel", status=2)
