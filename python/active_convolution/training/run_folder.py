@@ -137,7 +137,8 @@ def opened(run, found, resume=False):
         _check_there(run)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        if any(path.exists() for path in (run.solver, run.train_val)) and not run.log.exists():
+        network = run.solver.exists() or run.train_val.exists()
+        if network and not (run.log.exists() or run.begun()):
             raise UserError(f"{run.path} holds a network of its own: name another --output")
         log = open(run.log, "a")
     except OSError as error:
