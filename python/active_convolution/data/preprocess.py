@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import save_npz
 from . import database
 from .manifest import database_path
 
@@ -64,8 +64,7 @@ class Whitening(NamedTuple):
 
     def save(self, path):
         """Writes an .npz file with ``mean`` and ``matrix``."""
-        with whole_file(path, "wb") as file:
-            np.savez(file, **self._asdict())
+        save_npz(path, **self._asdict())
 
     @classmethod
     def load(cls, path):

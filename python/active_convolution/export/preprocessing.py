@@ -3,10 +3,8 @@ training.imaging knows of it."""
 
 import json
 
-import numpy as np
-
 from ..caffe.messages import by
-from ..files import whole_file
+from ..files import save_npz, whole_file
 from ..training.imaging import ARRAYS
 
 FILE = "preprocessing.json"
@@ -21,8 +19,7 @@ def write(folder, prepared):
         json.dump(content, file, indent=2, ensure_ascii=False)
         file.write("\n")
     if arrays:
-        with whole_file(folder / ARRAYS, "wb") as file:
-            np.savez(file, **arrays)
+        save_npz(folder / ARRAYS, **arrays)
     said = "" if content["channel_order_known"] else " (assumed: Caffe's order)"
     mean, norm = content["mean"], content["contrast_scale"]
     steps = [

@@ -9,11 +9,10 @@ from ..data.small import DIGITS_FOLDS, create
 from ..networks import models
 from ..training.run_folder import RunFolder
 from .runs import Run, train_all
-from .tables import Comparison
+from .tables import NAMES, Comparison
 
 _DIGITS = Comparison("digits", "shallow", (), ())
 _SIZE = (16, 16)  # pixels: on 8x8 ordinary convolutions see the whole digit already
-_NAMES = {"baseline": "ordinary convolutions", "acu": "active convolutions"}
 
 
 def plan(output):
@@ -53,7 +52,7 @@ def cross_validate(output, jobs=2):
 
 def summary(errors):
     """The lines that compare both variants: mean and standard error over the folds."""
-    rows = {_NAMES[variant]: np.array(each) for variant, each in errors.items()}
+    rows = {NAMES[variant]: np.array(each) for variant, each in errors.items()}
     rows["the difference"] = np.subtract(*rows.values())
     return [
         f"  {name:22} {each.mean():5.2f} ± {each.std(ddof=1) / len(each) ** 0.5:.2f} %"

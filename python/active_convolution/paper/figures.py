@@ -6,8 +6,7 @@ from ..caffe import positions
 from ..errors import UserError
 from ..look import curves, style, synapses
 from ..networks import models
-
-_NAMES = {"baseline": "ordinary convolutions", "acu": "active convolutions"}
+from .tables import NAMES
 
 
 def draw(runs, folder, formats=("png",)):
@@ -47,7 +46,7 @@ def _figures(sides):
         "curves",
         curves.draw_curves(
             {
-                _NAMES.get(variant, variant): [run.metrics() for run in sides[variant]]
+                NAMES.get(variant, variant): [run.metrics() for run in sides[variant]]
                 for variant in sorted(sides, key=lambda name: (name != "baseline", name))
             },
             history.warmup_iter,

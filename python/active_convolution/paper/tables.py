@@ -6,6 +6,8 @@ each.
 
 import dataclasses
 
+NAMES = {"baseline": "ordinary convolutions", "acu": "active convolutions"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
